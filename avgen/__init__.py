@@ -1,0 +1,56 @@
+"""avgen: joint audio-video diffusion, from a clip to a clip.
+
+The way of the data::
+
+    clip.mp4 -> clips.read_clip        -> Clip(frames, waveform)        decode, by timestamp
+             -> codecs/*.encode        -> video latents, audio latents  compress
+             -> latents/packing.pack   -> one sequence of tokens, each with its time and place
+             -> diffusion/*            -> add noise, or walk it back: models/ is called here
+             -> latents/packing.unpack -> video latents, audio latents  split
+             -> codecs/*.decode        -> Clip(frames, waveform)        reconstruct, in chunks
+             -> clips.write_clip       -> out.mp4                       mux, with provenance
+
+The tree is that sentence::
+
+    clips/       FILE <-> CLIP          imports nothing of avgen
+    codecs/      CLIP <-> LATENTS       imports clips
+    latents/     LATENTS <-> SEQUENCE   imports clips
+    diffusion/   NOISE <-> DATA         imports nothing of avgen
+    models/      THE NETWORK            imports latents, clips
+    pipeline.py  PROMPT -> CLIP         imports all of the above; the only way to generate
+    datasets/    CORPORA -> MANIFEST    imports clips, models.speech
+    training/    LIGHTNING              imports all of the above
+    cli.py       avgen generate | train | reconstruct | probe
+
+The names below load on first use: ``import avgen`` costs nothing, and no command waits for torch
+before it needs it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from avgen.clips import Clip, read_clip, write_clip
+    from avgen.pipeline import AVPipeline
+
+__version__ = "0.1.0"
+__all__ = ["AVPipeline", "Clip", "read_clip", "write_clip"]
+
+_HOMES = {
+    "AVPipeline": "avgen.pipeline",
+    "Clip": "avgen.clips",
+    "read_clip": "avgen.clips",
+    "write_clip": "avgen.clips",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The public name, imported from its home now that somebody asks for it."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The module's names, with those not loaded yet."""
+    return sorted({*globals(), *__all__})
