@@ -1,0 +1,132 @@
+"""What the commands that write a clip share: a check of its place first, how it was made last."""
+
+import argparse
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from avgen import __version__
+
+SUFFIXES = (".mp4", ".mov", ".webm", ".mkv")  # .mkv is lossless: FFV1 and FLAC
+
+
+def add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--overwrite` and `--no-metadata`."""
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the output if it is there already"
+    )
+    parser.add_argument(
+        "--no-metadata",
+        action="store_true",
+        help="do not write how the clip was made, neither into it nor beside it (OUT.json)",
+    )
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--model`, `--device` and `--dtype`."""
+    parser.add_argument(
+        "--model", metavar="FOLDER", help="a model folder (default: the model that avgen ships)"
+    )
+    parser.add_argument(
+        "--device",
+        type=_device,
+        default="auto",
+        help="cpu, cuda, cuda:1, mps (default: cuda where there is one, else cpu)",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=["float32", "bfloat16", "float16"],
+        help="what the network computes in (default: the pipeline's choice for the device)",
+    )
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}; it must be auto, cpu, mps, cuda or cuda:NUMBER"
+        )
+    return text
+
+
+def resolve_device(name: str) -> str:
+    """The device to use: `auto` is CUDA where there is one.
+
+    Raises:
+        ValueError: this machine does not have it.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    index = int(name.partition(":")[2] or 0)
+    if name.startswith("cuda") and index >= torch.cuda.device_count():
+        raise ValueError(
+            f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices"
+        )
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("--device mps: this machine has none")
+    return name
+
+
+def check_output(path: Path, *, overwrite: bool) -> None:
+    """Make sure that a clip can be written to `path`, before the work that it would hold.
+
+    Raises:
+        ValueError: unknown suffix, no such folder, or a file there that may not be replaced.
+        OSError: the folder cannot be written to.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(
+            f"{path}: unknown suffix {path.suffix!r}; it must be one of {' '.join(SUFFIXES)}"
+        )
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: the folder {path.parent} does not exist")
+    taken = path if path.exists() else sidecar(path)
+    if taken.exists() and not overwrite:
+        raise ValueError(f"{taken}: exists already; --overwrite replaces it")
+    try:
+        with tempfile.TemporaryFile(
+            dir=path.parent
+        ):  # permission bits do not say it on every file system
+            pass
+    except OSError as error:
+        raise ValueError(f"{path.parent}: cannot be written to ({error.strerror})") from error
+
+
+def sidecar(path: Path) -> Path:
+    """Where the JSON about the clip at `path` goes: a.mp4 -> a.mp4.json."""
+    return path.with_name(path.name + ".json")
+
+
+def tags(comment: str, parameters: Mapping[str, Any]) -> dict[str, str]:
+    """What goes into the container: that avgen made the clip, and with which parameters."""
+    return {
+        "comment": f"{comment} with avgen {__version__}",
+        "ai_generated": "true",
+        "avgen_version": __version__,
+        "avgen_parameters": json.dumps(parameters),
+    }
+
+
+def write_sidecar(path: Path, comment: str, parameters: Mapping[str, Any]) -> None:
+    """Write the same beside the clip at `path`, atomically."""
+    content = {
+        "file": path.name,
+        "comment": f"{comment} with avgen {__version__}",
+        "ai_generated": True,
+        "avgen_version": __version__,
+        "parameters": parameters,
+    }
+    target = sidecar(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,301 @@
+"""The command line: what newcomers read, how fast it starts, and one line for every bad input."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from avgen.cli import main
+from avgen.clips import Clip, write_clip
+from avgen.commands.generate import parse_words
+
+COMMANDS = ("generate", "train", "reconstruct", "probe")
+
+
+@pytest.fixture
+def avgen(capfd):
+    """Run a command in this process; what it returned, printed and complained of."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as stop:  # argparse's way to return
+            code = int(stop.code or 0)
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def refused(avgen):
+    """Run a command that must be refused in one line with exit code 2; that line."""
+
+    def run(*arguments: object) -> str:
+        code, _, err = avgen(*arguments)
+        lines = [line for line in err.splitlines() if line.strip()]
+        assert code == 2, err
+        assert len(lines) == 1, err
+        assert lines[0].startswith("avgen: error: ")
+        return lines[0]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def media(tmp_path_factory) -> Path:
+    """A folder of good and bad files, made here."""
+    folder = tmp_path_factory.mktemp("media")
+    count, rate = 50, 16000
+    frames = np.zeros((count, 32, 48, 3), np.uint8)
+    frames[:] = (np.arange(count) * 5)[:, None, None, None]
+    seconds = np.arange(count * rate // 25) / rate
+    waveform = (0.3 * np.sin(2 * np.pi * 440 * seconds)).astype(np.float32)[None]
+    clip = Clip(frames, Fraction(25), waveform, rate)
+    write_clip(clip, folder / "good.mp4")
+    write_clip(Clip(frames, Fraction(25)), folder / "silent.mp4")
+    whole = (folder / "good.mp4").read_bytes()
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "truncated.mp4").write_bytes(whole[: len(whole) // 3])
+    (folder / "corrupt.mp4").write_bytes(np.random.default_rng(0).bytes(len(whole)))
+    (folder / "text.mp4").write_text("this is not a video\n" * 100)
+    (folder / "tone.wav").write_bytes(_wav(waveform[0], rate))
+    return folder
+
+
+def _wav(samples: np.ndarray, rate: int) -> bytes:
+    import io
+    import wave
+
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((samples * 32767).astype("<i2").tobytes())
+    return buffer.getvalue()
+
+
+BAD_VIDEOS = ("missing.mp4", "empty.mp4", "truncated.mp4", "corrupt.mp4", "text.mp4")
+
+
+# --- help and start-up ---------------------------------------------------------------------------
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_explains_the_command(avgen, command):
+    code, out, _ = avgen(command, "--help")
+    assert code == 0
+    assert f"avgen {command}" in out
+    assert "examples:" in out
+
+
+def test_help_lists_the_commands(avgen):
+    code, out, _ = avgen("--help")
+    assert code == 0
+    assert all(command in out for command in COMMANDS)
+
+
+def test_generate_has_the_names_that_diffusers_uses(avgen):
+    _, out, _ = avgen("generate", "--help")
+    flags = """--prompt --negative-prompt --speech --words --seconds --num-frames --fps --height
+        --width --num-inference-steps --guidance-scale --audio-guidance-scale --seed --image --audio
+        --video --extend --model --device --dtype -o --output --overwrite --no-metadata"""
+    assert all(flag in out for flag in flags.split())
+
+
+HEAVY = """
+import sys
+from avgen.cli import main
+try:
+    main({arguments!r})
+except SystemExit:
+    pass
+heavy = {{'torch', 'torchaudio', 'lightning', 'librosa', 'cv2', 'transformers', *{more!r}}}
+print('loaded:', sorted(heavy & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize("command", [[], *[[name] for name in COMMANDS]], ids=str)
+def test_help_starts_without_heavy_imports(command):
+    code = HEAVY.format(arguments=[*command, "--help"], more=["av", "numpy"])
+    started = time.monotonic()
+    done = python("-c", code)
+    assert done.stdout.splitlines()[-1] == "loaded: []", done.stderr
+    assert time.monotonic() - started < 5  # a busy machine's second or two
+
+
+def test_probe_does_not_wait_for_torch(media):
+    done = python("-c", HEAVY.format(arguments=["probe", str(media / "good.mp4")], more=[]))
+    assert done.stdout.splitlines()[-1] == "loaded: []", done.stderr
+
+
+def test_importing_avgen_loads_nothing_heavy():
+    code = "import sys, avgen; print(sorted({'torch', 'av', 'numpy'} & set(sys.modules)))"
+    assert python("-c", code).stdout.strip() == "[]"
+
+
+def test_version(avgen):
+    import avgen as package
+
+    assert avgen("--version") == (0, f"avgen {package.__version__}\n", "")
+
+
+# --- probe ---------------------------------------------------------------------------------------
+
+
+def test_probe_says_what_is_there(avgen, media):
+    code, out, _ = avgen("probe", media / "good.mp4", "--json")
+    assert code == 0
+    text = json.dumps(json.loads(out))
+    assert "h264" in text
+    assert "aac" in text
+    code, out, _ = avgen("probe", media / "good.mp4")
+    assert code == 0
+    assert "h264" in out
+
+
+def test_probe_takes_sound_alone(avgen, media):
+    code, out, _ = avgen("probe", media / "tone.wav", "--json")
+    assert code == 0
+    assert "16000" in out
+
+
+@pytest.mark.parametrize("name", BAD_VIDEOS)
+def test_probe_refuses(refused, media, name):
+    assert name in refused("probe", media / name)
+
+
+# --- what is refused before any model loads ------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*BAD_VIDEOS, "tone.wav"])
+def test_reconstruct_refuses(refused, media, tmp_path, name):
+    assert name in refused("reconstruct", media / name, tmp_path / "out.mp4")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("flag", ["--video", "--extend"])
+@pytest.mark.parametrize("name", [*BAD_VIDEOS, "tone.wav"])
+def test_generate_refuses_bad_videos(refused, media, tmp_path, flag, name):
+    line = refused(
+        "generate", "--speech", "place red", flag, media / name, "-o", tmp_path / "o.mp4"
+    )
+    assert name in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("flag", ["--image", "--audio"])
+@pytest.mark.parametrize("name", ["missing.mp4", "empty.mp4", "corrupt.mp4", "text.mp4"])
+def test_generate_refuses_bad_pictures_and_sounds(refused, media, tmp_path, flag, name):
+    line = refused(
+        "generate", "--speech", "place red", flag, media / name, "-o", tmp_path / "o.mp4"
+    )
+    assert name in line
+
+
+def test_a_silent_video_has_no_voice_to_give(refused, media, tmp_path):
+    line = refused("generate", "--audio", media / "silent.mp4", "-o", tmp_path / "o.mp4")
+    assert "silent.mp4" in line
+
+
+SPOKEN = ("generate", "--prompt", 'a man says "place red"', "-o")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "culprit"),
+    [
+        (["--height", "0"], "--height"),
+        (["--height", "-128"], "--height"),
+        (["--height", "127"], "127"),
+        (["--width", "128.5"], "128.5"),
+        (["--num-frames", "0"], "--num-frames"),
+        (["--num_frames", "x"], "--num-frames"),
+        (["--seconds", "0"], "--seconds"),
+        (["--seconds", "-1"], "--seconds"),
+        (["--seconds", "nan"], "nan"),
+        (["--seconds", "inf"], "inf"),
+        (["--fps", "0"], "--fps"),
+        (["--fps", "fast"], "fast"),
+        (["--guidance-scale", "nan"], "nan"),
+        (["--seconds", "2", "--num-frames", "50"], "--num-frames"),
+        (["--seed", "one"], "one"),
+        (["--device", "abacus"], "abacus"),
+        (["--device", "cuda:99"], "cuda:99"),
+        (["--dtype", "int3"], "int3"),
+        (["--words", "place"], "place"),
+        (["--words", "place 0.8-0.5"], "place"),
+        (["--words", "place 0.5-0.9 red 0.8-1.1"], "red"),
+        (["--words", "nowhere.json"], "nowhere.json"),
+        (["--model", "nowhere"], "nowhere"),
+        (["--no-such-flag"], "--no-such-flag"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_generate_refuses(refused, tmp_path, arguments, culprit):
+    assert culprit in refused(*SPOKEN, tmp_path / "o.mp4", *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_output_is_checked_first(refused, media, tmp_path):
+    assert "nowhere" in refused(*SPOKEN, tmp_path / "nowhere" / "o.mp4")
+    assert ".avi" in refused(*SPOKEN, tmp_path / "o.avi")
+    assert "o" in refused(*SPOKEN, tmp_path / "o")
+    (tmp_path / "folder.mp4").mkdir()
+    assert "folder" in refused(*SPOKEN, tmp_path / "folder.mp4")
+    (tmp_path / "there.mp4").write_bytes(b"precious")
+    assert "--overwrite" in refused(*SPOKEN, tmp_path / "there.mp4")
+    assert "--overwrite" in refused("reconstruct", media / "good.mp4", tmp_path / "there.mp4")
+    assert (tmp_path / "there.mp4").read_bytes() == b"precious"
+    (tmp_path / "noted.mp4.json").write_text("{}")
+    assert "noted.mp4.json" in refused(*SPOKEN, tmp_path / "noted.mp4")
+    file = tmp_path / "file"
+    file.write_text("")
+    assert "file" in refused(*SPOKEN, file / "o.mp4")
+
+
+def test_a_folder_that_cannot_be_written_to(refused, tmp_path):
+    folder = Path("/proc/self/fd") if os.geteuid() == 0 else tmp_path / "locked"
+    if os.geteuid() != 0:
+        folder.mkdir(mode=0o555)
+    elif not folder.is_dir():
+        pytest.skip("no folder here that root cannot write to")
+    assert str(folder) in refused(*SPOKEN, folder / "o.mp4")
+
+
+# --- times of words ------------------------------------------------------------------------------
+
+
+def test_words_and_their_times(tmp_path):
+    typed = parse_words("place 0.5-0.8 red 0.8-1.1")
+    assert [(w.text, w.start_s, w.end_s) for w in typed] == [("place", 0.5, 0.8), ("red", 0.8, 1.1)]
+    lists = tmp_path / "lists.json"
+    lists.write_text('[["place", 0.5, 0.8], ["red", 0.8, 1.1]]')
+    assert parse_words(str(lists)) == typed
+    objects = tmp_path / "objects.json"
+    objects.write_text(
+        json.dumps([{"text": w.text, "start_s": w.start_s, "end_s": w.end_s} for w in typed])
+    )
+    assert parse_words(str(objects)) == typed
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "{}", "[]", "[1]", '[["place"]]', '[["place", "a", 1]]']
+)
+def test_words_in_a_bad_file(tmp_path, content):
+    path = tmp_path / "words.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"words"):
+        parse_words(str(path))

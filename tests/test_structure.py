@@ -1,0 +1,124 @@
+"""The rules of the tree: arrows one way, a heavy library in one module, files that can be read."""
+
+import ast
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = sorted((ROOT / "avgen").rglob("*.py"))
+
+# What each part may import of avgen, besides itself. The order is the order of the data.
+ARROWS = {
+    "clips": set(),
+    "codecs": {"clips"},
+    "latents": {"clips"},
+    "diffusion": set(),
+    "models": {"clips", "latents"},
+    "pipeline": {"clips", "codecs", "latents", "diffusion", "models"},
+    "datasets": {"clips", "models.speech"},
+    "training": {"clips", "codecs", "latents", "diffusion", "models", "pipeline", "datasets"},
+    "commands": {"clips", "codecs", "pipeline", "training"},
+    "cli": {"commands"},
+}
+
+# Where each heavy library may be imported.
+HOMES = {
+    "av": ["clips/media*.py", "clips/probe.py"],
+    "cv2": ["datasets/faces.py", "clips/transforms.py"],
+    "encodec": ["codecs/audio*.py", "codecs/pretrained.py", "training/audio_codec.py"],
+    "hibari": ["datasets/puppets*.py"],
+    "jsonargparse": ["training/cli.py"],
+    "lightning": ["training/*.py"],
+    "safetensors": ["codecs/base.py", "codecs/pretrained.py"],
+    "tensorboard": ["training/callbacks.py"],
+    "torchaudio": ["codecs/audio*.py", "training/audio_codec.py"],
+    "torchdata": ["training/data*.py"],
+    "transformers": ["models/text.py", "codecs/pretrained.py"],
+}
+
+# The one signature that is an interface agreed elsewhere: diffusers' arguments, all by keyword.
+MANY_PARAMETERS = {"pipeline.py: __call__"}
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT / "avgen").as_posix()
+
+
+def part_of(path: Path) -> str:
+    return relative(path).removesuffix(".py").split("/")[0]
+
+
+def imports(path: Path) -> list[str]:
+    """The full name of everything that a file imports, wherever in the file."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{relative(path)}:{node.lineno}: imports are absolute"
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
+
+
+def functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds)]
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_imports_follow_the_arrows(path: Path) -> None:
+    part = part_of(path)
+    if part == "__init__":
+        return  # it names what it exports, and loads it on use: tests/test_cli.py measures that
+    assert part in ARROWS, f"avgen/{part} is not in the table of arrows"
+    allowed = {"avgen.__version__"} | {f"avgen.{name}" for name in ARROWS[part] | {part}}
+    for name in imports(path):
+        if name.split(".")[0] == "avgen":
+            assert any(name == a or name.startswith(f"{a}.") for a in allowed), (
+                f"{relative(path)} imports {name}; {part} may import {sorted(ARROWS[part])}"
+            )
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_a_heavy_library_lives_in_its_modules(library: str) -> None:
+    users = {
+        relative(path) for path in FILES for name in imports(path) if name.split(".")[0] == library
+    }
+    strays = {user for user in users if not any(fnmatch(user, home) for home in HOMES[library])}
+    assert not strays, f"{library} belongs in {HOMES[library]}, not in {sorted(strays)}"
+
+
+def test_clips_do_not_know_torch() -> None:
+    for path in FILES:
+        if part_of(path) == "clips":
+            roots = {name.split(".")[0] for name in imports(path)}
+            assert not roots & {"torch", "torchaudio", "librosa"}, relative(path)
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_files_and_functions_can_be_read(path: Path) -> None:
+    lines = len(path.read_text().splitlines())
+    assert lines <= 400, f"{relative(path)}: {lines} lines; at most 400"
+    assert path.stem not in {"utils", "misc", "helpers", "common"}, (
+        "a helper lives with what it serves"
+    )
+    for function in functions(path):
+        name = f"{relative(path)}: {function.name}"
+        length = (function.end_lineno or 0) - function.lineno + 1
+        assert length <= 60, f"{name}: {length} lines; at most 60"
+        arguments = function.args
+        count = len([*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs])
+        own = bool(arguments.args) and arguments.args[0].arg in {"self", "cls"}
+        assert count - own <= 8 or name in MANY_PARAMETERS, f"{name}: {count} parameters; at most 8"
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_a_module_says_what_goes_in_and_out(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text())), f"{relative(path)} has no docstring"
+
+
+def test_every_package_has_an_init() -> None:
+    folders = {path.parent for path in FILES}
+    assert all((folder / "__init__.py").is_file() for folder in folders)
