@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ from avgen.commands.output import (
 if TYPE_CHECKING:
     import numpy as np
 
-    from avgen.clips import Clip
+    from avgen.clips import Clip, MediaProbe
     from avgen.pipeline import AVPipeline
 
 SUMMARY = "send a clip through the codecs and back, to see and hear what they lose"

@@ -1,0 +1,56 @@
+"""Every recipe parses against the real entry point, and says what a recipe must say."""
+
+import re
+from pathlib import Path
+
+import pytest
+from avgen.training.cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
+RECIPES = sorted((ROOT / "recipes").glob("*/*.yaml"))
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def test_there_are_recipes():
+    folders = {path.parent.name for path in RECIPES}
+    assert {"puppets_tiny", "grid"} <= folders
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=name)
+def test_recipe_parses(path, capsys, monkeypatch):
+    """`--print_config` parses and checks everything, and stops before any work."""
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit) as stop:
+        main(["--config", str(path), "--print_config"])
+    printed = capsys.readouterr()
+    assert stop.value.code in (0, None), printed.err
+    assert "class_path" in printed.out
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=name)
+def test_recipe_with_an_unknown_key_is_refused(path, tmp_path, capfd, monkeypatch):
+    """One line on stderr that names the key, and exit code 2."""
+    from avgen.cli import main as command_line
+
+    monkeypatch.chdir(ROOT)
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(path.read_text() + "\nno_such_key: 1\n")
+    try:
+        code = command_line(["train", "--config", str(bad)])
+    except SystemExit as stop:
+        code = stop.code
+    error = capfd.readouterr().err.strip()
+    assert code == 2, error
+    assert "no_such_key" in error
+    assert len(error.splitlines()) == 1, error
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in RECIPES}), ids=name)
+def test_a_recipe_folder_says_how_it_went(folder):
+    """Command, hardware, time, seed, commit and results, as every experiment's README does."""
+    text = (folder / "README.md").read_text(encoding="utf-8").lower()
+    for what in ("avgen train", "seed", "commit", "minutes|hours", "core|gpu"):
+        assert re.search(what, text), f"{name(folder)}/README.md does not say: {what}"
