@@ -1,0 +1,57 @@
+"""FILE <-> CLIP: media files read by timestamp into frames and sound on one clock, and written back.
+
+The names below load on first use, so that importing one of them does not open FFmpeg's libraries
+for another.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from avgen.clips.clip import Clip, MediaError, Word
+    from avgen.clips.media import (
+        ClipWriter,
+        read_audio,
+        read_clip,
+        read_image,
+        read_metadata,
+        read_windows,
+        write_clip,
+    )
+
+_HOMES = {
+    "Clip": "clip",
+    "ClipWriter": "media",
+    "MediaError": "clip",
+    "MediaProbe": "media_probe",
+    "Word": "clip",
+    "probe": "media_probe",
+    "read_audio": "media",
+    "read_clip": "media",
+    "read_image": "media",
+    "read_metadata": "media",
+    "read_windows": "media",
+    "write_clip": "media",
+}
+
+__all__ = [
+    "Clip",
+    "ClipWriter",
+    "MediaError",
+    "MediaProbe",
+    "Word",
+    "probe",
+    "read_audio",
+    "read_clip",
+    "read_image",
+    "read_metadata",
+    "read_windows",
+    "write_clip",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """The public name, imported from its home now that somebody asks for it."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

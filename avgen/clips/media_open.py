@@ -1,0 +1,80 @@
+"""A path in, an open container out, or one clear error; the only place that catches PyAV's."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+import av.error
+from av.container import InputContainer
+from av.stream import Disposition, Stream
+
+from avgen.clips.clip import MediaError
+
+# FFmpeg's usual layout of 1 to 8 channels.
+CHANNEL_LAYOUTS = ("mono", "stereo", "2.1", "quad", "5.0", "5.1", "6.1", "7.1")
+
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
+# FFmpeg takes text for a film of a terminal, and a playlist for the files that it names.
+_NOT_MEDIA = {"tty", "concat", "hls", "dash", "imf"}
+
+
+@contextmanager
+def media_errors(path: Path, what: str) -> Iterator[None]:
+    """Turns PyAV's errors into a MediaError: "PATH: WHAT (reason)"."""
+    try:
+        yield
+    except av.error.FFmpegError as error:
+        raise MediaError(f"{path}: {what} ({error.strerror})") from error
+
+
+@contextmanager
+def open_media(path: Path) -> Iterator[InputContainer]:
+    """The file opened for reading.
+
+    Raises:
+        MediaError: missing, not a file, empty, a git-lfs pointer, or nothing FFmpeg can read.
+    """
+    check_readable(path)
+    with media_errors(path, "is no media file that can be read, or its header is damaged"):
+        # Tags of old files are in any encoding; a strange tag must not hide the picture.
+        container = av.open(str(path), metadata_errors="replace")
+    with container:
+        if container.format.name in _NOT_MEDIA:
+            raise MediaError(f"{path}: is text or a playlist; a media file is needed")
+        yield container
+
+
+def check_readable(path: Path) -> None:
+    """Say what is wrong with a file that FFmpeg could only call invalid, or would wait for.
+
+    Raises:
+        MediaError: missing, not a regular file, unreadable, empty, or a git-lfs pointer.
+    """
+    if not path.exists():
+        raise MediaError(f"{path}: there is no such file")
+    if not path.is_file():
+        raise MediaError(f"{path}: is not a regular file; a media file is needed")
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_LFS_POINTER))
+    except OSError as error:
+        raise MediaError(f"{path}: cannot be opened ({error.strerror})") from error
+    if not start:
+        raise MediaError(f"{path}: is empty; a media file is needed")
+    if start == _LFS_POINTER:
+        raise MediaError(
+            f"{path}: is a git-lfs pointer, not the file that it stands for; run `git lfs pull`"
+        )
+
+
+def best_stream(container: InputContainer, kind: str) -> Stream | None:
+    """The stream of that kind ("video" or "audio") that a player would choose, if there is one.
+
+    A cover picture of a song is no video.
+    """
+    stream = container.streams.best(kind)
+    if stream is None or stream.disposition & Disposition.attached_pic:
+        return None
+    return stream

@@ -1,0 +1,184 @@
+"""A file in, its frames at a constant rate out, one at a time: by timestamp, upright, RGB.
+
+Every decoded frame goes to the slot of the target clock nearest to its timestamp, and a slot shows
+the last frame that came by then. That is right for constant and variable rates alike, and rounding
+in the container's clock (Matroska's 1 ms) does not matter. The clock starts at the requested time.
+"""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.sidedata.sidedata import Type as SideDataType
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
+
+from avgen.clips.clip import MediaError
+from avgen.clips.media_open import media_errors, open_media
+from avgen.clips.media_scan import StreamTimes
+from avgen.clips.timebase import to_index
+
+# An untagged picture at least this high is BT.709, a smaller one BT.601: what players assume, since
+# high definition came with BT.709.
+_BT709_FROM_HEIGHT = 720
+
+_MATRICES = {
+    1: Colorspace.ITU709,
+    4: Colorspace.FCC,
+    5: Colorspace.ITU601,  # BT.470BG, the same numbers
+    6: Colorspace.ITU601,  # SMPTE 170M
+    7: Colorspace.SMPTE240M,
+    9: Colorspace.BT2020,
+    10: Colorspace.BT2020,
+}
+
+# Chroma is brought to full size before the conversion, and rounded, not cut.
+_QUALITY = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
+
+
+def frames_on_clock(
+    path: Path, times: StreamTimes, start_s: Fraction, fps: Fraction, num_frames: int
+) -> Iterator[np.ndarray]:
+    """`num_frames` frames, uint8 [H, W, 3], the first at `start_s` of the container's clock.
+
+    Raises:
+        MediaError: a frame cannot be decoded, or decoding ends before the picture should.
+    """
+    with open_media(path) as container:
+        frames = _decoded_from(container, path, times, start_s)
+        slot = 0
+        shown: np.ndarray | None = None  # the picture of `held`, made once however long it stays
+        held: VideoFrame | None = None
+        last_s = times.first_s
+        for frame, frame_s in frames:
+            next_slot = to_index(frame_s - start_s, fps)
+            while held is not None and slot < min(next_slot, num_frames):
+                shown = to_rgb(held, path) if shown is None else shown
+                yield shown
+                slot += 1
+            if slot >= num_frames:
+                return
+            held, shown, last_s = frame, None, frame_s
+        _require_end(path, times, last_s, container)
+        assert held is not None
+        shown = to_rgb(held, path)
+        for _ in range(num_frames - slot):
+            yield shown
+
+
+def first_frame(path: Path, times: StreamTimes) -> np.ndarray:
+    """The first frame, uint8 [H, W, 3].
+
+    Raises:
+        MediaError: it cannot be decoded.
+    """
+    with open_media(path) as container:
+        decoded = next(_decoded_from(container, path, times, times.first_s), None)
+        if decoded is None:
+            raise MediaError(f"{path}: its picture cannot be decoded")
+        return to_rgb(decoded[0], path)
+
+
+def _require_end(
+    path: Path, times: StreamTimes, last_s: Fraction, container: InputContainer
+) -> None:
+    """The last frame must have come out of the decoder, or the rest would be a frozen picture."""
+    assert times.rate is not None
+    slack = max(Fraction(3, 4) / times.rate, container.streams[times.index].time_base)
+    if last_s < times.last_s - slack:
+        raise MediaError(
+            f"{path}: the picture decodes to {float(last_s - times.first_s):.2f} s only, "
+            f"of {float(times.end_s - times.first_s):.2f} s; the file is damaged"
+        )
+
+
+def _decoded_from(
+    container: InputContainer, path: Path, times: StreamTimes, start_s: Fraction
+) -> Iterator[tuple[VideoFrame, Fraction]]:
+    """Frames and their times, from the one that is on screen at `start_s`, or an earlier one."""
+    stream = container.streams[times.index]
+    assert isinstance(stream, av.VideoStream) and times.rate is not None
+    half_slot = Fraction(1, 2) / times.rate
+    if start_s - half_slot > times.first_s:
+        target = int((start_s - half_slot) / stream.time_base)
+        with media_errors(path, "cannot seek"):
+            container.seek(target, stream=stream)
+        frames = _decode(container, stream, path, times)
+        first = next(frames, None)
+        if first is not None and first[1] <= start_s - half_slot:
+            yield first
+            yield from frames
+            return
+        # The container has no index and its seek went too far (MPEG program streams do this).
+        with media_errors(path, "cannot seek"):
+            container.seek(int(times.first_s / stream.time_base), stream=stream)
+    yield from _decode(container, stream, path, times)
+
+
+def _decode(
+    container: InputContainer, stream: av.VideoStream, path: Path, times: StreamTimes
+) -> Iterator[tuple[VideoFrame, Fraction]]:
+    """Every frame and its time, in order."""
+    previous: Fraction | None = None
+    where = times.first_s
+    packets = container.demux(stream)
+    while True:
+        so_far = f"the picture decodes to {float(where - times.first_s):.2f} s and no further"
+        with media_errors(path, so_far):
+            packet = next(packets, None)
+            frames = [] if packet is None else packet.decode()
+        if packet is None:
+            return
+        for frame in frames:
+            if frame.is_corrupt:
+                raise MediaError(f"{path}: {so_far} (damaged frame)")
+            if frame.pts is None:
+                raise MediaError(f"{path}: a frame at about {float(where):.2f} s has no timestamp")
+            frame_s = frame.pts * frame.time_base
+            if previous is not None and frame_s < previous:
+                raise MediaError(f"{path}: timestamps of the picture run backwards")
+            where = previous = frame_s
+            yield frame, frame_s
+
+
+def to_rgb(frame: VideoFrame, path: Path) -> np.ndarray:
+    """The frame as it is to be seen: uint8 [H, W, 3], square pixels, upright, full-range RGB."""
+    matrix = _MATRICES.get(
+        frame.colorspace,
+        Colorspace.ITU709 if frame.height >= _BT709_FROM_HEIGHT else Colorspace.ITU601,
+    )
+    full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
+    with media_errors(path, "a frame cannot be converted to RGB"):
+        rgb = frame.reformat(format="rgb24") if frame.format.is_rgb else frame.reformat(
+            format="rgb24",
+            src_colorspace=matrix,
+            src_color_range=ColorRange.JPEG if full else ColorRange.MPEG,
+            dst_color_range=ColorRange.JPEG,
+            interpolation=_QUALITY,
+        )
+    pixels = rgb.to_ndarray()
+    mirrored, quarter_turns = orientation(frame, path)
+    if mirrored:
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(np.rot90(pixels, quarter_turns))
+
+
+def orientation(frame: VideoFrame, path: Path) -> tuple[bool, int]:
+    """How to set the pixels upright: mirror left to right first, then quarter turns anticlockwise.
+
+    Raises:
+        MediaError: turned by something else than quarters.
+    """
+    matrix = frame.side_data.get(SideDataType.DISPLAYMATRIX)
+    if matrix is None:
+        return False, 0
+    # libavutil/display.h: nine int32, the first two rows hold (a b u) and (c d v) in 16.16
+    a, b, _, c, d = np.frombuffer(bytes(matrix), dtype=np.int32)[:5].astype(float)
+    mirrored = a * d - b * c < 0
+    turn = -frame.rotation if mirrored else frame.rotation
+    if turn % 90:
+        raise MediaError(f"{path}: turned by {frame.rotation} degrees; only quarter turns are read")
+    return bool(mirrored), int(turn // 90) % 4
