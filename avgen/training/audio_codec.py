@@ -1,0 +1,260 @@
+"""Waveforms in, a trained audio codec out: its losses and the LightningModule that applies them.
+
+Reconstruction is judged on spectra at several window lengths, as log-mel bands (what is heard) and
+as compressed complex values (which teach the latents where a glottal pulse is). An optional
+discriminator, encodec's multi-scale STFT one, then makes the decoder's fine texture natural; it
+usually runs with a frozen encoder, so that cached latents stay valid.
+
+Reference: Défossez et al., "High Fidelity Neural Audio Compression", 2022, section 3.4.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import lightning as L
+import torch
+import torchaudio
+from encodec.msstftd import MultiScaleSTFTDiscriminator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from avgen.codecs.audio import AudioAutoencoder, AudioAutoencoderConfig
+from avgen.codecs.base import load_tensors
+from avgen.training.optimization import OptimizerConfig, configure
+
+# exponent of magnitudes in the complex loss: about how hearing evens out loudness
+COMPRESSION = 0.3
+QUIET = 1e-4  # magnitude (a full-scale sine is 1) below which differences stop counting
+FFT_LENGTHS = (128, 256, 512, 1024, 2048)  # windows of the reconstruction losses, in samples
+# What waveforms are multiplied with for the discriminator: at their own scale most of a spectrum
+# is so small beside its biases that 150 steps taught it nothing, at 50 times it learns within 30.
+DISCRIMINATOR_GAIN = 50.0
+# Shares of the gradient that reaches the waveform: chosen once, not searched.
+LOSS_WEIGHTS = {"mel": 1.0, "complex": 1.0, "adversarial": 0.5, "features": 1.0}
+
+
+def spectra(waveforms: Tensor, fft_length: int) -> Tensor:
+    """Complex spectra [B, T, F] of waveforms [B, N], a full-scale sine being 1; 3/4 overlap."""
+    window = torch.hann_window(fft_length, device=waveforms.device)
+    windows = waveforms.unfold(1, fft_length, fft_length // 4)
+    return torch.fft.rfft(windows * window) / (window.sum() / 2)
+
+
+def spectral_losses(
+    made: Tensor, real: Tensor, fft_length: int, sample_rate: int
+) -> tuple[Tensor, Tensor]:
+    """Log-mel L1 and compressed complex L1 between waveforms [B, N], at one window length."""
+    both = spectra(torch.cat([made, real]), fft_length)
+    magnitude = (both.real**2 + both.imag**2 + QUIET**2).sqrt()
+    bands = torchaudio.functional.melscale_fbanks(
+        n_freqs=fft_length // 2 + 1,
+        f_min=0.0,
+        f_max=sample_rate / 2,
+        n_mels=max(fft_length // 16, 8),
+        sample_rate=sample_rate,
+        mel_scale="slaney",
+    )
+    made_mel, real_mel = (magnitude @ bands.to(magnitude)).add(QUIET).log().chunk(2)
+    loud = torch.view_as_real(both) * magnitude[..., None] ** (COMPRESSION - 1)
+    made_loud, real_loud = loud.chunk(2)
+    return (made_mel - real_mel).abs().mean(), (made_loud - real_loud).abs().mean()
+
+
+def discriminator_loss(made: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
+    """Hinge loss of a discriminator's scores, one tensor a scale; 0 where it tells all apart."""
+    pairs = zip(made, real, strict=True)
+    terms = [functional.relu(1 + m).mean() + functional.relu(1 - r).mean() for m, r in pairs]
+    return torch.stack(terms).mean()
+
+
+def adversarial_loss(made: Sequence[Tensor]) -> Tensor:
+    """Hinge loss of what was made, from the discriminator's scores of it, one tensor a scale."""
+    return torch.stack([functional.relu(1 - m).mean() for m in made]).mean()
+
+
+def feature_loss(made: Sequence[Sequence[Tensor]], real: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Mean L1 of a discriminator's features (scale, layer), relative to the real ones' size."""
+    pairs = [p for scale in zip(made, real, strict=True) for p in zip(*scale, strict=True)]
+    terms = [(m - r).abs().mean() / r.abs().mean().clamp(min=QUIET) for m, r in pairs]
+    return torch.stack(terms).mean()
+
+
+def balanced_gradient(
+    losses: Mapping[str, Tensor], weights: Mapping[str, float], output: Tensor
+) -> Tensor:
+    """Gradient on `output` in which each loss has its weight's share of length, whatever its scale.
+
+    Reference: Défossez et al. 2022, equation (5), without the running mean of the norms.
+    """
+    total = torch.zeros_like(output)
+    for name, loss in losses.items():
+        (gradient,) = torch.autograd.grad(loss, output, retain_graph=True)
+        total += gradient * (weights[name] / gradient.norm().clamp(min=1e-12))
+    return total / sum(weights[name] for name in losses)
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """Sizes of the adversary.
+
+    Args:
+        filters: Channels of its convolutions; encodec trained with 32.
+        fft_lengths: Window lengths in samples, a sub-network each; windows overlap by three
+            quarters.
+        lr: Its peak learning rate, over the course that the codec's takes.
+    """
+
+    filters: int = 8
+    fft_lengths: tuple[int, ...] = (1024, 256)
+    lr: float = 1e-3
+
+
+def build_discriminator(config: DiscriminatorConfig) -> nn.Module:
+    """Encodec's discriminator: waveforms [B, 1, N] to scores and layers' features per scale."""
+    lengths = list(config.fft_lengths)
+    with warnings.catch_warnings():
+        # One FutureWarning per convolution; another weight_norm would change encodec's state keys.
+        warnings.simplefilter("ignore", FutureWarning)
+        return MultiScaleSTFTDiscriminator(
+            config.filters,
+            n_ffts=lengths,
+            win_lengths=lengths,
+            hop_lengths=[length // 4 for length in lengths],
+        )
+
+
+class AudioCodecSystem(L.LightningModule):
+    """Trains an `AudioAutoencoder` on `batch["waveform"]`, float [B, 1, N] in [-1, 1].
+
+    Optimisation is manual, since the discriminator has an optimiser of its own: with one, every
+    batch counts as two of the trainer's `max_steps`.
+
+    Args:
+        codec: Sizes of the autoencoder.
+        optimizer: Learning rate and its course, in batches.
+        noise: Standard deviation of the noise on the latents (which have unit variance), so that
+            a diffusion model's small errors do no harm.
+        discriminator: Sizes of the adversary; none trains on reconstruction alone.
+        initial_weights: A `model.safetensors` of this codec to start from; none starts afresh.
+        freeze_encoder: Train the decoder alone, so that latents cached from this encoder stay
+            valid.
+        seed: Of the noise and the choice of window lengths, which depend on it and the step alone.
+    """
+
+    def __init__(
+        self,
+        codec: AudioAutoencoderConfig,
+        optimizer: OptimizerConfig,
+        noise: float = 0.2,
+        discriminator: DiscriminatorConfig | None = None,
+        initial_weights: str | None = None,
+        freeze_encoder: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if noise < 0:
+            raise ValueError(f"noise {noise}: must not be negative")
+        self.save_hyperparameters()
+        self.codec = AudioAutoencoder(codec)
+        if initial_weights is not None:
+            load_tensors(self.codec, Path(initial_weights))
+        if freeze_encoder:
+            self.codec.encoder.requires_grad_(False)
+        self.discriminator = build_discriminator(discriminator) if discriminator else None
+        self.automatic_optimization = False
+
+    def configure_optimizers(self) -> list[dict]:
+        """AdamW with warm-up and cosine decay for the codec, and for the discriminator if any."""
+        optimizer, adversary = self.hparams.optimizer, self.hparams.discriminator
+        if self.discriminator is None:
+            return [configure(self.codec, optimizer)]
+        optimizer_of_adversary = replace(optimizer, lr=adversary.lr)
+        return [
+            configure(self.codec, optimizer),
+            configure(self.discriminator, optimizer_of_adversary),
+        ]
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Update the discriminator, if there is one, then the codec."""
+        real = batch["waveform"]
+        optimizers = self.optimizers(use_pl_optimizer=True)
+        optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
+        generator = torch.Generator().manual_seed(self.hparams.seed * 1_000_003 + self.global_step)
+        made = self.reconstruct(real, generator)
+        losses = self.reconstruction_losses(made, real, generator)
+        if self.discriminator is not None:
+            self.train_discriminator(made.detach(), real, optimizers[1])
+            losses |= self.adversarial_losses(made, real)
+        optimizers[0].zero_grad()
+        self.manual_backward(made, gradient=balanced_gradient(losses, LOSS_WEIGHTS, made))
+        self.clip_gradients(optimizers[0], 1.0, "norm")
+        optimizers[0].step()
+        schedulers = self.lr_schedulers()
+        for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
+            scheduler.step()
+        self.log_dict({f"train/{name}": loss.detach() for name, loss in losses.items()})
+
+    def reconstruct(self, real: Tensor, generator: torch.Generator) -> Tensor:
+        """Waveforms [B, 1, N] decoded from the noised latents of real ones."""
+        latents = self.codec.encode(real).float()
+        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        noised = latents + self.hparams.noise * noise
+        return self.codec.decode(noised, num_samples=real.shape[-1]).float()
+
+    def reconstruction_losses(
+        self, made: Tensor, real: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Losses "mel" and "complex" at two window lengths drawn with `generator`.
+
+        Two of five at a time are an unbiased estimate at two fifths of the cost.
+        """
+        drawn = torch.randperm(len(FFT_LENGTHS), generator=generator)[:2].tolist()
+        return mean_losses(made, real, [FFT_LENGTHS[i] for i in drawn], self.codec.sample_rate)
+
+    def train_discriminator(
+        self, made: Tensor, real: Tensor, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Take one step towards telling made from real waveforms [B, 1, N]."""
+        made_scores, _ = self.discriminator(made * DISCRIMINATOR_GAIN)
+        real_scores, _ = self.discriminator(real * DISCRIMINATOR_GAIN)
+        loss = discriminator_loss(made_scores, real_scores)
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        optimizer.step()
+        self.log("train/discriminator", loss.detach())
+
+    def adversarial_losses(self, made: Tensor, real: Tensor) -> dict[str, Tensor]:
+        """Losses "adversarial" and "features" of the codec against the discriminator as it is."""
+        self.discriminator.requires_grad_(False)  # it is the codec's turn; spares half the backward
+        made_scores, made_features = self.discriminator(made * DISCRIMINATOR_GAIN)
+        with torch.no_grad():
+            _, real_features = self.discriminator(real * DISCRIMINATOR_GAIN)
+        self.discriminator.requires_grad_(True)
+        return {
+            "adversarial": adversarial_loss(made_scores),
+            "features": feature_loss(made_features, real_features),
+        }
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Reconstruction losses of whole clips over all window lengths, without noise."""
+        real = batch["waveform"]
+        made = self.codec.decode(self.codec.encode(real), num_samples=real.shape[-1])
+        losses = mean_losses(made, real, FFT_LENGTHS, self.codec.sample_rate)
+        self.log_dict({f"validation/{k}": v for k, v in losses.items()}, sync_dist=True)
+
+
+def mean_losses(
+    made: Tensor, real: Tensor, fft_lengths: Sequence[int], sample_rate: int
+) -> dict[str, Tensor]:
+    """Losses "mel" and "complex" between waveforms [B, 1, N], averaged over window lengths."""
+    with torch.autocast(made.device.type, enabled=False):
+        pairs = [
+            spectral_losses(made[:, 0].float(), real[:, 0].float(), length, sample_rate)
+            for length in fft_lengths
+        ]
+    mel, complex_ = (torch.stack(terms).mean() for terms in zip(*pairs, strict=True))
+    return {"mel": mel, "complex": complex_}
