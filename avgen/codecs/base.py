@@ -1,0 +1,167 @@
+"""What a codec promises, and how any module of ours becomes a folder (`config.json` + `model.safetensors`) and back.
+
+Both latents are continuous. Rates, strides and channels are properties of the object, so that nothing
+downstream ever types in 4, 16, 320 or 24000.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import os
+from fractions import Fraction
+from pathlib import Path
+from typing import Protocol, get_type_hints, runtime_checkable
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+
+@runtime_checkable
+class VideoCodec(Protocol):
+    """Pictures to a latent grid and back.
+
+    Latent 0 covers frame 0 alone; latent i > 0 covers frames `stride[0] * (i - 1) + 1` to
+    `stride[0] * i` (the "causal first frame" of video autoencoders), so one picture is one latent frame.
+    """
+
+    @property
+    def stride(self) -> tuple[int, int, int]:
+        """Frames, rows and columns of pixels that one latent stands for."""
+        ...
+
+    @property
+    def latent_channels(self) -> int:
+        """Numbers in one latent."""
+        ...
+
+    def encode(self, video: Tensor) -> Tensor:
+        """Encode float [B, 3, T, H, W] in [-1, 1] as latents [B, C, T', H', W']."""
+        ...
+
+    def decode(self, latents: Tensor, *, num_frames: int, height: int, width: int) -> Tensor:
+        """Decode latents [B, C, T', H', W'] to float [B, 3, num_frames, height, width] in [-1, 1]."""
+        ...
+
+
+@runtime_checkable
+class AudioCodec(Protocol):
+    """Sound to a latent sequence and back; latent i covers samples [i * hop_length, (i + 1) * hop_length)."""
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second."""
+        ...
+
+    @property
+    def num_channels(self) -> int:
+        """Channels of the waveform: 1 or 2."""
+        ...
+
+    @property
+    def hop_length(self) -> int:
+        """Samples per latent."""
+        ...
+
+    @property
+    def latent_channels(self) -> int:
+        """Numbers in one latent."""
+        ...
+
+    @property
+    def latent_rate(self) -> Fraction:
+        """Latents per second: sample_rate / hop_length."""
+        ...
+
+    def encode(self, waveform: Tensor) -> Tensor:
+        """Encode float [B, num_channels, N] in [-1, 1] as latents [B, C, ceil(N / hop_length)]."""
+        ...
+
+    def decode(self, latents: Tensor, *, num_samples: int) -> Tensor:
+        """Decode latents [B, C, T'] to float [B, num_channels, num_samples]."""
+        ...
+
+
+def save_module(module: nn.Module, folder: str | Path, dtype: torch.dtype = torch.bfloat16) -> None:
+    """Write `module` (with its frozen `config` dataclass) as `config.json` and `model.safetensors`.
+
+    Floating-point tensors are stored as `dtype`; each file is written beside its place and renamed.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    kind = type(module)
+    config = {"class": f"{kind.__module__}.{kind.__qualname__}", **dataclasses.asdict(module.config)}
+    state = {
+        name: (t.to(dtype) if t.is_floating_point() else t).contiguous().cpu()
+        for name, t in module.state_dict().items()
+    }
+    temporary = folder / f".model.{os.getpid()}.tmp"
+    save_file(state, temporary)
+    temporary.replace(folder / "model.safetensors")
+    temporary = folder / f".config.{os.getpid()}.tmp"
+    temporary.write_text(json.dumps(config, indent=2) + "\n")
+    temporary.replace(folder / "config.json")
+
+
+def load_module(folder: str | Path) -> nn.Module:
+    """Read a module that `save_module` wrote, in float32, on the CPU, in eval mode.
+
+    Raises:
+        ValueError: a file is missing or unreadable, the class is not avgen's, a field is unknown, or the
+            tensors on disk are not exactly those that the configuration calls for.
+    """
+    folder = Path(folder)
+    config = read_config(folder / "config.json")
+    path = config.pop("class", None)
+    if not isinstance(path, str) or not path.startswith("avgen."):
+        raise ValueError(f"{folder / 'config.json'}: class {path!r}; it must be an import path inside avgen")
+    module_name, _, class_name = path.rpartition(".")
+    try:
+        kind = getattr(importlib.import_module(module_name), class_name)
+        module = kind(get_type_hints(kind.__init__)["config"](**config))
+    except (ImportError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder / 'config.json'}: does not describe a {path}: {error}") from error
+    load_tensors(module, folder / "model.safetensors")
+    return module.eval()
+
+
+def read_config(path: Path) -> dict:
+    """Read a JSON object.
+
+    Raises:
+        ValueError: the file is missing or is not a JSON object.
+    """
+    try:
+        config = json.loads(path.read_text())
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); a model folder needs it") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: is not JSON ({error})") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path}: holds {type(config).__name__}; it must be a JSON object")
+    return config
+
+
+def load_tensors(module: nn.Module, path: Path) -> None:
+    """Fill `module` from a safetensors file, which must hold exactly its tensors.
+
+    Raises:
+        ValueError: unreadable file; missing, extra or wrongly shaped tensors (all named).
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: not found; a model folder needs it")
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: is not a readable safetensors file ({error})") from error
+    own = module.state_dict()
+    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    shapes = sorted(n for n in own.keys() & state.keys() if own[n].shape != state[n].shape)
+    if missing or extra or shapes:
+        parts = [("missing", missing), ("extra", extra), ("of another shape", shapes)]
+        found = "; ".join(f"{what}: {', '.join(names[:5])}{' ...' * (len(names) > 5)}" for what, names in parts if names)
+        raise ValueError(f"{path}: tensors do not match the configuration ({found})")
+    module.load_state_dict({name: t.to(own[name].dtype) for name, t in state.items()})

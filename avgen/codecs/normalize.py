@@ -1,0 +1,64 @@
+"""Per-channel statistics of latents, fitted once and applied late.
+
+Raw latents are what is cached on disk, so that new statistics never mean encoding again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LatentStatistics:
+    """Mean and standard deviation of every channel of a codec's latents.
+
+    Attributes:
+        mean: One number a channel.
+        std: One number a channel, greater than 0.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Check that the statistics can be divided by."""
+        object.__setattr__(self, "mean", tuple(self.mean))
+        object.__setattr__(self, "std", tuple(self.std))
+        if len(self.mean) != len(self.std) or not all(value > 0 for value in self.std):
+            raise ValueError(
+                f"{len(self.mean)} means and {len(self.std)} deviations; there must be as many, the latter above 0"
+            )
+
+    @classmethod
+    def fit(cls, latents: Iterable[Tensor]) -> LatentStatistics:
+        """Statistics over any number of raw latents [C, ...], of any sizes; each number counts once."""
+        count, total, square = 0, None, None
+        for clip in latents:
+            flat = clip.double().flatten(1)
+            count += flat.shape[1]
+            total = flat.sum(1) + (0 if total is None else total)
+            square = flat.square().sum(1) + (0 if square is None else square)
+        if total is None or square is None:
+            raise ValueError("no latents to fit statistics to; at least one clip is needed")
+        mean = total / count
+        return cls(tuple(mean.tolist()), tuple((square / count - mean.square()).clamp_min(1e-8).sqrt().tolist()))
+
+    def normalize(self, latents: Tensor) -> Tensor:
+        """Raw latents [B, C, ...] to zero mean and unit variance a channel."""
+        mean, std = self._columns(latents)
+        return (latents - mean) / std
+
+    def denormalize(self, latents: Tensor) -> Tensor:
+        """The inverse of `normalize`."""
+        mean, std = self._columns(latents)
+        return latents * std + mean
+
+    def _columns(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        if latents.shape[1] != len(self.mean):
+            raise ValueError(f"latents of {latents.shape[1]} channels; these statistics are of {len(self.mean)}")
+        shape = (-1,) + (1,) * (latents.ndim - 2)
+        return tuple(latents.new_tensor(values).view(shape) for values in (self.mean, self.std))  # type: ignore[return-value]

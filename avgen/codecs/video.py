@@ -1,0 +1,297 @@
+"""Pictures <-> latents: a plain convolutional autoencoder, stride 4 x 16 x 16, 32 channels.
+
+Four frames are folded into channels and unshuffled by 4, so that no layer ever runs at full resolution;
+residual stages at 1/4, 1/8 and 1/16, layer norm over channels, no GroupNorm (both were what a CPU spent its time
+on). The encoder sees one block of four frames at a time, so a picture, the end of a
+clip and a stream are all encoded exactly as they would be inside a longer clip. The decoder mixes
+neighbouring latents in time at every stage, because blocks decoded alone flicker at their joins.
+
+Every layer has a finite receptive field, so `decode` runs in chunks with a halo and equals one whole decode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class ConvVideoCodecConfig:
+    """Sizes of a `ConvVideoCodec`.
+
+    Args:
+        latent_channels: Numbers in one latent.
+        encoder_widths: Channels of the encoder's stages at 1/4, 1/8 and 1/16 of the picture.
+        decoder_widths: Channels of the decoder's stages, in the same order.
+        encoder_depths: Residual blocks of each encoder stage.
+        decoder_depths: Residual blocks of each decoder stage; each stage has one temporal block as well.
+        chunk_latents: Latent frames decoded at a time.
+        tile_latents: Latent rows and columns decoded at a time.
+    """
+
+    latent_channels: int = 32
+    encoder_widths: tuple[int, int, int] = (128, 192, 256)
+    decoder_widths: tuple[int, int, int] = (128, 192, 256)
+    encoder_depths: tuple[int, int, int] = (1, 1, 1)
+    decoder_depths: tuple[int, int, int] = (2, 2, 1)
+    chunk_latents: int = 8
+    tile_latents: int = 32
+
+    def __post_init__(self) -> None:
+        """Turn JSON's lists back into tuples."""
+        for name in ("encoder_widths", "decoder_widths", "encoder_depths", "decoder_depths"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+
+PATCH = 4  # pixels folded into channels before the first convolution, each way
+FRAMES = 4  # frames folded into channels
+
+
+class ChannelNorm(nn.Module):
+    """Layer norm over the channels of [B, C, H, W] at every position, with a learned gain and no bias."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise; with channels last in memory this is one fused kernel."""
+        return F.layer_norm(x.permute(0, 2, 3, 1), self.gain.shape, self.gain).permute(0, 3, 1, 2)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions around a SiLU, added to the input; starts as the identity."""
+
+    def __init__(self, channels: int, hidden: int | None = None) -> None:
+        super().__init__()
+        hidden = hidden or channels
+        self.norm = ChannelNorm(channels)
+        self.conv1 = nn.Conv2d(channels, hidden, 3, padding=1)
+        self.conv2 = nn.Conv2d(hidden, channels, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, C, H, W] to the same shape."""
+        return x + self.conv2(F.silu(self.conv1(self.norm(x))))
+
+
+class TemporalBlock(nn.Module):
+    """Mixes each latent frame with the ones before and after it, pixel by pixel; starts as the identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = ChannelNorm(channels)
+        self.inward = nn.Conv2d(3 * channels, channels, 1)
+        self.outward = nn.Conv2d(channels, channels, 1)
+        nn.init.zeros_(self.outward.weight)
+        nn.init.zeros_(self.outward.bias)
+
+    def forward(self, x: Tensor, num_latents: int) -> Tensor:
+        """Map [(B T), C, H, W] to the same shape; beyond the ends of the clip there is zero."""
+        h = rearrange(self.norm(x), "(b t) c h w -> b t c h w", t=num_latents)
+        edge = torch.zeros_like(h[:, :1])
+        before, after = torch.cat([edge, h[:, :-1]], 1), torch.cat([h[:, 1:], edge], 1)
+        h = rearrange(torch.cat([before, h, after], 2), "b t c h w -> (b t) c h w")
+        return x + self.outward(F.silu(self.inward(channels_last(h))))
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """The same [B, C, H, W] in the memory order that CPU and tensor-core convolutions want."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+class Encoder(nn.Module):
+    """Folded frames [B, 3 * FRAMES * PATCH**2, H/4, W/4] to latents [B, C, H/16, W/16]."""
+
+    def __init__(self, config: ConvVideoCodecConfig) -> None:
+        super().__init__()
+        widths = config.encoder_widths
+        layers: list[nn.Module] = [nn.Conv2d(3 * FRAMES * PATCH**2, widths[0], 3, padding=1)]
+        for stage, (width, depth) in enumerate(zip(widths, config.encoder_depths, strict=True)):
+            if stage > 0:
+                layers.append(nn.Conv2d(widths[stage - 1], width, 3, stride=2, padding=1))
+            layers += [ResidualBlock(width, width // 2 if stage == 2 else None) for _ in range(depth)]
+        layers += [ChannelNorm(widths[-1]), nn.Conv2d(widths[-1], config.latent_channels, 1)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, folded: Tensor) -> Tensor:
+        """Encode; each latent is normalised over its channels, so its scale carries nothing."""
+        latents = self.layers(channels_last(folded)).float()
+        return F.layer_norm(latents.movedim(1, -1), latents.shape[1:2]).movedim(-1, 1)
+
+
+class DecoderStage(nn.Module):
+    """One resolution of the decoder: a temporal block, residual blocks and the step up."""
+
+    def __init__(self, width: int, depth: int, hidden: int, up_to: int | None) -> None:
+        super().__init__()
+        self.temporal = TemporalBlock(width)
+        self.blocks = nn.Sequential(*(ResidualBlock(width, hidden) for _ in range(depth)))
+        self.up = None if up_to is None else nn.Conv2d(width, 4 * up_to, 1)
+
+    def forward(self, x: Tensor, num_latents: int) -> Tensor:
+        """Map [(B T), C, H, W] to [(B T), C', 2H, 2W], or to the same shape in the last stage."""
+        x = self.blocks(self.temporal(x, num_latents))
+        return x if self.up is None else channels_last(F.pixel_shuffle(self.up(x), 2))
+
+
+class Decoder(nn.Module):
+    """Latents [(B T), C, H, W] to folded frames [(B T), 3 * FRAMES * PATCH**2, 4H, 4W]."""
+
+    def __init__(self, config: ConvVideoCodecConfig) -> None:
+        super().__init__()
+        w, depths = config.decoder_widths, config.decoder_depths
+        self.inward = nn.Conv2d(config.latent_channels, w[2], 3, padding=1)
+        self.stages = nn.ModuleList(
+            [
+                DecoderStage(w[2], depths[2], 3 * w[2] // 4, w[1]),
+                DecoderStage(w[1], depths[1], w[1], w[0]),
+                DecoderStage(w[0], depths[0], w[0], None),
+            ]
+        )
+        self.last_temporal = TemporalBlock(w[0])
+        self.norm = ChannelNorm(w[0])
+        self.outward = nn.Conv2d(w[0], 3 * FRAMES * PATCH**2, 3, padding=1)
+
+    def forward(self, latents: Tensor, num_latents: int) -> Tensor:
+        """Decode `num_latents` latent frames of each clip together."""
+        x = self.inward(channels_last(latents))
+        for stage in self.stages:
+            x = stage(x, num_latents)
+        return self.outward(self.norm(self.last_temporal(x, num_latents)))
+
+
+class ConvVideoCodec(nn.Module):
+    """Our video autoencoder; see the module's docstring. Implements `avgen.codecs.base.VideoCodec`."""
+
+    def __init__(self, config: ConvVideoCodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(self.config)
+        self.decoder = Decoder(self.config)
+        self.to(memory_format=torch.channels_last)
+
+    @property
+    def stride(self) -> tuple[int, int, int]:
+        """Frames, rows and columns of pixels that one latent stands for."""
+        return FRAMES, 4 * PATCH, 4 * PATCH
+
+    @property
+    def latent_channels(self) -> int:
+        """Numbers in one latent."""
+        return self.config.latent_channels
+
+    @property
+    def halo_latents(self) -> tuple[int, int]:
+        """Latent (frames, rows or columns) around a chunk that can reach into its pixels.
+
+        In time one for every temporal block. In space: 3x3 convolutions count 1, 1/2 and 1/4 at the three stages.
+        """
+        d = self.config.decoder_depths
+        reach = 1 + 2 * d[2] + (2 * d[1]) / 2 + (2 * d[0] + 1) / 4
+        return len(self.decoder.stages) + 1, int(reach) + 1
+
+    def encode(self, video: Tensor) -> Tensor:
+        """Encode float [B, 3, T, H, W] in [-1, 1] as latents [B, C, 1 + ceil((T-1)/4), ceil(H/16), ceil(W/16)].
+
+        Sizes that the strides do not divide are padded by repeating the last frame, row and column. Bounded in
+        memory: `chunk_latents` blocks of frames go through the network at a time.
+        """
+        folded = fold(self.pad(video))
+        step = self.config.chunk_latents
+        blocks = [rearrange(self.encoder(b), "(b t) c h w -> b c t h w", b=len(video)) for b in split_time(folded, step)]
+        return torch.cat(blocks, 2)
+
+    def pad(self, video: Tensor) -> Tensor:
+        """Repeat edges so that [B, 3, T, H, W] is whole latents: 3 frames in front, the rest behind."""
+        time, rows, columns = self.stride
+        _, _, num_frames, height, width = video.shape
+        behind = -(num_frames - 1) % time
+        spatial = F.pad(video.flatten(0, 1), (0, -width % columns, 0, -height % rows), mode="replicate")
+        video = spatial.unflatten(0, video.shape[:2])
+        return torch.cat([video[:, :, :1]] * (time - 1) + [video] + [video[:, :, -1:]] * behind, 2)
+
+    def decode(self, latents: Tensor, *, num_frames: int, height: int, width: int) -> Tensor:
+        """Decode latents [B, C, T', H', W'] to float [B, 3, num_frames, height, width] in [-1, 1].
+
+        Raises:
+            ValueError: the latents are not those of such a clip.
+        """
+        return torch.cat(list(self.decode_chunks(latents, num_frames=num_frames, height=height, width=width)), 2)
+
+    def decode_chunks(self, latents: Tensor, *, num_frames: int, height: int, width: int) -> Iterator[Tensor]:
+        """Yield what `decode` returns, a few frames [B, 3, t, height, width] at a time, in bounded memory."""
+        time, rows, columns = self.stride
+        expected = (1 - (-(num_frames - 1) // time), -(-height // rows), -(-width // columns))
+        if tuple(latents.shape[2:]) != expected:
+            raise ValueError(
+                f"latents {tuple(latents.shape[2:])} cannot be {num_frames} frames of {height}x{width}: that is {expected}"
+            )
+        step, first = self.config.chunk_latents, time - 1
+        for start in range(0, expected[0], step):
+            stop = min(start + step, expected[0])
+            pixels = self._decode_span(latents, start, stop)[:, :, :, :height, :width]
+            pixels = pixels[:, :, first if start == 0 else 0 :]
+            yield pixels[:, :, : num_frames - max(0, start * time - first)].clamp(-1, 1)
+
+    def _decode_span(self, latents: Tensor, start: int, stop: int) -> Tensor:
+        """Decode latent frames [start, stop) tile by tile, each with its halo: [B, 3, 4 * (stop - start), H, W]."""
+        reach_t, reach = self.halo_latents
+        t0, t1 = max(0, start - reach_t), min(latents.shape[2], stop + reach_t)
+        rows = []
+        for y0, y1, top, bottom in tiles(latents.shape[3], self.config.tile_latents, reach):
+            row = []
+            for x0, x1, left, right in tiles(latents.shape[4], self.config.tile_latents, reach):
+                tile = latents[:, :, t0:t1, top:bottom, left:right]
+                folded = self.decoder(rearrange(tile, "b c t h w -> (b t) c h w"), t1 - t0)
+                pixels = unfold(folded, len(latents))[:, :, FRAMES * (start - t0) : FRAMES * (stop - t0)]
+                size_y, size_x = self.stride[1:]
+                pixels = pixels[:, :, :, size_y * (y0 - top) : size_y * (y1 - top)]
+                row.append(pixels[..., size_x * (x0 - left) : size_x * (x1 - left)])
+            rows.append(torch.cat(row, 4))
+        return torch.cat(rows, 3)
+
+    def forward(self, video: Tensor, noise: float = 0.0) -> tuple[Tensor, Tensor]:
+        """Reconstruct [B, 3, T, H, W] in training: (reconstruction, latents), in one piece.
+
+        Args:
+            video: Pixels in [-1, 1].
+            noise: Standard deviation of the noise added to the latents, which smooths the space for diffusion.
+        """
+        padded = self.pad(video)
+        num_latents = padded.shape[2] // FRAMES
+        latents = self.encoder(rearrange(fold(padded), "b t c h w -> (b t) c h w"))
+        folded = self.decoder(latents + noise * torch.randn_like(latents), num_latents)
+        pixels = unfold(folded, len(video))[:, :, FRAMES - 1 :, : video.shape[3], : video.shape[4]]
+        return pixels[:, :, : video.shape[2]], latents
+
+
+def fold(video: Tensor) -> Tensor:
+    """Turn [B, 3, 4 T, 4 H, 4 W] into [B, T, 192, H, W]: frames and pixels into channels."""
+    return rearrange(video, "b c (t f) (h p) (w q) -> b t (c f p q) h w", f=FRAMES, p=PATCH, q=PATCH)
+
+
+def unfold(folded: Tensor, batch: int) -> Tensor:
+    """Turn [(B T), 192, H, W] back into [B, 3, 4 T, 4 H, 4 W]; the mirror of `fold`."""
+    return rearrange(
+        folded, "(b t) (c f p q) h w -> b c (t f) (h p) (w q)", b=batch, f=FRAMES, p=PATCH, q=PATCH
+    ).float()
+
+
+def split_time(folded: Tensor, step: int) -> Iterator[Tensor]:
+    """Yield [B, T, C, H, W] as batches [(B t), C, H, W] of at most `step` latent frames."""
+    for start in range(0, folded.shape[1], step):
+        yield rearrange(folded[:, start : start + step], "b t c h w -> (b t) c h w")
+
+
+def tiles(size: int, tile: int, halo: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield (start, stop, start with halo, stop with halo) of the tiles that cover [0, size)."""
+    for start in range(0, size, tile):
+        stop = min(start + tile, size)
+        yield start, stop, max(0, start - halo), min(size, stop + halo)

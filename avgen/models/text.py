@@ -1,0 +1,110 @@
+"""Words -> tokens: the caption (how it looks and sounds; no place in time) and speech (phonemes with times).
+
+Both are small tables trained with the transformer. A caption's words are hashed into buckets, so any word
+has a row; that two words may share one is the price of needing no vocabulary. `HuggingFaceCaptions` stands in
+where a pretrained encoder is wanted.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from avgen.models.speech import PHONEMES, TimedPhoneme
+
+CAPTION_BUCKETS = 512
+PAD_TO = 8  # text lengths are rounded up to this, so that few shapes exist
+
+
+@dataclass(frozen=True)
+class Text:
+    """What a batch of clips is to say and look like.
+
+    Attributes:
+        caption_ids: int64 [B, P], hashed words.
+        caption_mask: bool [B, P], False at padding.
+        speech_ids: int64 [B, S], indices into PHONEMES.
+        speech_spans: float32 [B, S, 2], seconds [start, end) of every phoneme.
+        speech_mask: bool [B, S], False at padding.
+    """
+
+    caption_ids: Tensor
+    caption_mask: Tensor
+    speech_ids: Tensor
+    speech_spans: Tensor
+    speech_mask: Tensor
+
+    def to(self, device: torch.device | str) -> Text:
+        """The same text on a device."""
+        return Text(**{name: value.to(device) for name, value in vars(self).items()})
+
+    def drop(self, caption: Tensor, speech: Tensor) -> Text:
+        """The same text without the captions and speech of the clips where bool [B] is True."""
+        return replace(
+            self,
+            caption_mask=self.caption_mask & ~caption[:, None],
+            speech_mask=self.speech_mask & ~speech[:, None],
+        )
+
+
+def caption_ids(caption: str) -> list[int]:
+    """Bucket of every word of a caption; case and punctuation do not count."""
+    return [zlib.crc32(word.encode()) % CAPTION_BUCKETS for word in re.findall(r"[\w']+", caption.lower())]
+
+
+def make_text(captions: Sequence[str], speech: Sequence[Sequence[TimedPhoneme]]) -> Text:
+    """Collate captions and timed phonemes of a batch, padded to a multiple of `PAD_TO`."""
+    rows = [caption_ids(caption) for caption in captions]
+    spoken = [[PHONEMES.index(phoneme.phoneme) for phoneme in phonemes] for phonemes in speech]
+    spans = [[(phoneme.start_s, phoneme.end_s) for phoneme in phonemes] for phonemes in speech]
+    caption_padded, caption_mask = _pad(rows)
+    speech_padded, speech_mask = _pad(spoken)
+    speech_spans = torch.zeros(*speech_padded.shape, 2)
+    for row, values in enumerate(spans):
+        if values:
+            speech_spans[row, : len(values)] = torch.tensor(values)
+    return Text(caption_padded, caption_mask, speech_padded, speech_spans, speech_mask)
+
+
+def _pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    longest = max(1, *(len(row) for row in rows)) if rows else 1
+    length = -(-longest // PAD_TO) * PAD_TO
+    ids = torch.zeros(len(rows), length, dtype=torch.int64)
+    mask = torch.zeros(len(rows), length, dtype=torch.bool)
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = torch.tensor(row, dtype=torch.int64)
+        mask[index, : len(row)] = True
+    return ids, mask
+
+
+class CaptionEmbedding(nn.Module):
+    """Caption words [B, P] to tokens [B, P, D]; their order is in their rotary position."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(CAPTION_BUCKETS, width)
+        nn.init.normal_(self.table.weight, std=0.5)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Look up."""
+        return self.table(ids)
+
+
+class SpeechEmbedding(nn.Module):
+    """Phonemes [B, S] with spans [B, S, 2] to tokens [B, S, D]; where they are is in their rotary position."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(len(PHONEMES), width)
+        self.duration = nn.Linear(2, width)
+        nn.init.normal_(self.table.weight, std=0.5)
+
+    def forward(self, ids: Tensor, spans: Tensor) -> Tensor:
+        """Look up and add how long each one lasts (in tenths of a second, and its logarithm)."""
+        tenths = 10 * (spans[..., 1] - spans[..., 0]).clamp_min(0.01)
+        return self.table(ids) + self.duration(torch.stack([tenths, tenths.log()], -1))

@@ -1,0 +1,231 @@
+"""Trains the transformer: cached latents, words and a caption in; the velocity of every token out.
+
+Each step draws, for every clip: what is given and what is made, a noise level per modality, whether caption and words
+are seen, a jitter of the words' times, and the noise. All draws come from a generator seeded by (seed, step, rank),
+so that a resumed run repeats them exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from avgen.clips.clip import Word
+from avgen.datasets.manifest import ClipRecord
+from avgen.diffusion.loss import bin_errors, modality_losses, token_errors
+from avgen.diffusion.path import mix, velocity
+from avgen.diffusion.schedules import TrainingSigmas
+from avgen.latents.conditioning import Tasks
+from avgen.latents.packing import MODALITIES, VIDEO, Layout, make_layout, pack
+from avgen.models.speech import spread
+from avgen.models.text import Text, make_text
+from avgen.models.transformer import AVTransformer, AVTransformerConfig
+from avgen.training.data import hash_seed, load_statistics
+from avgen.training.optimization import OptimizerConfig, configure
+from avgen.training.prepared import read_latent_config
+
+NUM_BINS = 4  # noise levels that losses are logged by
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes of the transformer; the width of its tokens follows from the latents.
+
+    Args:
+        width: D of the stream.
+        depth: Blocks.
+        num_heads: Heads of attention in each block.
+        mlp_ratio: Hidden width of each block's network over D.
+    """
+
+    width: int
+    depth: int
+    num_heads: int
+    mlp_ratio: float = 4.0
+
+
+@dataclass(frozen=True)
+class TextDrops:
+    """How often training hides the text, so that guidance and making without words can be learned.
+
+    Args:
+        both: Share of clips without caption and words.
+        caption: Share of clips without a caption alone.
+        speech: Share of clips without words alone.
+        given_speech: Share of clips whose words are hidden where sound or picture is given throughout.
+        jitter_s: Standard deviation of the noise on the words' times.
+    """
+
+    both: float = 0.08
+    caption: float = 0.05
+    speech: float = 0.02
+    given_speech: float = 0.5
+    jitter_s: float = 0.02
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """What counts how much.
+
+    Args:
+        modalities: Modality -> weight of its mean loss.
+        mouth: How much more a token counts that lies wholly inside `mouth_region`.
+        mouth_region: Rows and columns (top, bottom, left, right) of the mouth, as shares of the picture.
+    """
+
+    modalities: Mapping[str, float] = field(default_factory=lambda: {"video": 1.0, "audio": 1.0})
+    mouth: float = 2.0
+    mouth_region: tuple[float, float, float, float] = (0.55, 0.85, 0.25, 0.75)
+
+
+class DiffusionSystem(L.LightningModule):
+    """Flow-matching training of an `AVTransformer` on cached latents.
+
+    Args:
+        folder: The prepared folder whose latents are trained on (their statistics and grids).
+        network: Sizes.
+        optimizer: Learning rate and its course.
+        sigmas: How noise levels are drawn.
+        tasks: How often each task is drawn.
+        drops: How often text is hidden.
+        weights: Weights of the loss.
+        lexicon: Pronunciations that the corpus needs besides the dictionary's.
+        seed: Of everything that a step draws.
+        compile: Compile the blocks.
+        checkpoint_blocks: Recompute activations in the backward pass.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        network: NetworkConfig,
+        optimizer: OptimizerConfig,
+        sigmas: TrainingSigmas,
+        tasks: Tasks,
+        drops: TextDrops,
+        weights: LossWeights,
+        lexicon: Mapping[str, list[str]] | None = None,
+        seed: int = 0,
+        compile: bool = False,
+        checkpoint_blocks: bool = False,
+    ) -> None:
+        super().__init__()
+        self.latents = read_latent_config(folder)
+        self.video_statistics, self.audio_statistics = load_statistics(folder)
+        video, audio = self.latents.grids(1)
+        config = AVTransformerConfig(
+            max(video.token_channels, audio.token_channels),
+            network.width, network.depth, network.num_heads, network.mlp_ratio,
+        )  # fmt: skip
+        self.transformer = AVTransformer(config)
+        self.transformer.checkpoint_blocks = checkpoint_blocks
+        if compile:
+            self.transformer.compile_blocks()
+        self.optimizer, self.sigmas, self.tasks, self.drops, self.weights = optimizer, sigmas, tasks, drops, weights
+        self.lexicon, self.seed = dict(lexicon or {}), seed
+        self._layouts: dict[tuple[int, ...], tuple[Layout, dict[str, Tensor]]] = {}
+
+    def layout(self, batch: Mapping[str, Any]) -> tuple[Layout, dict[str, Tensor]]:
+        """Layout and token weights of a batch's shapes, on this device; made once a shape."""
+        key = (*batch["video"].shape[2:], batch["audio"].shape[2])
+        if key not in self._layouts:
+            time = self.latents.video_stride[0]
+            video, audio = self.latents.grids(1 + time * (key[0] - 1))
+            audio = replace(audio, num_samples=key[3] * audio.hop_length)
+            layout = make_layout(video, audio).to(self.device)
+            self._layouts[key] = layout, self.token_weights(layout)
+        return self._layouts[key]
+
+    def token_weights(self, layout: Layout) -> dict[str, Tensor]:
+        """Modality -> weight of every token, [L]; corrects for the padding that `token_errors` averages over."""
+        share = layout.used.float().mean(1)
+        top, bottom, left, right = self.weights.mouth_region
+        height, width = layout.video.height, layout.video.width
+        half_y, half_x = (layout.video.patch * size / 2 for size in layout.video.stride[1:])
+        down, across = layout.places[:, 0] + height / 2, layout.places[:, 1] + width / 2
+        inside_y = overlap(down, half_y, top * height, bottom * height)
+        inside_x = overlap(across, half_x, left * width, right * width)
+        mouth = 1 + self.weights.mouth * inside_y * inside_x
+        weights = {}
+        for index, name in enumerate(MODALITIES):
+            own = (layout.modality == index) / share
+            weights[name] = own * mouth if index == VIDEO else own
+        return weights
+
+    def texts(self, records: list[ClipRecord], generator: torch.Generator | None) -> Text:
+        """Captions and phonemes of a batch; with a generator, the words' times are jittered."""
+        spoken = []
+        for record in records:
+            words = record.words if generator is None else self.jitter(record.words, generator)
+            spoken.append(spread(words, self.lexicon))
+        return make_text([record.caption for record in records], spoken)
+
+    def jitter(self, words: tuple[Word, ...], generator: torch.Generator) -> list[Word]:
+        """Words with noise on their starts and ends, at least 20 ms long each."""
+        noise = (self.drops.jitter_s * torch.randn(len(words), 2, generator=generator)).tolist()
+        moved = []
+        for word, (early, late) in zip(words, noise, strict=True):
+            start = max(0.0, word.start_s + early)
+            moved.append(Word(word.text, start, max(start + 0.02, word.end_s + late)))
+        return moved
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """One step of conditional flow matching."""
+        generator = torch.Generator().manual_seed(hash_seed(self.seed, self.global_step, self.global_rank))
+        return self.step(batch, generator, "train")
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """The same with the same draws every time."""
+        self.step(batch, torch.Generator().manual_seed(hash_seed(self.seed, batch_idx)), "validation")
+
+    def step(self, batch: dict[str, Any], generator: torch.Generator, stage: str) -> Tensor:
+        """Draw, predict, weigh and log."""
+        layout, weights = self.layout(batch)
+        size = len(batch["records"])
+        clean = pack(
+            self.video_statistics.normalize(batch["video"]), self.audio_statistics.normalize(batch["audio"]), layout
+        )
+        given = self.tasks.draw(layout, size, generator).to(self.device)
+        drawn = self.sigmas.draw(size, MODALITIES, generator)
+        sigma = torch.stack([drawn[name] for name in MODALITIES], 1).to(self.device)[:, layout.modality]
+        sigma = torch.where(given, 0.0, sigma)
+        text = self.texts(batch["records"], generator if stage == "train" else None)
+        text = self.hide(text, given, layout, generator).to(self.device)
+        noise = torch.randn(clean.shape, generator=generator).to(self.device) * layout.used
+        predicted = self.transformer(mix(clean, noise, sigma), sigma, layout, text)
+        errors = token_errors(predicted, velocity(clean, noise))
+        made = {name: weight * ~given for name, weight in weights.items()}
+        losses = modality_losses(errors, made)
+        self.log_dict({f"{stage}/{name}": loss for name, loss in losses.items()}, batch_size=size, sync_dist=True)
+        for name in MODALITIES:
+            for index, mean in enumerate(bin_errors(errors, sigma, made[name], NUM_BINS).mean):
+                if not mean.isnan():
+                    self.log(f"{stage}/{name}_sigma_{index}", mean, batch_size=size)
+        total = sum(self.weights.modalities[name] * loss for name, loss in losses.items())
+        self.log(f"{stage}/loss", total, prog_bar=True, batch_size=size, sync_dist=stage == "validation")
+        return total
+
+    def hide(self, text: Text, given: Tensor, layout: Layout, generator: torch.Generator) -> Text:
+        """Hide caption and words as often as `drops` says."""
+        drops, size = self.drops, len(given)
+        both, caption, speech, guided = torch.rand(4, size, generator=generator).unbind()
+        whole = torch.zeros(size, dtype=torch.bool)
+        for index in range(len(MODALITIES)):
+            whole |= given[:, layout.modality == index].all(1).cpu()
+        silent = (speech < drops.speech) | (whole & (guided < drops.given_speech))
+        return text.drop((both < drops.both) | (caption < drops.caption), (both < drops.both) | silent)
+
+    def configure_optimizers(self) -> dict:
+        """AdamW with warm-up and cosine decay."""
+        return configure(self, self.optimizer)
+
+
+def overlap(center: Tensor, half: float, start: float, stop: float) -> Tensor:
+    """Share of [center - half, center + half) that lies in [start, stop)."""
+    return ((center + half).clamp(max=stop) - (center - half).clamp(min=start)).clamp(min=0) / (2 * half)

@@ -1,0 +1,182 @@
+"""Records -> a prepared folder: face crops and waveforms first, then the latents of both codecs.
+
+Everything is written beside its place and renamed, and what is there already is skipped, so that a run that was
+killed goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from tqdm import tqdm
+
+from avgen.clips.media import read_clip
+from avgen.clips.timebase import num_samples
+from avgen.clips.transforms import crop, resize
+from avgen.codecs.base import AudioCodec, VideoCodec
+from avgen.codecs.normalize import LatentStatistics
+from avgen.datasets.manifest import ClipRecord, read_manifest, write_manifest
+from avgen.latents.grid import AudioGrid, VideoGrid
+
+
+@dataclass(frozen=True)
+class LatentConfig:
+    """What cached latents were made with; written beside them, and into the model that is trained on them.
+
+    Attributes:
+        height: Rows of pixels.
+        width: Columns of pixels.
+        fps: Frames per second, as a fraction's text.
+        video_stride: Of the video codec.
+        video_channels: Of the video codec.
+        video_patch: Latents each way in a video token.
+        sample_rate: Of the audio codec, in Hz.
+        hop_length: Of the audio codec.
+        audio_channels: Latent channels of the audio codec.
+        audio_patch: Latents in an audio token.
+        fingerprint: Of both codecs' encoders; latents of another encoder mean something else.
+    """
+
+    height: int
+    width: int
+    fps: str
+    video_stride: tuple[int, int, int]
+    video_channels: int
+    video_patch: int
+    sample_rate: int
+    hop_length: int
+    audio_channels: int
+    audio_patch: int
+    fingerprint: str
+
+    def grids(self, num_frames: int) -> tuple[VideoGrid, AudioGrid]:
+        """The grids of a clip of `num_frames` frames and of the sound that covers them."""
+        fps = Fraction(self.fps)
+        samples = num_samples(num_frames, fps, self.sample_rate)
+        stride = tuple(self.video_stride)
+        return (
+            VideoGrid(num_frames, self.height, self.width, fps, stride, self.video_channels, self.video_patch),
+            AudioGrid(samples, self.sample_rate, self.hop_length, self.audio_channels, self.audio_patch),
+        )
+
+
+def read_latent_config(folder: Path) -> LatentConfig:
+    """Read `latents/config.json` of a prepared folder."""
+    path = folder / "latents" / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{path}: not found; encode the folder first")
+    return LatentConfig(**json.loads(path.read_text()))
+
+
+def prepare(
+    records: Sequence[ClipRecord], root: Path, folder: Path, size: tuple[int, int], fps: Fraction, sample_rate: int
+) -> list[str]:
+    """Crop, resize and store every record's frames and sound; returns a line for every clip that could not be.
+
+    Args:
+        records: What to prepare; `box` is cropped first where there is one.
+        root: Where their media are.
+        folder: The prepared folder.
+        size: Height and width in pixels.
+        fps: Frames per second, for all.
+        sample_rate: Samples per second, for all; sound is mixed down to one channel.
+    """
+    for name in ("frames", "waveforms"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    kept, failures = [], []
+    for record in tqdm(records, desc="preparing", unit="clip"):
+        frames_path, waveform_path = folder / "frames" / f"{record.id}.npy", folder / "waveforms" / f"{record.id}.npy"
+        if not (frames_path.is_file() and waveform_path.is_file()):
+            try:
+                clip = read_clip(root / record.media, fps=fps, sample_rate=sample_rate, num_channels=1)
+                if clip.waveform is None:
+                    raise ValueError(f"{record.media}: has no sound; these recipes train both")
+            except ValueError as error:
+                failures.append(str(error))
+                continue
+            frames = clip.frames if record.box is None else crop(clip.frames, record.box)
+            save_array(frames_path, resize(frames, *size))
+            save_array(waveform_path, np.round(clip.waveform * 32767).astype(np.int16))
+        kept.append(record)
+    (folder / "rates.json").write_text(json.dumps({"fps": str(fps), "sample_rate": sample_rate}))
+    write_manifest(kept, folder / "manifest.jsonl")
+    return failures
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write an .npy file beside its place and rename it."""
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        np.save(file, array)
+    temporary.replace(path)
+
+
+@torch.inference_mode()
+def encode(folder: Path, video: VideoCodec, audio: AudioCodec, patches: tuple[int, int] = (2, 3)) -> None:
+    """Cache the raw latents of every prepared clip, and the statistics of the training split.
+
+    Args:
+        folder: A prepared folder.
+        video: Encodes the frames.
+        audio: Encodes the waveforms; its sample rate must be the folder's.
+        patches: Latents each way in a video token, and latents in an audio token.
+    """
+    rates = json.loads((folder / "rates.json").read_text())
+    if rates["sample_rate"] != audio.sample_rate:
+        raise ValueError(f"{folder}: sound at {rates['sample_rate']} Hz; the audio codec needs {audio.sample_rate}")
+    records = read_manifest(folder / "manifest.jsonl")
+    out = folder / "latents"
+    out.mkdir(exist_ok=True)
+    fingerprint = encoder_fingerprint(video, audio)
+    frames = np.load(folder / "frames" / f"{records[0].id}.npy", mmap_mode="r")
+    config = LatentConfig(
+        frames.shape[1], frames.shape[2], rates["fps"], video.stride, video.latent_channels, patches[0],
+        audio.sample_rate, audio.hop_length, audio.latent_channels, patches[1], fingerprint,
+    )  # fmt: skip
+    if (out / "config.json").is_file() and read_latent_config(folder) != config:
+        for stale in out.glob("*.safetensors"):
+            stale.unlink()
+    (out / "config.json").write_text(json.dumps(asdict(config), indent=2))
+    for record in tqdm(records, desc="encoding", unit="clip"):
+        path = out / f"{record.id}.safetensors"
+        if path.is_file():
+            continue
+        pixels = torch.from_numpy(np.load(folder / "frames" / f"{record.id}.npy"))
+        waveform = torch.from_numpy(np.load(folder / "waveforms" / f"{record.id}.npy")).float() / 32768
+        latents = {
+            "video": video.encode(pixels.movedim(-1, 0)[None].float() / 127.5 - 1)[0],
+            "audio": audio.encode(waveform[None])[0],
+        }
+        temporary = path.with_suffix(".tmp")
+        save_file({name: value.float().contiguous() for name, value in latents.items()}, temporary)
+        temporary.replace(path)
+    write_statistics(out, [record for record in records if record.split == "train"])
+
+
+def write_statistics(out: Path, records: Iterable[ClipRecord]) -> None:
+    """Fit and write `statistics.json` over the cached latents of some records."""
+    paths = [out / f"{record.id}.safetensors" for record in records]
+    statistics = {
+        name: asdict(LatentStatistics.fit(load_file(path)[name] for path in paths)) for name in ("video", "audio")
+    }
+    (out / "statistics.json").write_text(json.dumps(statistics))
+
+
+def encoder_fingerprint(*codecs: nn.Module | VideoCodec | AudioCodec) -> str:
+    """SHA-256 over the tensors of the codecs' encoders; a decoder may be trained on without changing it."""
+    digest = hashlib.sha256()
+    for codec in codecs:
+        for name, tensor in sorted(codec.state_dict().items()):  # type: ignore[union-attr]
+            if name.startswith("encoder."):
+                digest.update(name.encode())
+                digest.update(tensor.float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
