@@ -1,4 +1,4 @@
-"""FILE <-> CLIP: media files read by timestamp into frames and sound on one clock, and written back.
+"""FILE <-> CLIP: files read by timestamp into frames and sound on one clock, and written back.
 
 The names below load on first use, so that importing one of them does not open FFmpeg's libraries
 for another.
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         read_windows,
         write_clip,
     )
+    from avgen.clips.media_probe import MediaProbe, probe
 
 _HOMES = {
     "Clip": "clip",

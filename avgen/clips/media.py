@@ -5,6 +5,7 @@ docs/time.md says how, and what can go wrong with other ways.
 """
 
 import os
+import warnings
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 
 from avgen.clips.clip import Clip, MediaError
 from avgen.clips.media_picture import first_frame, frames_on_clock
-from avgen.clips.media_scan import scan
+from avgen.clips.media_scan import MediaScan, scan
 from avgen.clips.media_sound import first_sample_s, sound_from
 from avgen.clips.media_write import ClipWriter, read_metadata, write_clip
 from avgen.clips.timebase import Seconds, exact, num_samples, to_index
@@ -61,13 +62,13 @@ def read_clip(
     start, end = exact(start_s), reader.duration_s if end_s is None else exact(end_s)
     if not 0 <= start < end:
         raise MediaError(
-            f"{path}: from {float(start)} s to {float(end)} s; "
-            f"the start must be at least 0 and before the end ({float(reader.duration_s)} s of picture)"
+            f"{path}: from {float(start):.6g} s to {float(end):.6g} s; the start must be at least 0 "
+            f"and before the end (the picture's is at {float(reader.duration_s):.6g} s)"
         )
     if to_index(end, reader.fps) > to_index(reader.duration_s, reader.fps):
         raise MediaError(
-            f"{path}: up to {float(end)} s was asked for; "
-            f"its picture ends at {float(reader.duration_s)} s"
+            f"{path}: up to {float(end):.6g} s was asked for; "
+            f"its picture ends at {float(reader.duration_s):.6g} s"
         )
     count = max(1, to_index(end - start, reader.fps))
     return next(reader.clips(start, count, count))
@@ -115,8 +116,8 @@ def read_audio(
 ) -> tuple[np.ndarray, int]:
     """The sound of a file: float32 [C, N] in [-1, 1], and its rate in Hz.
 
-    Time 0 is the first frame of a video, so that the sound fits what `read_clip` gives, and the first
-    sample of a file without a picture.
+    Time 0 is the first frame of a video, so that the sound fits what `read_clip` gives, and the
+    first sample of a file without a picture.
 
     Args:
         path: a sound, or a video with sound.
@@ -133,9 +134,10 @@ def read_audio(
     scanned.require_whole()
     if scanned.audio is None:
         raise MediaError(f"{path}: has no sound")
+    _warn(scanned)
     start = exact(start_s)
     if start < 0:
-        raise MediaError(f"{path}: sound from {float(start)} s; the start must be at least 0")
+        raise MediaError(f"{path}: sound from {float(start):.6g} s; the start must be at least 0")
     if scanned.video is not None:
         origin_s = scanned.video.first_s
     else:
@@ -145,8 +147,8 @@ def read_audio(
     count = to_index(end - start, rate)
     if count < 1 or to_index(end + origin_s - scanned.audio.end_s, rate) > 0:
         raise MediaError(
-            f"{path}: sound from {float(start)} s to {float(end)} s; "
-            f"the sound ends at {float(scanned.audio.end_s - origin_s)} s"
+            f"{path}: sound from {float(start):.6g} s to {float(end):.6g} s; "
+            f"the sound ends at {float(scanned.audio.end_s - origin_s):.6g} s"
         )
     return _Samples(blocks).take(count), rate
 
@@ -162,6 +164,12 @@ def read_image(path: str | Path) -> np.ndarray:
     if scanned.video is None:
         raise MediaError(f"{path}: has no picture")
     return first_frame(path, scanned.video)
+
+
+def _warn(scanned: MediaScan) -> None:
+    """Tell the caller of read_* what no reader can put right."""
+    for risk in scanned.warnings:
+        warnings.warn(f"{scanned.path}: {risk}", stacklevel=3)
 
 
 class _Reader:
@@ -181,6 +189,7 @@ class _Reader:
         if scanned.video is None:
             raise MediaError(f"{path}: has sound only; a video is needed")
         scanned.require_whole()
+        _warn(scanned)
         assert scanned.video.rate is not None
         self._path = path
         self._video = scanned.video
@@ -191,7 +200,7 @@ class _Reader:
         self.duration_s = scanned.video.end_s - scanned.video.first_s
 
     def clips(self, start_s: Fraction, num_frames: int, window: int) -> Iterator[Clip]:
-        """`num_frames` frames from `start_s` on, `window` to a clip, with the sound that they cover."""
+        """`num_frames` frames from `start_s` on, `window` to a clip, with the sound they cover."""
         origin_s = self._video.first_s + start_s
         frames = frames_on_clock(self._path, self._video, origin_s, self.fps, num_frames)
         rate, sound = None, None
@@ -236,6 +245,7 @@ def _stack(frames: Iterator[np.ndarray], count: int, path: Path) -> np.ndarray:
 def _memory_bytes() -> int:
     """All memory of this machine: an array larger than that cannot be filled."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
 
 class _Samples:
     """Blocks of sound, given out in the numbers that are asked for."""

@@ -6,6 +6,7 @@ in the container's clock (Matroska's 1 ms) does not matter. The clock starts at 
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -48,6 +49,7 @@ def frames_on_clock(
         MediaError: a frame cannot be decoded, or decoding ends before the picture should.
     """
     with open_media(path) as container:
+        aspect = _aspect(_stream(container, times))
         frames = _decoded_from(container, path, times, start_s)
         slot = 0
         shown: np.ndarray | None = None  # the picture of `held`, made once however long it stays
@@ -56,7 +58,7 @@ def frames_on_clock(
         for frame, frame_s in frames:
             next_slot = to_index(frame_s - start_s, fps)
             while held is not None and slot < min(next_slot, num_frames):
-                shown = to_rgb(held, path) if shown is None else shown
+                shown = to_rgb(held, aspect, path) if shown is None else shown
                 yield shown
                 slot += 1
             if slot >= num_frames:
@@ -64,7 +66,7 @@ def frames_on_clock(
             held, shown, last_s = frame, None, frame_s
         _require_end(path, times, last_s, container)
         assert held is not None
-        shown = to_rgb(held, path)
+        shown = to_rgb(held, aspect, path)
         for _ in range(num_frames - slot):
             yield shown
 
@@ -75,11 +77,32 @@ def first_frame(path: Path, times: StreamTimes) -> np.ndarray:
     Raises:
         MediaError: it cannot be decoded.
     """
+    return to_rgb(*first_decoded(path, times), path)
+
+
+def first_decoded(path: Path, times: StreamTimes) -> tuple[VideoFrame, Fraction]:
+    """The first frame as it is stored, and the aspect ratio of its pixels, width to height.
+
+    Raises:
+        MediaError: it cannot be decoded.
+    """
     with open_media(path) as container:
+        stream = _stream(container, times)
         decoded = next(_decoded_from(container, path, times, times.first_s), None)
         if decoded is None:
             raise MediaError(f"{path}: its picture cannot be decoded")
-        return to_rgb(decoded[0], path)
+        return decoded[0], _aspect(stream)
+
+
+def _stream(container: InputContainer, times: StreamTimes) -> av.VideoStream:
+    stream = container.streams[times.index]
+    assert isinstance(stream, av.VideoStream)
+    return stream
+
+
+def _aspect(stream: av.VideoStream) -> Fraction:
+    """Width to height of a stored pixel; square where the file does not say."""
+    return stream.sample_aspect_ratio or Fraction(1)
 
 
 def _require_end(
@@ -99,8 +122,8 @@ def _decoded_from(
     container: InputContainer, path: Path, times: StreamTimes, start_s: Fraction
 ) -> Iterator[tuple[VideoFrame, Fraction]]:
     """Frames and their times, from the one that is on screen at `start_s`, or an earlier one."""
-    stream = container.streams[times.index]
-    assert isinstance(stream, av.VideoStream) and times.rate is not None
+    stream = _stream(container, times)
+    assert times.rate is not None
     half_slot = Fraction(1, 2) / times.rate
     if start_s - half_slot > times.first_s:
         target = int((start_s - half_slot) / stream.time_base)
@@ -144,41 +167,78 @@ def _decode(
             yield frame, frame_s
 
 
-def to_rgb(frame: VideoFrame, path: Path) -> np.ndarray:
+def to_rgb(frame: VideoFrame, aspect: Fraction, path: Path) -> np.ndarray:
     """The frame as it is to be seen: uint8 [H, W, 3], square pixels, upright, full-range RGB."""
     matrix = _MATRICES.get(
         frame.colorspace,
         Colorspace.ITU709 if frame.height >= _BT709_FROM_HEIGHT else Colorspace.ITU601,
     )
     full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
+    as_rgb = frame.format.is_rgb
     with media_errors(path, "a frame cannot be converted to RGB"):
-        rgb = frame.reformat(format="rgb24") if frame.format.is_rgb else frame.reformat(
+        rgb = frame.reformat(
+            width=_square_width(frame, aspect),
             format="rgb24",
-            src_colorspace=matrix,
-            src_color_range=ColorRange.JPEG if full else ColorRange.MPEG,
-            dst_color_range=ColorRange.JPEG,
+            src_colorspace=None if as_rgb else matrix,
+            src_color_range=None if as_rgb else ColorRange.JPEG if full else ColorRange.MPEG,
+            dst_color_range=None if as_rgb else ColorRange.JPEG,
             interpolation=_QUALITY,
         )
-    pixels = rgb.to_ndarray()
-    mirrored, quarter_turns = orientation(frame, path)
-    if mirrored:
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(np.rot90(pixels, quarter_turns))
+    return orientation(frame, path).apply(rgb.to_ndarray())
 
 
-def orientation(frame: VideoFrame, path: Path) -> tuple[bool, int]:
-    """How to set the pixels upright: mirror left to right first, then quarter turns anticlockwise.
+def _square_width(frame: VideoFrame, aspect: Fraction) -> int:
+    """The width at which its pixels are square: the height stays, every stored row is kept."""
+    return max(1, to_index(aspect, frame.width))
+
+
+def shown_size(frame: VideoFrame, aspect: Fraction, path: Path) -> tuple[int, int]:
+    """Height and width of what `to_rgb` makes of the frame."""
+    height, width = frame.height, _square_width(frame, aspect)
+    return (width, height) if orientation(frame, path).is_transposed else (height, width)
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """How stored pixels become upright ones: rows and columns swapped first, then the flips."""
+
+    is_transposed: bool = False
+    flips_columns: bool = False
+    flips_rows: bool = False
+
+    @property
+    def is_mirrored(self) -> bool:
+        """Whether what is upright is a mirror image of what is stored."""
+        return self.is_transposed ^ self.flips_columns ^ self.flips_rows
+
+    @property
+    def rotation_degrees(self) -> int:
+        """Anticlockwise, 0 to 270; of a mirrored picture, before it is mirrored left to right."""
+        if self.is_transposed:
+            return 90 if self.flips_rows else 270
+        return 180 if self.flips_rows else 0
+
+    def apply(self, pixels: np.ndarray) -> np.ndarray:
+        """The upright picture [H', W', 3] of a stored one [H, W, 3], contiguous."""
+        pixels = pixels.swapaxes(0, 1) if self.is_transposed else pixels
+        pixels = pixels[:, ::-1] if self.flips_columns else pixels
+        return np.ascontiguousarray(pixels[::-1] if self.flips_rows else pixels)
+
+
+def orientation(frame: VideoFrame, path: Path) -> Orientation:
+    """What the container or the picture's EXIF says of its orientation.
 
     Raises:
         MediaError: turned by something else than quarters.
     """
     matrix = frame.side_data.get(SideDataType.DISPLAYMATRIX)
     if matrix is None:
-        return False, 0
-    # libavutil/display.h: nine int32, the first two rows hold (a b u) and (c d v) in 16.16
-    a, b, _, c, d = np.frombuffer(bytes(matrix), dtype=np.int32)[:5].astype(float)
-    mirrored = a * d - b * c < 0
-    turn = -frame.rotation if mirrored else frame.rotation
-    if turn % 90:
-        raise MediaError(f"{path}: turned by {frame.rotation} degrees; only quarter turns are read")
-    return bool(mirrored), int(turn // 90) % 4
+        return Orientation()
+    # libavutil/display.h: nine int32 in rows (a b u), (c d v), (x y w);
+    # x' = a x + c y, y' = b x + d y
+    a, b, _, c, d = np.frombuffer(bytes(matrix), dtype=np.int32)[:5].tolist()
+    if not a and not d and b and c:
+        return Orientation(True, c < 0, b < 0)
+    if not b and not c and a and d:
+        return Orientation(False, a < 0, d < 0)
+    raise MediaError(f"{path}: turned by {frame.rotation} degrees; only quarter turns are read")

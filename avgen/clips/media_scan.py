@@ -1,7 +1,7 @@
 """A file in, what its packets say of its timing out, without decoding anything.
 
-Headers are not enough: `average_rate` means nothing for a variable rate, Matroska states no stream's
-end, and a file cut short still promises all of itself. One pass over the packets knows.
+Headers are not enough: `average_rate` means nothing for a variable rate, Matroska states no end of
+a stream, and a file cut short still promises all of itself. One pass over the packets knows.
 """
 
 from dataclasses import dataclass, field
@@ -16,8 +16,8 @@ from av.container import InputContainer
 from avgen.clips.clip import MediaError
 from avgen.clips.media_open import best_stream, open_media
 
-# Containers whose header states how long they are, so that one that ends earlier was cut short. MPEG
-# program and transport streams, ADTS and MP3 do not: what is left of them is all they ever say.
+# Containers whose header states how long they are, so that one that ends earlier was cut short.
+# MPEG program and transport streams, ADTS and MP3 do not: what is left is all they ever say.
 _STATES_DURATION = ("mp4", "matroska", "avi", "wav", "flac")
 
 # How much shorter than its header says a stream may be before the file counts as cut short, in
@@ -62,12 +62,14 @@ class MediaScan:
         video: the stream of pictures that the reader takes, or None.
         audio: the stream of sound that the reader takes, or None.
         damage: what is wrong with the file as a whole, if anything: "is cut short: ...".
+        warnings: why its sound may not be where its timestamps say.
     """
 
     path: Path
     video: StreamTimes | None
     audio: StreamTimes | None
     damage: str | None
+    warnings: tuple[str, ...]
 
     def require_whole(self) -> None:
         """Refuse a damaged file.
@@ -145,9 +147,25 @@ def _scan(path: Path, _mtime_ns: int, _size: int) -> MediaScan:
             if times.end is not None
         }
         damage = _damage(container, ends, broken)
+        container_name = container.format.name
+        audio_codec = "" if audio is None else audio.codec_context.codec.canonical_name
     if video_times is None and audio_times is None:
         raise MediaError(f"{path}: {damage or 'has no packets of picture or sound'}")
-    return MediaScan(path, video_times, audio_times, damage)
+    risks = () if audio_times is None else _timing_risks(container_name, audio_codec, audio_times)
+    return MediaScan(path, video_times, audio_times, damage, risks)
+
+
+def _timing_risks(container: str, codec: str, times: StreamTimes) -> tuple[str, ...]:
+    """Delays that the encoder made and the container does not state."""
+    if container == "avi" and codec.startswith("mp3"):
+        return ("MP3 in AVI is heard 23 to 69 ms late, and nothing in the file says by how much",)
+    if "matroska" in container and codec == "aac" and times.first_s >= 0:
+        # With the delay stated, the first packet begins before 0 and the decoder drops it.
+        return (
+            "AAC in Matroska without a stated delay: its sound may be 21 to 64 ms late "
+            "(the encoder's priming)",
+        )
+    return ()
 
 
 def _damage(container: InputContainer, ends: dict[int, Fraction], broken: str | None) -> str | None:

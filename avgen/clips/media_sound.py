@@ -1,7 +1,7 @@
 """A file in, its sound from a given instant on out, in blocks: placed by timestamp, gaps silent.
 
-Sample n of the result is what is heard n / sample_rate after that instant. Sound that begins late is
-preceded by silence, what is heard before is cut, and so is what an encoder padded at the end.
+Sample n of the result is what is heard n / sample_rate after that instant. Sound that begins late
+is preceded by silence, what is heard before is cut, and so is what an encoder padded at the end.
 """
 
 from collections.abc import Iterator
@@ -20,8 +20,8 @@ from avgen.clips.media_scan import StreamTimes
 from avgen.clips.timebase import to_index
 from avgen.clips.transforms import remix
 
-# Blocks whose timestamps say less than this of a gap or an overlap are joined as they are: clocks of
-# 1 ms (Matroska) and rounded packet times say that much of nothing. Half of the 10 ms that we keep.
+# Blocks whose timestamps say less than this of a gap or an overlap are joined as they are: clocks
+# of 1 ms (Matroska) and rounded packet times say that much of nothing. Half of the 10 ms we keep.
 _JITTER_S = Fraction(1, 200)
 
 # Decoding begins this much earlier than wanted, and resampling with it: a decoder needs a frame or
@@ -92,7 +92,7 @@ def first_sample_s(path: Path, times: StreamTimes) -> Fraction:
 
 
 def _decoded_from(path: Path, times: StreamTimes, start_s: Fraction) -> Iterator[_Block]:
-    """Blocks as the decoder gives them, beginning the preroll before `start_s` if there is as much."""
+    """Blocks as the decoder gives them, from the preroll before `start_s` if there is as much."""
     with open_media(path) as container:
         stream = container.streams[times.index]
         assert isinstance(stream, av.AudioStream)
@@ -185,9 +185,7 @@ def _placed(
         )
 
 
-def _remixed(
-    blocks: Iterator[np.ndarray], path: Path, num_channels: int
-) -> Iterator[np.ndarray]:
+def _remixed(blocks: Iterator[np.ndarray], path: Path, num_channels: int) -> Iterator[np.ndarray]:
     for block in blocks:
         try:
             yield remix(block, num_channels)

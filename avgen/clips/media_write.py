@@ -28,11 +28,12 @@ from avgen.clips.clip import Clip, MediaError
 from avgen.clips.media_open import CHANNEL_LAYOUTS, media_errors, open_media
 from avgen.clips.timebase import num_samples
 
-# Players that ignore edit lists are late by AAC's 1,024 samples of priming: 21 ms at 48 kHz, 64 at 16.
+# Players that ignore edit lists are late by AAC's 1,024 samples of priming: 21 ms at 48 kHz, 64 at
+# 16 kHz.
 _DELIVERY_RATE = 48_000
 
-# ITU-T H.273: 1 is BT.709, for matrix, primaries and transfer alike. An encoder that is told nothing
-# converts with BT.601 and tags nothing, and players show other colours than were made.
+# ITU-T H.273: 1 is BT.709, for matrix, primaries and transfer alike. An encoder that is told
+# nothing converts with BT.601 and tags nothing, and players show other colours than were made.
 _BT709 = 1
 
 # Sound and picture of a whole clip are handed to the muxer by turns of this many frames.
@@ -50,13 +51,13 @@ class _Container:
 
     Attributes:
         format: the muxer.
-        muxer_options: of it.
         video_codec: the encoder of the picture.
         pixel_format: what it is given.
-        video_options: of it.
         audio_codec: the encoder of the sound.
         audio_bit_rate: bits per second and channel, or None for lossless.
         sample_rate: Hz, or None for the clip's own.
+        muxer_options: for the muxer.
+        video_options: for the encoder of the picture.
     """
 
     format: str
@@ -74,22 +75,35 @@ class _Container:
         return self.audio_bit_rate is None
 
 
-_H264 = {"crf": "16", "preset": "medium"}
 # use_metadata_tags: without it the muxer drops every tag that it does not know.
-_MOV_FLAGS = {"movflags": "+faststart+use_metadata_tags"}
+_MPEG4 = {
+    "video_codec": "libx264",
+    "pixel_format": "yuv420p",
+    "audio_codec": "aac",
+    "audio_bit_rate": 96_000,
+    "sample_rate": _DELIVERY_RATE,
+    "muxer_options": {"movflags": "+faststart+use_metadata_tags"},
+    "video_options": {"crf": "16", "preset": "medium"},
+}
 _CONTAINERS = {
-    ".mp4": _Container(
-        "mp4", "libx264", "yuv420p", "aac", 96_000, _DELIVERY_RATE, _MOV_FLAGS, _H264
-    ),
-    ".mov": _Container(
-        "mov", "libx264", "yuv420p", "aac", 96_000, _DELIVERY_RATE, _MOV_FLAGS, _H264
-    ),
+    ".mp4": _Container("mp4", **_MPEG4),
+    ".mov": _Container("mov", **_MPEG4),
     ".webm": _Container(
-        "webm", "libvpx-vp9", "yuv420p", "libopus", 80_000, _DELIVERY_RATE, {},
-        {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"},
-    ),  # fmt: skip
-    # bgr0 is the 8-bit RGB that FFV1 takes; level 3 checks every slice's sum.
-    ".mkv": _Container("matroska", "ffv1", "bgr0", "flac", video_options={"level": "3"}),
+        format="webm",
+        video_codec="libvpx-vp9",
+        pixel_format="yuv420p",
+        audio_codec="libopus",
+        audio_bit_rate=80_000,
+        sample_rate=_DELIVERY_RATE,
+        video_options={"crf": "24", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"},
+    ),
+    ".mkv": _Container(
+        format="matroska",
+        video_codec="ffv1",
+        pixel_format="bgr0",  # the 8-bit RGB that FFV1 takes
+        audio_codec="flac",
+        video_options={"level": "3", "slicecrc": "1"},
+    ),
 }
 
 
@@ -109,8 +123,8 @@ def write_clip(
         overwrite: replace a file that is there.
 
     Raises:
-        MediaError: unknown suffix, a size that the format cannot hold, a folder that is not there or
-            not writable, a file that is there already. Nothing is left behind then.
+        MediaError: unknown suffix, a size that the format cannot hold, a folder that is not there
+            or not writable, a file that is there already. Nothing is left behind then.
     """
     with ClipWriter(
         path,

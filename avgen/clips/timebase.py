@@ -9,7 +9,8 @@ from fractions import Fraction
 
 Seconds = int | float | Fraction
 
-# A float is taken for the simplest fraction within a picosecond or so of it: 0.04 is 1/25, 1 / 30 is 1/30.
+# A float is taken for the simplest fraction very near it: 0.04 is 1/25, and 1 / 30 is 1/30. What
+# lies between is off by at most a picosecond.
 _MAX_DENOMINATOR = 1_000_000
 
 # The NTSC rates as people write them, which are no decimal fractions (SMPTE 170M: 30 / 1.001).

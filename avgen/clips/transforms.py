@@ -1,9 +1,9 @@
-"""Arrays of frames or sound in, arrays of another size or channel count out; times do not change."""
+"""Frames or sound in, another size or number of channels out; times do not change."""
 
 import numpy as np
 
-# What each channel of a layout gives to the left of a stereo pair, before the sum is scaled to 1; the
-# right mirrors it (ITU-R BS.775-4, table 2: centre and surrounds at -3 dB, LFE left out).
+# What each channel of a layout gives to the left of a stereo pair, before the sum is scaled to 1;
+# the right mirrors it (ITU-R BS.775-4, table 2: centre and surrounds at -3 dB, LFE left out).
 _MINUS_3_DB = 0.5**0.5
 _LEFT_GAINS = {
     1: (1.0,),
@@ -12,7 +12,13 @@ _LEFT_GAINS = {
     6: (1.0, 0.0, _MINUS_3_DB, 0.0, _MINUS_3_DB, 0.0),  # FL FR FC LFE BL BR
     8: (1.0, 0.0, _MINUS_3_DB, 0.0, _MINUS_3_DB, 0.0, _MINUS_3_DB, 0.0),  # ... SL SR
 }
-_MIRRORED = {1: (0,), 2: (1, 0), 4: (1, 0, 3, 2), 6: (1, 0, 2, 3, 5, 4), 8: (1, 0, 2, 3, 5, 4, 7, 6)}
+_MIRRORED = {
+    1: (0,),
+    2: (1, 0),
+    4: (1, 0, 3, 2),
+    6: (1, 0, 2, 3, 5, 4),
+    8: (1, 0, 2, 3, 5, 4, 7, 6),
+}
 
 
 def remix(waveform: np.ndarray, num_channels: int) -> np.ndarray:
@@ -70,7 +76,7 @@ def crop(frames: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
 
 
 def resize(frames: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Frames of another size, antialiased: a triangle filter as wide as a pixel of the coarser grid.
+    """Frames of another size, antialiased: a triangle filter as wide as the coarser grid's pixel.
 
     Pixel centres are at halves, so a picture keeps its place: nothing shifts by part of a pixel.
 
