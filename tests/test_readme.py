@@ -1,4 +1,4 @@
-"""README.md tells the truth: its tree is the tree, its commands run, its Python prints what it shows."""
+"""README.md tells the truth: its tree is the tree, its commands run, so does its Python."""
 
 import re
 import shlex

@@ -31,9 +31,9 @@ HOMES = {
     "hibari": ["datasets/puppets*.py"],
     "jsonargparse": ["training/cli.py"],
     "lightning": ["training/*.py"],
-    "safetensors": ["codecs/base.py", "codecs/pretrained.py"],
+    "safetensors": ["codecs/base.py", "codecs/pretrained.py", "training/*.py"],
     "tensorboard": ["training/callbacks.py"],
-    "torchaudio": ["codecs/audio*.py", "training/audio_codec.py"],
+    "torchaudio": ["codecs/audio*.py", "training/audio_codec.py", "pipeline.py"],
     "torchdata": ["training/data*.py"],
     "transformers": ["models/text.py", "codecs/pretrained.py"],
 }

@@ -72,12 +72,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--audio", type=Path, metavar="FILE", help="all the sound: make the picture for it")
     add("--video", type=Path, metavar="FILE", help="all the picture: make the sound for it")
     add("--extend", type=Path, metavar="FILE", help="a beginning: go on from its end")
-    group = parser.add_argument_group("size")
+    group = parser.add_argument_group("size (default: the model's)")
     length = group.add_mutually_exclusive_group()
     length.add_argument("--seconds", type=_positive, help="how long the clip is")
     length.add_argument("--num-frames", type=_count, metavar="N", help="how long, in frames")
-    group.add_argument("--fps", type=_fps, help="frames per second: 25, 29.97, 30000/1001")
-    group.add_argument("--height", type=_count, metavar="PIXELS", help="rows, an even number")
+    group.add_argument(
+        "--fps",
+        type=_fps,
+        help="frames per second, as 25, 29.97 or 30000/1001; what is given is read at this rate",
+    )
+    group.add_argument(
+        "--height",
+        type=_count,
+        metavar="PIXELS",
+        help="rows, an even number; what is given is scaled and cropped",
+    )
     group.add_argument("--width", type=_count, metavar="PIXELS", help="columns, an even number")
     add = parser.add_argument_group("sampling").add_argument
     add("--seed", type=int, default=0, help="the same seed gives the same clip (default: 0)")
@@ -137,11 +146,15 @@ def run(args: argparse.Namespace) -> int:
     # Not above: what is wrong with the request is said before the seconds that torch takes.
     import torch
 
-    from avgen.clips import write_clip
+    from avgen.clips import read_clip, write_clip
     from avgen.pipeline import AVPipeline
 
     dtype = getattr(torch, args.dtype) if args.dtype else None
     pipe = AVPipeline.from_pretrained(args.model, device=resolve_device(args.device), dtype=dtype)
+    fps = args.fps or Fraction(pipe.config.fps)
+    for name in ("video", "extend"):  # read again where the file's own rate is not the model's
+        if name in request and request[name].fps != fps:
+            request[name] = read_clip(getattr(args, name), fps=fps)
     clip = pipe(args.prompt, **request)
     parameters = _parameters(args, pipe, request, clip)
     made = "AI-generated"
@@ -203,19 +216,17 @@ def parse_words(text: str) -> tuple[Word, ...]:
     words = []
     for entry in entries:
         try:
-            name, start_s, end_s = entry
-            word = Word(str(name), float(start_s), float(end_s))
-        except (TypeError, ValueError) as error:
+            name, start_s, end_s = str(entry[0]), *map(_finite, entry[1:])
+        except (IndexError, TypeError, ValueError, argparse.ArgumentTypeError) as error:
             raise ValueError(
                 f"--words: {entry!r}; it must be a word, its start and its end in seconds"
             ) from error
-        before_s = words[-1].end_s if words else 0.0
-        if not before_s <= word.start_s < word.end_s < math.inf:
+        if words and start_s < words[-1].end_s:
             raise ValueError(
-                f"--words: {word.text!r} from {word.start_s:g} to {word.end_s:g} s; it must "
-                f"start at or after {before_s:g} s and end later"
+                f"--words: {name!r} starts at {start_s:g} s; it must start when "
+                f"{words[-1].text!r} has ended, at {words[-1].end_s:g} s"
             )
-        words.append(word)
+        words.append(Word(name, start_s, end_s))
     return tuple(words)
 
 
@@ -242,6 +253,8 @@ def _parameters(
     call.apply_defaults()
     used = {name: value for name, value in call.arguments.items() if value is not None}
     used.pop("progress", None)
+    for name in ("num_inference_steps", "guidance_scale", "audio_guidance_scale"):
+        used.setdefault(name, getattr(pipe.config, name))
     for name in ("image", "audio", "video", "extend"):
         if name in used:
             used[name] = getattr(args, name).name

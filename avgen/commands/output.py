@@ -40,7 +40,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype",
         choices=["float32", "bfloat16", "float16"],
-        help="what the network computes in (default: the pipeline's choice for the device)",
+        help="what the networks compute in (default: float32)",
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from avgen.clips import ClipWriter, probe, read_windows
 
     check_output(args.output, overwrite=args.overwrite)
-    window_s = _window_s(probe(args.input).to_json(), args.input)
+    window_s = _window_s(probe(args.input))
     import torch
     from tqdm import tqdm
 
@@ -101,15 +102,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _window_s(seen: MediaProbe, path: Path) -> Fraction:
+def _window_s(seen: MediaProbe) -> Fraction:
     """Seconds of a window: as long as bounded memory allows for pictures of this size.
 
     Raises:
         ValueError: the file has no picture.
     """
-    video = next((stream for stream in seen.streams if stream.kind == "video"), None)
+    video = next((s for s in seen.streams if s.kind == "video" and s.is_read), None)
     if video is None:
-        raise ValueError(f"{path}: has no picture; the codecs need a video")
+        raise ValueError(f"{seen.path}: has no picture; the codecs need a video")
+    assert video.width and video.height and video.fps
     num_frames = max(1, WINDOW_PIXELS // (video.width * video.height))
     return min(Fraction(LONGEST_WINDOW_S), num_frames / video.fps)
 
@@ -159,9 +161,9 @@ def _video_through(pipe: AVPipeline, frames: np.ndarray) -> np.ndarray:
 
     codec = pipe.video_codec
     num_frames, height, width, _ = frames.shape
-    with torch.inference_mode():
+    with torch.inference_mode(), _arithmetic(pipe):
         video = rearrange(torch.from_numpy(frames), "t h w c -> 1 c t h w")
-        latents = codec.encode(video.to(pipe.device, pipe.dtype) / 127.5 - 1)
+        latents = codec.encode(video.to(pipe.device) / 127.5 - 1)
         video = codec.decode(latents, num_frames=num_frames, height=height, width=width)
         pixels = ((video.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return rearrange(pixels, "1 c t h w -> t h w c").cpu().numpy()
@@ -172,7 +174,14 @@ def _audio_through(pipe: AVPipeline, waveform: np.ndarray) -> np.ndarray:
     import torch
 
     codec = pipe.audio_codec
-    with torch.inference_mode():
-        latents = codec.encode(torch.from_numpy(waveform)[None].to(pipe.device, pipe.dtype))
+    with torch.inference_mode(), _arithmetic(pipe):
+        latents = codec.encode(torch.from_numpy(waveform)[None].to(pipe.device))
         decoded = codec.decode(latents, num_samples=waveform.shape[1])
     return decoded[0].float().clamp(-1, 1).cpu().numpy()
+
+
+def _arithmetic(pipe: AVPipeline) -> AbstractContextManager:
+    """Autocast to what --dtype says, as the pipeline does."""
+    import torch
+
+    return torch.autocast(pipe.device.type, pipe.dtype, enabled=pipe.dtype != torch.float32)
