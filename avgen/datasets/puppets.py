@@ -50,6 +50,8 @@ _SPEED = 0.85
 # Silence before and after the words, where the length of the clip is free.
 _LEAD_S, _TAIL_S = (0.1, 0.35), (0.15, 0.4)
 _BLINK_S = 0.18
+# Sentences drawn until one fits the length of the clip, which is rounded to frames by up to this.
+_DRAWS, _FRAME_ROOM_S = 20, 0.1
 # Loud sounds open the mouth wider: a silent one by this much less than the loudest, where loudness
 # is that of this long before and after.
 _LOUD, _EFFORT_S = 0.5, 0.05
@@ -144,7 +146,8 @@ class PuppetCorpus:
         height: of the picture in pixels.
         width: likewise.
         fps: as "25" or "30000/1001".
-        seconds: length of every clip; None is as long as the speech takes.
+        seconds: length of every clip, in which sentences that take longer are not said; None is as
+            long as the speech takes.
         num_validation: how many of the clips are for validation.
         num_test: how many are for testing.
     """
@@ -221,7 +224,7 @@ def _write_one(root: Path, corpus: PuppetCorpus, index: int) -> ClipRecord:
     puppet = draw_puppet(int(np.random.default_rng([corpus.seed, 0, number]).integers(2**31)))
     rng = np.random.default_rng([corpus.seed, 1, index])
     seed = int(rng.integers(2**31))
-    text = draw_sentence(rng)
+    text = _draw_fitting(rng, puppet, corpus.seconds)
     sound = _record(puppet, text, seed=seed, fps=corpus.fps, seconds=corpus.seconds)
     media = f"clips/{index:05d}.mkv"
     if not (root / media).exists():
@@ -238,6 +241,18 @@ def _write_one(root: Path, corpus: PuppetCorpus, index: int) -> ClipRecord:
         box=None,
         licence=_LICENCE,
     )
+
+
+def _draw_fitting(rng: np.random.Generator, puppet: Puppet, seconds: float | None) -> str:
+    """A sentence that can be said in `seconds`: the first such of a few that are drawn."""
+    for _ in range(_DRAWS):
+        text = draw_sentence(rng)
+        if seconds is None:
+            return text
+        spoken = speak(text, puppet.voice, speed=_SPEED).waveform.shape[1]
+        if timebase.to_seconds(spoken, SAMPLE_RATE) <= seconds - _FRAME_ROOM_S:
+            return text
+    raise ValueError(f"seconds is {seconds}; none of {_DRAWS} sentences can be said in that")
 
 
 def _effort(waveform: np.ndarray, times_s: np.ndarray) -> np.ndarray:
