@@ -109,7 +109,8 @@ class EncodecAudio(nn.Module):
                 state = torch.load(file, map_location="cpu", weights_only=True)
             codec.model.load_state_dict(state)
         except (OSError, RuntimeError, EOFError, TypeError, pickle.UnpicklingError) as error:
-            raise ValueError(f"{source}: does not give the weights of {name}: {error}") from error
+            reason = " ".join(str(error).split())  # torch's spans lines
+            raise ValueError(f"{source}: does not give the weights of {name}: {reason}") from error
         return codec.eval()
 
     @property
@@ -125,7 +126,7 @@ class EncodecAudio(nn.Module):
     @property
     def hop_length(self) -> int:
         """Samples per latent."""
-        return self.model.encoder.hop_length
+        return int(self.model.encoder.hop_length)  # numpy's, from np.prod
 
     @property
     def latent_channels(self) -> int:
