@@ -62,8 +62,9 @@ def read_clip(
     start, end = exact(start_s), reader.duration_s if end_s is None else exact(end_s)
     if not 0 <= start < end:
         raise MediaError(
-            f"{path}: from {float(start):.6g} s to {float(end):.6g} s; the start must be at least 0 "
-            f"and before the end (the picture's is at {float(reader.duration_s):.6g} s)"
+            f"{path}: from {float(start):.6g} s to {float(end):.6g} s; "
+            "the start must be at least 0 and before the end, which for the whole picture is at "
+            f"{float(reader.duration_s):.6g} s"
         )
     if to_index(end, reader.fps) > to_index(reader.duration_s, reader.fps):
         raise MediaError(

@@ -2,17 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import av.error
 from av.container import InputContainer
+from av.frame import Frame
 from av.stream import Disposition, Stream
 
 from avgen.clips.clip import MediaError
-
-# FFmpeg's usual layout of 1 to 8 channels.
-CHANNEL_LAYOUTS = ("mono", "stereo", "2.1", "quad", "5.0", "5.1", "6.1", "7.1")
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
@@ -67,6 +66,12 @@ def check_readable(path: Path) -> None:
         raise MediaError(
             f"{path}: is a git-lfs pointer, not the file that it stands for; run `git lfs pull`"
         )
+
+
+def tick_s(timed: Stream | Frame) -> Fraction:
+    """Seconds per tick of the timestamps of a stream or a frame."""
+    assert timed.time_base is not None  # whatever has been opened or decoded has one
+    return timed.time_base
 
 
 def best_stream(container: InputContainer, kind: str) -> Stream | None:

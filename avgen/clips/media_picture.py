@@ -18,7 +18,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
 from avgen.clips.clip import MediaError
-from avgen.clips.media_open import media_errors, open_media
+from avgen.clips.media_open import media_errors, open_media, tick_s
 from avgen.clips.media_scan import StreamTimes
 from avgen.clips.timebase import to_index
 
@@ -110,7 +110,7 @@ def _require_end(
 ) -> None:
     """The last frame must have come out of the decoder, or the rest would be a frozen picture."""
     assert times.rate is not None
-    slack = max(Fraction(3, 4) / times.rate, container.streams[times.index].time_base)
+    slack = max(Fraction(3, 4) / times.rate, tick_s(container.streams[times.index]))
     if last_s < times.last_s - slack:
         raise MediaError(
             f"{path}: the picture decodes to {float(last_s - times.first_s):.2f} s only, "
@@ -126,7 +126,7 @@ def _decoded_from(
     assert times.rate is not None
     half_slot = Fraction(1, 2) / times.rate
     if start_s - half_slot > times.first_s:
-        target = int((start_s - half_slot) / stream.time_base)
+        target = int((start_s - half_slot) / tick_s(stream))
         with media_errors(path, "cannot seek"):
             container.seek(target, stream=stream)
         frames = _decode(container, stream, path, times)
@@ -137,7 +137,7 @@ def _decoded_from(
             return
         # The container has no index and its seek went too far (MPEG program streams do this).
         with media_errors(path, "cannot seek"):
-            container.seek(int(times.first_s / stream.time_base), stream=stream)
+            container.seek(int(times.first_s / tick_s(stream)), stream=stream)
     yield from _decode(container, stream, path, times)
 
 
@@ -160,7 +160,7 @@ def _decode(
                 raise MediaError(f"{path}: {so_far} (damaged frame)")
             if frame.pts is None:
                 raise MediaError(f"{path}: a frame at about {float(where):.2f} s has no timestamp")
-            frame_s = frame.pts * frame.time_base
+            frame_s = frame.pts * tick_s(frame)
             if previous is not None and frame_s < previous:
                 raise MediaError(f"{path}: timestamps of the picture run backwards")
             where = previous = frame_s
@@ -231,7 +231,7 @@ def orientation(frame: VideoFrame, path: Path) -> Orientation:
     Raises:
         MediaError: turned by something else than quarters.
     """
-    matrix = frame.side_data.get(SideDataType.DISPLAYMATRIX)
+    matrix = frame.side_data.get(SideDataType.DISPLAYMATRIX)  # pyright: ignore
     if matrix is None:
         return Orientation()
     # libavutil/display.h: nine int32 in rows (a b u), (c d v), (x y w);

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import av
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 
 from avgen.clips.media_open import open_media
 from avgen.clips.media_picture import first_decoded, orientation, shown_size
@@ -125,9 +125,9 @@ def probe(path: str | Path) -> MediaProbe:
     return MediaProbe(path, name, main.end_s - main.first_s, streams, metadata, warnings)
 
 
-def _stream(stream: av.stream.Stream, scanned: MediaScan) -> StreamProbe:
-    context = stream.codec_context
-    base = {"index": stream.index, "codec": None if context is None else context.name}
+def _stream(stream: Stream, scanned: MediaScan) -> StreamProbe:
+    base: dict[str, Any] = {"index": stream.index}
+    base["codec"] = None if stream.codec_context is None else stream.codec_context.name
     times = next((t for t in (scanned.video, scanned.audio) if t and t.index == stream.index), None)
     if times is not None:
         base["start_s"] = times.first_s - scanned.origin_s
@@ -140,6 +140,7 @@ def _stream(stream: av.stream.Stream, scanned: MediaScan) -> StreamProbe:
             return StreamProbe(kind="picture", is_read=False, **base)
         return _video(stream, scanned, times, base)
     if isinstance(stream, av.AudioStream):
+        context = stream.codec_context
         return StreamProbe(
             kind="audio",
             is_read=times is not None,

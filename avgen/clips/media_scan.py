@@ -9,12 +9,14 @@ from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 
+import av
 import av.error
 import numpy as np
 from av.container import InputContainer
+from av.stream import Stream
 
 from avgen.clips.clip import MediaError
-from avgen.clips.media_open import best_stream, open_media
+from avgen.clips.media_open import best_stream, open_media, tick_s
 
 # Containers whose header states how long they are, so that one that ends earlier was cut short.
 # MPEG program and transport streams, ADTS and MP3 do not: what is left is all they ever say.
@@ -137,12 +139,12 @@ def _scan(path: Path, _mtime_ns: int, _size: int) -> MediaScan:
         except av.error.FFmpegError as error:
             broken = str(error.strerror)
         video_times = audio_times = None
-        if video is not None and video.index in packets:
+        if isinstance(video, av.VideoStream) and video.index in packets:
             video_times = _video_times(video, packets[video.index])
         if audio is not None and audio.index in packets:
             audio_times = _audio_times(container, audio, packets[audio.index])
         ends = {
-            index: times.end * container.streams[index].time_base
+            index: times.end * tick_s(container.streams[index])
             for index, times in packets.items()
             if times.end is not None
         }
@@ -176,7 +178,7 @@ def _damage(container: InputContainer, ends: dict[int, Fraction], broken: str | 
         for stream in container.streams:
             if stream.type not in ("video", "audio") or stream.duration is None:
                 continue
-            end = ((stream.start_time or 0) + stream.duration) * stream.time_base
+            end = ((stream.start_time or 0) + stream.duration) * tick_s(stream)
             promised = max(promised, end)
             missing |= ends.get(stream.index, Fraction(0)) < end - _DURATION_TOLERANCE_S
         if container.duration is not None:  # microseconds
@@ -191,10 +193,8 @@ def _damage(container: InputContainer, ends: dict[int, Fraction], broken: str | 
     return f"is cut short or damaged: {float(there):.2f} s{of} can be read{because}"
 
 
-def _audio_times(
-    container: InputContainer, stream: av.stream.Stream, packets: _Packets
-) -> StreamTimes:
-    tick = stream.time_base
+def _audio_times(container: InputContainer, stream: Stream, packets: _Packets) -> StreamTimes:
+    tick = tick_s(stream)
     assert packets.end is not None
     end = packets.end
     if stream.duration is not None and "mp4" in container.format.name:
@@ -209,7 +209,7 @@ def _audio_times(
 
 
 def _video_times(stream: av.VideoStream, packets: _Packets) -> StreamTimes:
-    tick = stream.time_base
+    tick = tick_s(stream)
     pts = np.unique(np.array(packets.pts, dtype=np.int64))
     first, last = int(pts[0]) * tick, int(pts[-1]) * tick
     stated = [rate for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate) if rate]

@@ -13,9 +13,11 @@ from pathlib import Path
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
+from av.container import InputContainer
 
 from avgen.clips.clip import MediaError
-from avgen.clips.media_open import CHANNEL_LAYOUTS, media_errors, open_media
+from avgen.clips.formats import CHANNEL_LAYOUTS
+from avgen.clips.media_open import media_errors, open_media, tick_s
 from avgen.clips.media_scan import StreamTimes
 from avgen.clips.timebase import to_index
 from avgen.clips.transforms import remix
@@ -99,7 +101,7 @@ def _decoded_from(path: Path, times: StreamTimes, start_s: Fraction) -> Iterator
         wanted_s = min(start_s - _PREROLL_S, times.last_s)
         if wanted_s > times.first_s:
             with media_errors(path, "cannot seek"):
-                container.seek(int(wanted_s / stream.time_base), stream=stream)
+                container.seek(int(wanted_s / tick_s(stream)), stream=stream)
             blocks = _decode(container, stream, path, times)
             first = next(blocks, None)
             if first is not None and first.at_s <= wanted_s:
@@ -108,12 +110,12 @@ def _decoded_from(path: Path, times: StreamTimes, start_s: Fraction) -> Iterator
                 return
             # No index, and the seek went too far (MPEG program streams do this).
             with media_errors(path, "cannot seek"):
-                container.seek(int(times.first_s / stream.time_base), stream=stream)
+                container.seek(int(times.first_s / tick_s(stream)), stream=stream)
         yield from _decode(container, stream, path, times)
 
 
 def _decode(
-    container: av.container.InputContainer,
+    container: InputContainer,
     stream: av.AudioStream,
     path: Path,
     times: StreamTimes,
@@ -132,7 +134,7 @@ def _decode(
             if frame.pts is None:
                 raise MediaError(f"{path}: sound at about {float(where):.2f} s has no timestamp")
             samples = _to_float(frame)
-            where = frame.pts * frame.time_base
+            where = frame.pts * tick_s(frame)
             if shape is not None and shape != (samples.shape[0], frame.sample_rate):
                 raise MediaError(
                     f"{path}: its sound changes to {samples.shape[0]} channels at "
@@ -150,7 +152,7 @@ def _to_float(frame: AudioFrame) -> np.ndarray:
     if samples.dtype == np.uint8:
         return (samples.astype(np.float32) - 128) / 128
     if np.issubdtype(samples.dtype, np.integer):
-        return (samples / -float(np.iinfo(samples.dtype).min)).astype(np.float32)
+        return (samples / 2.0 ** (8 * samples.dtype.itemsize - 1)).astype(np.float32)
     return samples.astype(np.float32)
 
 

@@ -1,16 +1,11 @@
 """A `Clip` in, a media file out: exact times, tagged colours, and never half a file.
 
-| suffix     | picture                      | sound                  |
-|------------|------------------------------|------------------------|
-| .mp4, .mov | H.264, 4:2:0, BT.709 limited | AAC, 48 kHz            |
-| .webm      | VP9, 4:2:0, BT.709 limited   | Opus, 48 kHz           |
-| .mkv       | FFV1, RGB, lossless          | FLAC, 24 bit, own rate |
+Which suffix means which codecs is in formats.py.
 """
 
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -25,12 +20,9 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
 from avgen.clips.clip import Clip, MediaError
-from avgen.clips.media_open import CHANNEL_LAYOUTS, media_errors, open_media
+from avgen.clips.formats import CHANNEL_LAYOUTS, channels_of, check_size, format_of
+from avgen.clips.media_open import media_errors, open_media
 from avgen.clips.timebase import num_samples
-
-# Players that ignore edit lists are late by AAC's 1,024 samples of priming: 21 ms at 48 kHz, 64 at
-# 16 kHz.
-_DELIVERY_RATE = 48_000
 
 # ITU-T H.273: 1 is BT.709, for matrix, primaries and transfer alike. An encoder that is told
 # nothing converts with BT.601 and tags nothing, and players show other colours than were made.
@@ -45,68 +37,6 @@ _AUDIO_BLOCK = 1 << 16
 _QUALITY = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INP | Interpolation.ACCURATE_RND
 
 
-@dataclass(frozen=True)
-class _Container:
-    """What a suffix stands for.
-
-    Attributes:
-        format: the muxer.
-        video_codec: the encoder of the picture.
-        pixel_format: what it is given.
-        audio_codec: the encoder of the sound.
-        audio_bit_rate: bits per second and channel, or None for lossless.
-        sample_rate: Hz, or None for the clip's own.
-        muxer_options: for the muxer.
-        video_options: for the encoder of the picture.
-    """
-
-    format: str
-    video_codec: str
-    pixel_format: str
-    audio_codec: str
-    audio_bit_rate: int | None = None
-    sample_rate: int | None = None
-    muxer_options: dict[str, str] = field(default_factory=dict)
-    video_options: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def lossless(self) -> bool:
-        """Whether frames come back as they went in, and samples to 24 bits."""
-        return self.audio_bit_rate is None
-
-
-# use_metadata_tags: without it the muxer drops every tag that it does not know.
-_MPEG4 = {
-    "video_codec": "libx264",
-    "pixel_format": "yuv420p",
-    "audio_codec": "aac",
-    "audio_bit_rate": 96_000,
-    "sample_rate": _DELIVERY_RATE,
-    "muxer_options": {"movflags": "+faststart+use_metadata_tags"},
-    "video_options": {"crf": "16", "preset": "medium"},
-}
-_CONTAINERS = {
-    ".mp4": _Container("mp4", **_MPEG4),
-    ".mov": _Container("mov", **_MPEG4),
-    ".webm": _Container(
-        format="webm",
-        video_codec="libvpx-vp9",
-        pixel_format="yuv420p",
-        audio_codec="libopus",
-        audio_bit_rate=80_000,
-        sample_rate=_DELIVERY_RATE,
-        video_options={"crf": "24", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"},
-    ),
-    ".mkv": _Container(
-        format="matroska",
-        video_codec="ffv1",
-        pixel_format="bgr0",  # the 8-bit RGB that FFV1 takes
-        audio_codec="flac",
-        video_options={"level": "3", "slicecrc": "1"},
-    ),
-}
-
-
 def write_clip(
     clip: Clip,
     path: str | Path,
@@ -114,7 +44,7 @@ def write_clip(
     metadata: Mapping[str, str] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Writes the clip; the container and its codecs follow from the suffix (see the module).
+    """Writes the clip; the container and its codecs follow from the suffix (formats.py).
 
     Args:
         clip: what to write.
@@ -189,15 +119,15 @@ class ClipWriter:
     ) -> None:
         self._path = Path(path)
         self._overwrite = overwrite
-        self._kind = _container_of(self._path)
+        self._kind = format_of(self._path)
         _check_target(self._path, overwrite)
-        _check_size(self._path, self._kind, height, width)
+        check_size(self._path, self._kind, height, width)
         if bool(sample_rate) != bool(num_channels):
             raise ValueError("sample_rate and num_channels must be given together or not at all")
-        if num_channels and num_channels not in _channels_of(self._kind):
+        if num_channels and num_channels not in channels_of(self._kind):
             raise MediaError(
                 f"{self._path}: {num_channels} channels; "
-                f"this format takes {', '.join(map(str, _channels_of(self._kind)))}"
+                f"this format takes {', '.join(map(str, channels_of(self._kind)))}"
             )
         self._size = (height, width)
         self._source_rate = sample_rate or None
@@ -371,19 +301,6 @@ class ClipWriter:
         self._temporary.unlink(missing_ok=True)
 
 
-def _container_of(path: Path) -> _Container:
-    kind = _CONTAINERS.get(path.suffix.lower())
-    if kind is None:
-        raise MediaError(
-            f"{path}: unknown suffix {path.suffix!r}; it must be one of {' '.join(_CONTAINERS)}"
-        )
-    return kind
-
-
-def _channels_of(kind: _Container) -> tuple[int, ...]:
-    return tuple(range(1, len(CHANNEL_LAYOUTS) + 1)) if kind.lossless else (1, 2, 6)
-
-
 def _check_target(path: Path, overwrite: bool) -> None:
     if path.is_dir():
         raise MediaError(f"{path}: is a folder; name a file in it")
@@ -393,13 +310,3 @@ def _check_target(path: Path, overwrite: bool) -> None:
         raise MediaError(f"{path}: exists already; ask for overwriting to replace it")
     if not os.access(path.parent, os.W_OK):
         raise MediaError(f"{path}: the folder {path.parent} cannot be written to")
-
-
-def _check_size(path: Path, kind: _Container, height: int, width: int) -> None:
-    if height < 1 or width < 1:
-        raise MediaError(f"{path}: size {width}x{height}; both must be at least 1 pixel")
-    if not kind.lossless and (height % 2 or width % 2):
-        raise MediaError(
-            f"{path}: size {width}x{height}; both must be even in {path.suffix}, whose colours "
-            "are stored for 2x2 pixels; .mkv takes any size"
-        )
