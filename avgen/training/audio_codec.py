@@ -19,6 +19,7 @@ import lightning as L
 import torch
 import torchaudio
 from encodec.msstftd import MultiScaleSTFTDiscriminator
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -159,6 +160,8 @@ class AudioCodecSystem(L.LightningModule):
         if noise < 0:
             raise ValueError(f"noise {noise}: must not be negative")
         self.save_hyperparameters()
+        self.optimizer_config, self.discriminator_config = optimizer, discriminator
+        self.noise, self.seed = noise, seed
         self.codec = AudioAutoencoder(codec)
         if initial_weights is not None:
             load_tensors(self.codec, Path(initial_weights))
@@ -169,40 +172,36 @@ class AudioCodecSystem(L.LightningModule):
 
     def configure_optimizers(self) -> list[dict]:
         """AdamW with warm-up and cosine decay for the codec, and for the discriminator if any."""
-        optimizer, adversary = self.hparams.optimizer, self.hparams.discriminator
-        if self.discriminator is None:
-            return [configure(self.codec, optimizer)]
-        optimizer_of_adversary = replace(optimizer, lr=adversary.lr)
-        return [
-            configure(self.codec, optimizer),
-            configure(self.discriminator, optimizer_of_adversary),
-        ]
+        configured = [configure(self.codec, self.optimizer_config)]
+        if self.discriminator is not None and self.discriminator_config is not None:
+            own = replace(self.optimizer_config, lr=self.discriminator_config.lr)
+            configured.append(configure(self.discriminator, own))
+        return configured
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Update the discriminator, if there is one, then the codec."""
         real = batch["waveform"]
-        optimizers = self.optimizers(use_pl_optimizer=True)
+        optimizers = self.optimizers()
         optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
-        generator = torch.Generator().manual_seed(self.hparams.seed * 1_000_003 + self.global_step)
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.global_step)
         made = self.reconstruct(real, generator)
         losses = self.reconstruction_losses(made, real, generator)
         if self.discriminator is not None:
-            self.train_discriminator(made.detach(), real, optimizers[1])
-            losses |= self.adversarial_losses(made, real)
+            self.train_discriminator(self.discriminator, made.detach(), real, optimizers[1])
+            losses |= adversarial_losses(self.discriminator, made, real)
         optimizers[0].zero_grad()
         self.manual_backward(made, gradient=balanced_gradient(losses, LOSS_WEIGHTS, made))
-        self.clip_gradients(optimizers[0], 1.0, "norm")
+        self.clip_gradients(optimizers[0].optimizer, 1.0, "norm")
         optimizers[0].step()
-        schedulers = self.lr_schedulers()
-        for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
-            scheduler.step()
+        for configured in self.trainer.lr_scheduler_configs:
+            configured.scheduler.step()
         self.log_dict({f"train/{name}": loss.detach() for name, loss in losses.items()})
 
     def reconstruct(self, real: Tensor, generator: torch.Generator) -> Tensor:
         """Waveforms [B, 1, N] decoded from the noised latents of real ones."""
         latents = self.codec.encode(real).float()
         noise = torch.randn(latents.shape, generator=generator).to(latents)
-        noised = latents + self.hparams.noise * noise
+        noised = latents + self.noise * noise
         return self.codec.decode(noised, num_samples=real.shape[-1]).float()
 
     def reconstruction_losses(
@@ -216,28 +215,20 @@ class AudioCodecSystem(L.LightningModule):
         return mean_losses(made, real, [FFT_LENGTHS[i] for i in drawn], self.codec.sample_rate)
 
     def train_discriminator(
-        self, made: Tensor, real: Tensor, optimizer: torch.optim.Optimizer
+        self,
+        discriminator: nn.Module,
+        made: Tensor,
+        real: Tensor,
+        optimizer: LightningOptimizer,
     ) -> None:
         """Take one step towards telling made from real waveforms [B, 1, N]."""
-        made_scores, _ = self.discriminator(made * DISCRIMINATOR_GAIN)
-        real_scores, _ = self.discriminator(real * DISCRIMINATOR_GAIN)
+        made_scores, _ = discriminator(made * DISCRIMINATOR_GAIN)
+        real_scores, _ = discriminator(real * DISCRIMINATOR_GAIN)
         loss = discriminator_loss(made_scores, real_scores)
         optimizer.zero_grad()
         self.manual_backward(loss)
         optimizer.step()
         self.log("train/discriminator", loss.detach())
-
-    def adversarial_losses(self, made: Tensor, real: Tensor) -> dict[str, Tensor]:
-        """Losses "adversarial" and "features" of the codec against the discriminator as it is."""
-        self.discriminator.requires_grad_(False)  # it is the codec's turn; spares half the backward
-        made_scores, made_features = self.discriminator(made * DISCRIMINATOR_GAIN)
-        with torch.no_grad():
-            _, real_features = self.discriminator(real * DISCRIMINATOR_GAIN)
-        self.discriminator.requires_grad_(True)
-        return {
-            "adversarial": adversarial_loss(made_scores),
-            "features": feature_loss(made_features, real_features),
-        }
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Reconstruction losses of whole clips over all window lengths, without noise."""
@@ -258,3 +249,16 @@ def mean_losses(
         ]
     mel, complex_ = (torch.stack(terms).mean() for terms in zip(*pairs, strict=True))
     return {"mel": mel, "complex": complex_}
+
+
+def adversarial_losses(discriminator: nn.Module, made: Tensor, real: Tensor) -> dict[str, Tensor]:
+    """Losses "adversarial" and "features" of made waveforms [B, 1, N] against a discriminator."""
+    discriminator.requires_grad_(False)  # it is the codec's turn; this spares half the backward
+    made_scores, made_features = discriminator(made * DISCRIMINATOR_GAIN)
+    with torch.no_grad():
+        _, real_features = discriminator(real * DISCRIMINATOR_GAIN)
+    discriminator.requires_grad_(True)
+    return {
+        "adversarial": adversarial_loss(made_scores),
+        "features": feature_loss(made_features, real_features),
+    }

@@ -6,6 +6,7 @@ A prepared folder holds
     frames/ID.npy           uint8 [T, H, W, 3]
     waveforms/ID.npy        int16 [C, N]
     rates.json              fps, sample_rate
+    lexicon.json            pronunciations besides the dictionary's
     latents/ID.safetensors  raw latents of both codecs, and latents/statistics.json
 
 Draws are numbered. Draw n of a run decides the clip (a permutation of the corpus an epoch) and seeds whatever
@@ -276,6 +277,10 @@ class LatentData(L.LightningDataModule):
         config = read_latent_config(self.folder)
         video, audio = config.grids(self.num_frames)
         return Latents(Prepared(self.folder, split), video.num_latents, audio.num_latents, self.seed)
+
+    def transfer_batch_to_device(self, batch: dict[str, Any], device: torch.device, dataloader_idx: int) -> dict[str, Any]:
+        """Move the latents; records stay where they are."""
+        return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
 
     def train_dataloader(self) -> StatefulDataLoader:
         """Training clips."""

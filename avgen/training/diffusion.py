@@ -28,7 +28,7 @@ from avgen.models.text import Text, make_text
 from avgen.models.transformer import AVTransformer, AVTransformerConfig
 from avgen.training.data import hash_seed, load_statistics
 from avgen.training.optimization import OptimizerConfig, configure
-from avgen.training.prepared import read_latent_config
+from avgen.training.prepared import read_latent_config, read_lexicon
 
 NUM_BINS = 4  # noise levels that losses are logged by
 
@@ -95,7 +95,6 @@ class DiffusionSystem(L.LightningModule):
         tasks: How often each task is drawn.
         drops: How often text is hidden.
         weights: Weights of the loss.
-        lexicon: Pronunciations that the corpus needs besides the dictionary's.
         seed: Of everything that a step draws.
         compile: Compile the blocks.
         checkpoint_blocks: Recompute activations in the backward pass.
@@ -110,7 +109,6 @@ class DiffusionSystem(L.LightningModule):
         tasks: Tasks,
         drops: TextDrops,
         weights: LossWeights,
-        lexicon: Mapping[str, list[str]] | None = None,
         seed: int = 0,
         compile: bool = False,
         checkpoint_blocks: bool = False,
@@ -128,7 +126,7 @@ class DiffusionSystem(L.LightningModule):
         if compile:
             self.transformer.compile_blocks()
         self.optimizer, self.sigmas, self.tasks, self.drops, self.weights = optimizer, sigmas, tasks, drops, weights
-        self.lexicon, self.seed = dict(lexicon or {}), seed
+        self.lexicon, self.seed = read_lexicon(folder), seed
         self._layouts: dict[tuple[int, ...], tuple[Layout, dict[str, Tensor]]] = {}
 
     def layout(self, batch: Mapping[str, Any]) -> tuple[Layout, dict[str, Tensor]]:
@@ -143,8 +141,7 @@ class DiffusionSystem(L.LightningModule):
         return self._layouts[key]
 
     def token_weights(self, layout: Layout) -> dict[str, Tensor]:
-        """Modality -> weight of every token, [L]; corrects for the padding that `token_errors` averages over."""
-        share = layout.used.float().mean(1)
+        """Modality -> weight of every token, [L]."""
         top, bottom, left, right = self.weights.mouth_region
         height, width = layout.video.height, layout.video.width
         half_y, half_x = (layout.video.patch * size / 2 for size in layout.video.stride[1:])
@@ -154,7 +151,7 @@ class DiffusionSystem(L.LightningModule):
         mouth = 1 + self.weights.mouth * inside_y * inside_x
         weights = {}
         for index, name in enumerate(MODALITIES):
-            own = (layout.modality == index) / share
+            own = (layout.modality == index).float()
             weights[name] = own * mouth if index == VIDEO else own
         return weights
 
@@ -199,7 +196,8 @@ class DiffusionSystem(L.LightningModule):
         text = self.hide(text, given, layout, generator).to(self.device)
         noise = torch.randn(clean.shape, generator=generator).to(self.device) * layout.used
         predicted = self.transformer(mix(clean, noise, sigma), sigma, layout, text)
-        errors = token_errors(predicted, velocity(clean, noise))
+        # `token_errors` averages over the padding too, in which nothing is wrong.
+        errors = token_errors(predicted, velocity(clean, noise)) / layout.used.float().mean(1)
         made = {name: weight * ~given for name, weight in weights.items()}
         losses = modality_losses(errors, made)
         self.log_dict({f"{stage}/{name}": loss for name, loss in losses.items()}, batch_size=size, sync_dist=True)

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of Jordan et al.; five iterations bring singular values near 1
 NUM_ITERATIONS = 5
+THINNEST = 16  # rows or columns that a weight needs for Muon
 ADAM_RMS = 0.2  # size of an Adam step over its rate, which Muon's is scaled to (arXiv:2502.16982, section 2.2)
 
 
@@ -121,16 +121,19 @@ class OptimizerConfig:
         return self.final_share + (1 - self.final_share) * (1 + math.cos(math.pi * done)) / 2
 
 
-def configure(system: L.LightningModule, config: OptimizerConfig) -> dict:
+def configure(system: nn.Module, config: OptimizerConfig) -> dict:
     """Lightning's optimiser dictionary for the trainable parameters of `system`.
 
-    Embedding tables are left to Adam: a row is looked up, not multiplied by.
+    Embedding tables are left to Adam (a row is looked up, not multiplied by), and so are matrices too thin to have
+    singular values worth speaking of: depthwise convolutions, modulation tables.
     """
-    tables = {p for module in system.modules() if isinstance(module, torch.nn.Embedding) for p in module.parameters()}
+    tables = {p for module in system.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
     trainable = [p for p in system.parameters() if p.requires_grad]
+    matrices = [p for p in trainable if p.ndim > 1 and min(len(p), p[0].numel()) >= THINNEST and p not in tables]
+    others = [p for p in trainable if not any(p is matrix for matrix in matrices)]
     groups = [
-        {"params": [p for p in trainable if p.ndim > 1 and p not in tables], "muon": True, "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1 or p in tables], "muon": False, "weight_decay": 0.0},
+        {"params": matrices, "muon": True, "weight_decay": config.weight_decay},
+        {"params": others, "muon": False, "weight_decay": 0.0},
     ]
     optimizer = Muon(groups, lr=config.lr)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, config.factor)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -78,7 +78,13 @@ def read_latent_config(folder: Path) -> LatentConfig:
 
 
 def prepare(
-    records: Sequence[ClipRecord], root: Path, folder: Path, size: tuple[int, int], fps: Fraction, sample_rate: int
+    records: Sequence[ClipRecord],
+    root: Path,
+    folder: Path,
+    size: tuple[int, int],
+    fps: Fraction,
+    sample_rate: int,
+    lexicon: Mapping[str, Sequence[str]] | None = None,
 ) -> list[str]:
     """Crop, resize and store every record's frames and sound; returns a line for every clip that could not be.
 
@@ -89,6 +95,7 @@ def prepare(
         size: Height and width in pixels.
         fps: Frames per second, for all.
         sample_rate: Samples per second, for all; sound is mixed down to one channel.
+        lexicon: Pronunciations that the corpus needs besides the dictionary's.
     """
     for name in ("frames", "waveforms"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -108,8 +115,14 @@ def prepare(
             save_array(waveform_path, np.round(clip.waveform * 32767).astype(np.int16))
         kept.append(record)
     (folder / "rates.json").write_text(json.dumps({"fps": str(fps), "sample_rate": sample_rate}))
+    (folder / "lexicon.json").write_text(json.dumps(dict(lexicon or {})))
     write_manifest(kept, folder / "manifest.jsonl")
     return failures
+
+
+def read_lexicon(folder: Path) -> dict[str, list[str]]:
+    """Pronunciations that a prepared corpus needs besides the dictionary's."""
+    return json.loads((folder / "lexicon.json").read_text())
 
 
 def save_array(path: Path, array: np.ndarray) -> None:

@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from avgen.codecs.base import load_module
-from avgen.datasets.grid import grid_records
+from avgen.datasets.grid import LEXICON, grid_records
 from avgen.datasets.manifest import read_manifest, write_manifest
 from avgen.training.prepared import encode, prepare
 
@@ -36,7 +36,7 @@ def main() -> None:
     if not records_path.is_file():
         records, failures = grid_records(args.root, args.speaker, args.caption)
         write_manifest(records, records_path)
-    failures += prepare(read_manifest(records_path), args.root, args.folder, SIZE, FPS, SAMPLE_RATE)
+    failures += prepare(read_manifest(records_path), args.root, args.folder, SIZE, FPS, SAMPLE_RATE, LEXICON)
     for failure in failures:
         print(failure)
     print(f"{len(read_manifest(args.folder / 'manifest.jsonl'))} clips prepared, {len(failures)} left out")
