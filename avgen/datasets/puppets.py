@@ -50,8 +50,8 @@ _SPEED = 0.85
 # Silence before and after the words, where the length of the clip is free.
 _LEAD_S, _TAIL_S = (0.1, 0.35), (0.15, 0.4)
 _BLINK_S = 0.18
-# Sentences drawn until one fits the length of the clip, which is rounded to frames by up to this.
-_DRAWS, _FRAME_ROOM_S = 20, 0.1
+# At most so many sentences are drawn until one fits the length of the clip.
+_DRAWS = 20
 # Loud sounds open the mouth wider: a silent one by this much less than the loudest, where loudness
 # is that of this long before and after.
 _LOUD, _EFFORT_S = 0.5, 0.05
@@ -224,7 +224,7 @@ def _write_one(root: Path, corpus: PuppetCorpus, index: int) -> ClipRecord:
     puppet = draw_puppet(int(np.random.default_rng([corpus.seed, 0, number]).integers(2**31)))
     rng = np.random.default_rng([corpus.seed, 1, index])
     seed = int(rng.integers(2**31))
-    text = _draw_fitting(rng, puppet, corpus.seconds)
+    text = _draw_fitting(rng, puppet, corpus, seed)
     sound = _record(puppet, text, seed=seed, fps=corpus.fps, seconds=corpus.seconds)
     media = f"clips/{index:05d}.mkv"
     if not (root / media).exists():
@@ -243,16 +243,18 @@ def _write_one(root: Path, corpus: PuppetCorpus, index: int) -> ClipRecord:
     )
 
 
-def _draw_fitting(rng: np.random.Generator, puppet: Puppet, seconds: float | None) -> str:
-    """A sentence that can be said in `seconds`: the first such of a few that are drawn."""
+def _draw_fitting(rng: np.random.Generator, puppet: Puppet, corpus: PuppetCorpus, seed: int) -> str:
+    """A sentence that can be said in the corpus's seconds: the first such of a few drawn."""
     for _ in range(_DRAWS):
         text = draw_sentence(rng)
-        if seconds is None:
+        if corpus.seconds is None:
             return text
-        spoken = speak(text, puppet.voice, speed=_SPEED).waveform.shape[1]
-        if timebase.to_seconds(spoken, SAMPLE_RATE) <= seconds - _FRAME_ROOM_S:
+        rate = timebase.parse_rate(corpus.fps)
+        num_frames = timebase.to_index(corpus.seconds, rate)
+        spoken = speak(text, puppet.voice, speed=_SPEED, seed=seed).waveform.shape[1]
+        if spoken <= timebase.num_samples(num_frames, rate, SAMPLE_RATE):
             return text
-    raise ValueError(f"seconds is {seconds}; none of {_DRAWS} sentences can be said in that")
+    raise ValueError(f"seconds is {corpus.seconds}; none of {_DRAWS} sentences can be said in that")
 
 
 def _effort(waveform: np.ndarray, times_s: np.ndarray) -> np.ndarray:

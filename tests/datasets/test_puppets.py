@@ -264,8 +264,8 @@ def test_an_interrupted_corpus_goes_on_and_another_is_refused(tmp_path: Path) ->
 
 
 def test_sentences_that_do_not_fit_are_left_out(tmp_path: Path) -> None:
-    records = write_puppets(tmp_path, _corpus(seconds=1.8, height=16, width=16))
-    assert all(record.words[-1].end_s <= 1.8 for record in records)
+    records = write_puppets(tmp_path, _corpus(seconds=1.9, height=16, width=16))
+    assert all(record.words[-1].end_s <= 1.9 for record in records)
     with pytest.raises(ValueError, match=r"seconds is 0\.9; none of 20"):
         write_puppets(tmp_path / "short", _corpus(seconds=0.9))
 
