@@ -24,6 +24,7 @@ from torch import Tensor, nn
 # The files that encodec 0.1.1 publishes, per sample rate in Hz, and the bandwidths in kbit/s their
 # codebooks serve.
 RELEASES = {24000: "encodec_24khz-d7cc33bc.th", 48000: "encodec_48khz-7e698e3e.th"}
+DOWNLOADS = "https://dl.fbaipublicfiles.com/encodec/v0"
 SILENCE = 1e-8  # what encodec adds to a segment's loudness before it divides by it
 BANDWIDTHS = {24000: (1.5, 3.0, 6.0, 12.0, 24.0), 48000: (3.0, 6.0, 12.0, 24.0)}
 
@@ -98,7 +99,7 @@ class EncodecAudio(nn.Module):
                 model's weights.
         """
         codec, name = cls(config), RELEASES[config.sample_rate]
-        source = path if path is not None else f"https://dl.fbaipublicfiles.com/encodec/v0/{name}"
+        source = f"{DOWNLOADS}/{name}" if path is None else str(path)
         try:
             if path is None:
                 state = torch.hub.load_state_dict_from_url(

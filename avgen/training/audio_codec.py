@@ -22,6 +22,7 @@ from encodec.msstftd import MultiScaleSTFTDiscriminator
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.lr_scheduler import LambdaLR
 
 from avgen.codecs.audio import AudioAutoencoder, AudioAutoencoderConfig
 from avgen.codecs.base import load_tensors
@@ -194,6 +195,7 @@ class AudioCodecSystem(L.LightningModule):
         self.clip_gradients(optimizers[0].optimizer, 1.0, "norm")
         optimizers[0].step()
         for configured in self.trainer.lr_scheduler_configs:
+            assert isinstance(configured.scheduler, LambdaLR)
             configured.scheduler.step()
         self.log_dict({f"train/{name}": loss.detach() for name, loss in losses.items()})
 
@@ -241,7 +243,15 @@ class AudioCodecSystem(L.LightningModule):
 def mean_losses(
     made: Tensor, real: Tensor, fft_lengths: Sequence[int], sample_rate: int
 ) -> dict[str, Tensor]:
-    """Losses "mel" and "complex" between waveforms [B, 1, N], averaged over window lengths."""
+    """Losses "mel" and "complex" between waveforms [B, 1, N], averaged over window lengths.
+
+    Raises:
+        ValueError: the waveforms are shorter than the longest window.
+    """
+    if made.shape[-1] < max(fft_lengths):
+        raise ValueError(
+            f"waveforms of {made.shape[-1]} samples: at least {max(fft_lengths)} needed"
+        )
     with torch.autocast(made.device.type, enabled=False):
         pairs = [
             spectral_losses(made[:, 0].float(), real[:, 0].float(), length, sample_rate)

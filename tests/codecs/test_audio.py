@@ -146,6 +146,7 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
 def test_saved_and_loaded_codec_makes_the_same_sound(codec, tmp_path) -> None:
     save_module(codec, tmp_path, dtype=torch.float32)
     loaded = load_module(tmp_path)
+    assert isinstance(loaded, AudioAutoencoder)
     waveform = torch.randn(1, 1, 900)
     latents = loaded.encode(waveform)
     assert torch.equal(latents, codec.encode(waveform))

@@ -34,7 +34,8 @@ def quantised(codec: EncodecAudio, latents: torch.Tensor, bandwidth: float) -> t
 
 @torch.no_grad()
 def test_24_khz_latents_are_those_that_encodec_quantises(mono) -> None:
-    assert isinstance(mono, AudioCodec)
+    codec: AudioCodec = mono
+    assert isinstance(codec, AudioCodec)
     assert (mono.sample_rate, mono.num_channels, mono.hop_length) == (24000, 1, 320)
     assert (mono.latent_channels, mono.latent_rate) == (128, 75)
     waveform = torch.randn(1, 1, 5000) * 0.1
