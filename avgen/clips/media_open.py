@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import av
 import av.error
@@ -14,6 +15,8 @@ from av.stream import Disposition, Stream
 from avgen.clips.clip import MediaError
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
+_CHECKSUMMED = ("flac",)  # FFV1 has one as well, but its decoder only complains of it
 
 # FFmpeg takes text for a film of a terminal, and a playlist for the files that it names.
 _NOT_MEDIA = {"tty", "concat", "hls", "dash", "imf"}
@@ -68,14 +71,23 @@ def check_readable(path: Path) -> None:
         )
 
 
+def heed_checksums(stream: Stream) -> None:
+    """Have the decoder refuse what fails its own checksum, which FFmpeg ignores unless told.
+
+    Only where there is one: other decoders would refuse what merely departs from their standard.
+    """
+    if stream.codec_context.name in _CHECKSUMMED:
+        stream.codec_context.options = {"err_detect": "crccheck+explode"}
+
+
 def tick_s(timed: Stream | Frame) -> Fraction:
     """Seconds per tick of the timestamps of a stream or a frame."""
     assert timed.time_base is not None  # whatever has been opened or decoded has one
     return timed.time_base
 
 
-def best_stream(container: InputContainer, kind: str) -> Stream | None:
-    """The stream of that kind ("video" or "audio") that a player would choose, if there is one.
+def best_stream(container: InputContainer, kind: Literal["video", "audio"]) -> Stream | None:
+    """The stream of that kind that a player would choose, if there is one.
 
     A cover picture of a song is no video.
     """

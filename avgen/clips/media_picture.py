@@ -18,7 +18,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
 from avgen.clips.clip import MediaError
-from avgen.clips.media_open import media_errors, open_media, tick_s
+from avgen.clips.media_open import heed_checksums, media_errors, open_media, tick_s
 from avgen.clips.media_scan import StreamTimes
 from avgen.clips.timebase import to_index
 
@@ -123,6 +123,7 @@ def _decoded_from(
 ) -> Iterator[tuple[VideoFrame, Fraction]]:
     """Frames and their times, from the one that is on screen at `start_s`, or an earlier one."""
     stream = _stream(container, times)
+    heed_checksums(stream)
     assert times.rate is not None
     half_slot = Fraction(1, 2) / times.rate
     if start_s - half_slot > times.first_s:

@@ -17,7 +17,7 @@ from av.container import InputContainer
 
 from avgen.clips.clip import MediaError
 from avgen.clips.formats import CHANNEL_LAYOUTS
-from avgen.clips.media_open import media_errors, open_media, tick_s
+from avgen.clips.media_open import heed_checksums, media_errors, open_media, tick_s
 from avgen.clips.media_scan import StreamTimes
 from avgen.clips.timebase import to_index
 from avgen.clips.transforms import remix
@@ -98,6 +98,7 @@ def _decoded_from(path: Path, times: StreamTimes, start_s: Fraction) -> Iterator
     with open_media(path) as container:
         stream = container.streams[times.index]
         assert isinstance(stream, av.AudioStream)
+        heed_checksums(stream)
         wanted_s = min(start_s - _PREROLL_S, times.last_s)
         if wanted_s > times.first_s:
             with media_errors(path, "cannot seek"):
