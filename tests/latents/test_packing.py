@@ -1,0 +1,98 @@
+"""Latents of both modalities become one sequence in time order, and come back exactly."""
+
+from fractions import Fraction
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from avgen.clips.timebase import num_samples
+from avgen.latents.grid import AudioGrid, VideoGrid
+from avgen.latents.packing import AUDIO, VIDEO, make_layout, pack, unpack
+
+RATES = st.sampled_from([Fraction(24), Fraction(25), Fraction(30000, 1001), Fraction(30)])
+
+
+def grids(num_frames, height=48, width=64, fps=Fraction(25), channels=(3, 5), patches=(2, 3)):
+    video = VideoGrid(num_frames, height, width, fps, (4, 16, 16), channels[0], patches[0])
+    samples = num_samples(num_frames, fps, 24000)
+    return video, AudioGrid(samples, 24000, 320, channels[1], patches[1])
+
+
+def latents(layout, batch=2):
+    video = torch.randn(batch, layout.video.channels, layout.video.num_latents, *layout.video.latent_size)
+    return video, torch.randn(batch, layout.audio.channels, layout.audio.num_latents)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    num_frames=st.integers(1, 40),
+    height=st.integers(1, 70),
+    width=st.integers(1, 70),
+    fps=RATES,
+    channels=st.tuples(st.integers(1, 4), st.integers(1, 20)),
+    patches=st.tuples(st.integers(1, 3), st.integers(1, 4)),
+)
+def test_unpack_inverts_pack_exactly(num_frames, height, width, fps, channels, patches):
+    layout = make_layout(*grids(num_frames, height, width, fps, channels, patches))
+    video, audio = latents(layout)
+    tokens = pack(video, audio, layout)
+    assert tokens.shape == (2, layout.video.num_tokens + layout.audio.num_tokens, layout.token_width)
+    back = unpack(tokens, layout)
+    assert torch.equal(back[0], video)
+    assert torch.equal(back[1], audio)
+
+
+@settings(max_examples=40, deadline=None)
+@given(num_frames=st.integers(1, 60), fps=RATES)
+def test_tokens_are_in_time_order_picture_first(num_frames, fps):
+    layout = make_layout(*grids(num_frames, fps=fps))
+    starts = layout.spans[:, 0]
+    assert bool((starts[1:] >= starts[:-1]).all())
+    same = starts[1:] == starts[:-1]
+    assert bool((layout.modality[1:] >= layout.modality[:-1])[same].all())
+    assert sorted(layout.order.tolist()) == list(range(layout.num_tokens))
+
+
+def test_sound_and_picture_of_one_instant_share_seconds():
+    """At 25 fps a token of sound is a frame long, so frame 4 i + 1 begins latent i + 1 and token 4 i + 1."""
+    layout = make_layout(*grids(13))
+    video = layout.spans[layout.modality == VIDEO].unique(dim=0)
+    audio = layout.spans[layout.modality == AUDIO]
+    assert video[:, 0].tolist() == pytest.approx([0, 0.04, 0.2, 0.36])
+    assert torch.equal(video[1:, 0], audio[[1, 5, 9], 0])
+    assert torch.equal(video[:, 1], audio[[0, 4, 8, 12], 1])
+
+
+def test_a_token_holds_the_latents_of_its_place():
+    """Every video latent is its own (t, y, x); the token at a place then holds exactly those of its patch."""
+    layout = make_layout(*grids(9, 64, 64, channels=(3, 1)))
+    t, y, x = torch.meshgrid(torch.arange(3.0), torch.arange(4.0), torch.arange(4.0), indexing="ij")
+    tokens = pack(torch.stack([t, y, x])[None], torch.zeros(1, 1, layout.audio.num_latents), layout)
+    own = tokens[0, layout.modality == VIDEO][:, :12].reshape(-1, 2, 2, 3)
+    seconds = torch.tensor([float(layout.video.span(i)[0]) for i in range(3)])
+    assert torch.equal(seconds[own[:, 0, 0, 0].long()], layout.spans[layout.modality == VIDEO, 0])
+    centers = (own[..., 1:].mean((1, 2)) + 0.5) * 16 - 32
+    assert torch.equal(centers, layout.places[layout.modality == VIDEO])
+
+
+def test_padding_is_zero_and_unused():
+    layout = make_layout(*grids(9, channels=(2, 5), patches=(2, 3)))  # 8 numbers and 15
+    tokens = pack(*(torch.ones_like(value) for value in latents(layout)), layout)
+    assert layout.used.sum(1)[layout.modality == VIDEO].unique().tolist() == [8]
+    assert layout.used.sum(1)[layout.modality == AUDIO].unique().tolist() == [15]
+    assert bool((tokens[:, ~layout.used] == 0).all())
+
+
+def test_latents_of_another_grid_are_an_error():
+    layout = make_layout(*grids(9))
+    video, audio = latents(layout)
+    with pytest.raises(ValueError, match="video latents are"):
+        pack(video[:, :, 1:], audio, layout)
+    with pytest.raises(ValueError, match="video latents are"):
+        pack(video[..., 1:], audio, layout)
+    with pytest.raises(ValueError, match="audio latents are"):
+        pack(video, audio[..., 1:], layout)
+    with pytest.raises(ValueError, match="audio latents are"):
+        pack(video, audio[:, 1:], layout)
