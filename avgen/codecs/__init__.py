@@ -1,0 +1,1 @@
+"""CLIP <-> LATENTS: autoencoders of picture and sound, behind two protocols."""

@@ -1,7 +1,9 @@
-"""What a codec promises, and how any module of ours becomes a folder (`config.json` + `model.safetensors`) and back.
+"""What a codec promises.
 
-Both latents are continuous. Rates, strides and channels are properties of the object, so that nothing
-downstream ever types in 4, 16, 320 or 24000.
+And how any module of ours becomes a folder (`config.json` + `model.safetensors`) and back.
+
+Both latents are continuous. Rates, strides and channels are properties of the object, so that
+nothing downstream ever types in 4, 16, 320 or 24000.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ class VideoCodec(Protocol):
     """Pictures to a latent grid and back.
 
     Latent 0 covers frame 0 alone; latent i > 0 covers frames `stride[0] * (i - 1) + 1` to
-    `stride[0] * i` (the "causal first frame" of video autoencoders), so one picture is one latent frame.
+    `stride[0] * i` (the "causal first frame" of video autoencoders), so one picture is one latent
+    frame.
     """
 
     @property
@@ -43,13 +46,19 @@ class VideoCodec(Protocol):
         ...
 
     def decode(self, latents: Tensor, *, num_frames: int, height: int, width: int) -> Tensor:
-        """Decode latents [B, C, T', H', W'] to float [B, 3, num_frames, height, width] in [-1, 1]."""
+        """Decode latents [B, C, T', H', W'] to float [B, 3, num_frames, height, width] in [-1.
+
+        1].
+        """
         ...
 
 
 @runtime_checkable
 class AudioCodec(Protocol):
-    """Sound to a latent sequence and back; latent i covers samples [i * hop_length, (i + 1) * hop_length)."""
+    """Sound to a latent sequence and back.
+
+    Latent i covers samples [i * hop_length, (i + 1) * hop_length).
+    """
 
     @property
     def sample_rate(self) -> int:
@@ -93,7 +102,10 @@ def save_module(module: nn.Module, folder: str | Path, dtype: torch.dtype = torc
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     kind = type(module)
-    config = {"class": f"{kind.__module__}.{kind.__qualname__}", **dataclasses.asdict(module.config)}
+    config = {
+        "class": f"{kind.__module__}.{kind.__qualname__}",
+        **dataclasses.asdict(module.config),
+    }
     state = {
         name: (t.to(dtype) if t.is_floating_point() else t).contiguous().cpu()
         for name, t in module.state_dict().items()
@@ -110,20 +122,25 @@ def load_module(folder: str | Path) -> nn.Module:
     """Read a module that `save_module` wrote, in float32, on the CPU, in eval mode.
 
     Raises:
-        ValueError: a file is missing or unreadable, the class is not avgen's, a field is unknown, or the
+        ValueError: a file is missing or unreadable, the class is not avgen's, a field is unknown,
+        or the
             tensors on disk are not exactly those that the configuration calls for.
     """
     folder = Path(folder)
     config = read_config(folder / "config.json")
     path = config.pop("class", None)
     if not isinstance(path, str) or not path.startswith("avgen."):
-        raise ValueError(f"{folder / 'config.json'}: class {path!r}; it must be an import path inside avgen")
+        raise ValueError(
+            f"{folder / 'config.json'}: class {path!r}; it must be an import path inside avgen"
+        )
     module_name, _, class_name = path.rpartition(".")
     try:
         kind = getattr(importlib.import_module(module_name), class_name)
         module = kind(get_type_hints(kind.__init__)["config"](**config))
     except (ImportError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder / 'config.json'}: does not describe a {path}: {error}") from error
+        raise ValueError(
+            f"{folder / 'config.json'}: does not describe a {path}: {error}"
+        ) from error
     load_tensors(module, folder / "model.safetensors")
     return module.eval()
 
@@ -137,7 +154,9 @@ def read_config(path: Path) -> dict:
     try:
         config = json.loads(path.read_text())
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}); a model folder needs it") from error
+        raise ValueError(
+            f"{path}: cannot be read ({error.strerror}); a model folder needs it"
+        ) from error
     except ValueError as error:
         raise ValueError(f"{path}: is not JSON ({error})") from error
     if not isinstance(config, dict):
@@ -162,6 +181,10 @@ def load_tensors(module: nn.Module, path: Path) -> None:
     shapes = sorted(n for n in own.keys() & state.keys() if own[n].shape != state[n].shape)
     if missing or extra or shapes:
         parts = [("missing", missing), ("extra", extra), ("of another shape", shapes)]
-        found = "; ".join(f"{what}: {', '.join(names[:5])}{' ...' * (len(names) > 5)}" for what, names in parts if names)
+        found = "; ".join(
+            f"{what}: {', '.join(names[:5])}{' ...' * (len(names) > 5)}"
+            for what, names in parts
+            if names
+        )
         raise ValueError(f"{path}: tensors do not match the configuration ({found})")
     module.load_state_dict({name: t.to(own[name].dtype) for name, t in state.items()})

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 
@@ -30,12 +29,16 @@ class LatentStatistics:
         object.__setattr__(self, "std", tuple(self.std))
         if len(self.mean) != len(self.std) or not all(value > 0 for value in self.std):
             raise ValueError(
-                f"{len(self.mean)} means and {len(self.std)} deviations; there must be as many, the latter above 0"
+                f"{len(self.mean)} means and {len(self.std)} deviations; "
+                "there must be as many, the latter above 0"
             )
 
     @classmethod
     def fit(cls, latents: Iterable[Tensor]) -> LatentStatistics:
-        """Statistics over any number of raw latents [C, ...], of any sizes; each number counts once."""
+        """Statistics over any number of raw latents [C, ...], of any sizes.
+
+        Each number counts once.
+        """
         count, total, square = 0, None, None
         for clip in latents:
             flat = clip.double().flatten(1)
@@ -45,7 +48,10 @@ class LatentStatistics:
         if total is None or square is None:
             raise ValueError("no latents to fit statistics to; at least one clip is needed")
         mean = total / count
-        return cls(tuple(mean.tolist()), tuple((square / count - mean.square()).clamp_min(1e-8).sqrt().tolist()))
+        return cls(
+            tuple(mean.tolist()),
+            tuple((square / count - mean.square()).clamp_min(1e-8).sqrt().tolist()),
+        )
 
     def normalize(self, latents: Tensor) -> Tensor:
         """Raw latents [B, C, ...] to zero mean and unit variance a channel."""
@@ -59,6 +65,8 @@ class LatentStatistics:
 
     def _columns(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         if latents.shape[1] != len(self.mean):
-            raise ValueError(f"latents of {latents.shape[1]} channels; these statistics are of {len(self.mean)}")
+            raise ValueError(
+                f"latents of {latents.shape[1]} channels; these statistics are of {len(self.mean)}"
+            )
         shape = (-1,) + (1,) * (latents.ndim - 2)
         return tuple(latents.new_tensor(values).view(shape) for values in (self.mean, self.std))  # type: ignore[return-value]

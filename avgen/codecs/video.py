@@ -1,12 +1,14 @@
 """Pictures <-> latents: a plain convolutional autoencoder, stride 4 x 16 x 16, 32 channels.
 
-Four frames are folded into channels and unshuffled by 4, so that no layer ever runs at full resolution;
-residual stages at 1/4, 1/8 and 1/16, layer norm over channels, no GroupNorm (both were what a CPU spent its time
-on). The encoder sees one block of four frames at a time, so a picture, the end of a
-clip and a stream are all encoded exactly as they would be inside a longer clip. The decoder mixes
-neighbouring latents in time at every stage, because blocks decoded alone flicker at their joins.
+Four frames are folded into channels and unshuffled by 4, so that no layer ever runs at full
+resolution; residual stages at 1/4, 1/8 and 1/16, layer norm over channels, no GroupNorm (both were
+what a CPU spent its time on). The encoder sees one block of four frames at a time, so a picture,
+the end of a clip and a stream are all encoded exactly as they would be inside a longer clip. The
+decoder mixes neighbouring latents in time at every stage, because blocks decoded alone flicker at
+their joins.
 
-Every layer has a finite receptive field, so `decode` runs in chunks with a halo and equals one whole decode.
+Every layer has a finite receptive field, so `decode` runs in chunks with a halo and equals one
+whole decode.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ class ConvVideoCodecConfig:
         encoder_widths: Channels of the encoder's stages at 1/4, 1/8 and 1/16 of the picture.
         decoder_widths: Channels of the decoder's stages, in the same order.
         encoder_depths: Residual blocks of each encoder stage.
-        decoder_depths: Residual blocks of each decoder stage; each stage has one temporal block as well.
+        decoder_depths: Residual blocks of each decoder stage; each stage has one temporal block as
+            well.
         chunk_latents: Latent frames decoded at a time.
         tile_latents: Latent rows and columns decoded at a time.
     """
@@ -53,7 +56,10 @@ FRAMES = 4  # frames folded into channels
 
 
 class ChannelNorm(nn.Module):
-    """Layer norm over the channels of [B, C, H, W] at every position, with a learned gain and no bias."""
+    """Layer norm over the channels of [B, C, H, W] at every position.
+
+    With a learned gain and no bias.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -82,7 +88,10 @@ class ResidualBlock(nn.Module):
 
 
 class TemporalBlock(nn.Module):
-    """Mixes each latent frame with the ones before and after it, pixel by pixel; starts as the identity."""
+    """Mixes each latent frame with the ones before and after it, pixel by pixel.
+
+    Starts as the identity.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -116,7 +125,9 @@ class Encoder(nn.Module):
         for stage, (width, depth) in enumerate(zip(widths, config.encoder_depths, strict=True)):
             if stage > 0:
                 layers.append(nn.Conv2d(widths[stage - 1], width, 3, stride=2, padding=1))
-            layers += [ResidualBlock(width, width // 2 if stage == 2 else None) for _ in range(depth)]
+            layers += [
+                ResidualBlock(width, width // 2 if stage == 2 else None) for _ in range(depth)
+            ]
         layers += [ChannelNorm(widths[-1]), nn.Conv2d(widths[-1], config.latent_channels, 1)]
         self.layers = nn.Sequential(*layers)
 
@@ -168,7 +179,10 @@ class Decoder(nn.Module):
 
 
 class ConvVideoCodec(nn.Module):
-    """Our video autoencoder; see the module's docstring. Implements `avgen.codecs.base.VideoCodec`."""
+    """Our video autoencoder; see the module's docstring.
+
+    Implements `avgen.codecs.base.VideoCodec`.
+    """
 
     def __init__(self, config: ConvVideoCodecConfig) -> None:
         super().__init__()
@@ -191,29 +205,41 @@ class ConvVideoCodec(nn.Module):
     def halo_latents(self) -> tuple[int, int]:
         """Latent (frames, rows or columns) around a chunk that can reach into its pixels.
 
-        In time one for every temporal block. In space: 3x3 convolutions count 1, 1/2 and 1/4 at the three stages.
+        In time one for every temporal block. In space: 3x3 convolutions count 1, 1/2 and 1/4 at the
+        three stages.
         """
         d = self.config.decoder_depths
         reach = 1 + 2 * d[2] + (2 * d[1]) / 2 + (2 * d[0] + 1) / 4
         return len(self.decoder.stages) + 1, int(reach) + 1
 
     def encode(self, video: Tensor) -> Tensor:
-        """Encode float [B, 3, T, H, W] in [-1, 1] as latents [B, C, 1 + ceil((T-1)/4), ceil(H/16), ceil(W/16)].
+        """Encode float [B, 3, T, H, W] in [-1, 1] as latents [B, C, 1 + ceil((T-1)/4), ceil(H/16).
 
-        Sizes that the strides do not divide are padded by repeating the last frame, row and column. Bounded in
+        Ceil(W/16)].
+
+        Sizes that the strides do not divide are padded by repeating the last frame, row and column.
+        Bounded in
         memory: `chunk_latents` blocks of frames go through the network at a time.
         """
         folded = fold(self.pad(video))
         step = self.config.chunk_latents
-        blocks = [rearrange(self.encoder(b), "(b t) c h w -> b c t h w", b=len(video)) for b in split_time(folded, step)]
+        blocks = [
+            rearrange(self.encoder(b), "(b t) c h w -> b c t h w", b=len(video))
+            for b in split_time(folded, step)
+        ]
         return torch.cat(blocks, 2)
 
     def pad(self, video: Tensor) -> Tensor:
-        """Repeat edges so that [B, 3, T, H, W] is whole latents: 3 frames in front, the rest behind."""
+        """Repeat edges so that [B, 3, T, H, W] is whole latents.
+
+        3 frames in front, the rest behind.
+        """
         time, rows, columns = self.stride
         _, _, num_frames, height, width = video.shape
         behind = -(num_frames - 1) % time
-        spatial = F.pad(video.flatten(0, 1), (0, -width % columns, 0, -height % rows), mode="replicate")
+        spatial = F.pad(
+            video.flatten(0, 1), (0, -width % columns, 0, -height % rows), mode="replicate"
+        )
         video = spatial.unflatten(0, video.shape[:2])
         return torch.cat([video[:, :, :1]] * (time - 1) + [video] + [video[:, :, -1:]] * behind, 2)
 
@@ -223,15 +249,23 @@ class ConvVideoCodec(nn.Module):
         Raises:
             ValueError: the latents are not those of such a clip.
         """
-        return torch.cat(list(self.decode_chunks(latents, num_frames=num_frames, height=height, width=width)), 2)
+        return torch.cat(
+            list(self.decode_chunks(latents, num_frames=num_frames, height=height, width=width)), 2
+        )
 
-    def decode_chunks(self, latents: Tensor, *, num_frames: int, height: int, width: int) -> Iterator[Tensor]:
-        """Yield what `decode` returns, a few frames [B, 3, t, height, width] at a time, in bounded memory."""
+    def decode_chunks(
+        self, latents: Tensor, *, num_frames: int, height: int, width: int
+    ) -> Iterator[Tensor]:
+        """Yield what `decode` returns, a few frames [B, 3, t, height, width] at a time.
+
+        In bounded memory.
+        """
         time, rows, columns = self.stride
         expected = (1 - (-(num_frames - 1) // time), -(-height // rows), -(-width // columns))
         if tuple(latents.shape[2:]) != expected:
             raise ValueError(
-                f"latents {tuple(latents.shape[2:])} cannot be {num_frames} frames of {height}x{width}: that is {expected}"
+                f"latents {tuple(latents.shape[2:])} cannot be {num_frames} frames of "
+                f"{height}x{width}: that is {expected}"
             )
         step, first = self.config.chunk_latents, time - 1
         for start in range(0, expected[0], step):
@@ -241,7 +275,10 @@ class ConvVideoCodec(nn.Module):
             yield pixels[:, :, : num_frames - max(0, start * time - first)].clamp(-1, 1)
 
     def _decode_span(self, latents: Tensor, start: int, stop: int) -> Tensor:
-        """Decode latent frames [start, stop) tile by tile, each with its halo: [B, 3, 4 * (stop - start), H, W]."""
+        """Decode latent frames [start, stop) tile by tile, each with its halo.
+
+        [B, 3, 4 * (stop - start), H, W].
+        """
         reach_t, reach = self.halo_latents
         t0, t1 = max(0, start - reach_t), min(latents.shape[2], stop + reach_t)
         rows = []
@@ -250,7 +287,9 @@ class ConvVideoCodec(nn.Module):
             for x0, x1, left, right in tiles(latents.shape[4], self.config.tile_latents, reach):
                 tile = latents[:, :, t0:t1, top:bottom, left:right]
                 folded = self.decoder(rearrange(tile, "b c t h w -> (b t) c h w"), t1 - t0)
-                pixels = unfold(folded, len(latents))[:, :, FRAMES * (start - t0) : FRAMES * (stop - t0)]
+                pixels = unfold(folded, len(latents))[
+                    :, :, FRAMES * (start - t0) : FRAMES * (stop - t0)
+                ]
                 size_y, size_x = self.stride[1:]
                 pixels = pixels[:, :, :, size_y * (y0 - top) : size_y * (y1 - top)]
                 row.append(pixels[..., size_x * (x0 - left) : size_x * (x1 - left)])
@@ -262,7 +301,8 @@ class ConvVideoCodec(nn.Module):
 
         Args:
             video: Pixels in [-1, 1].
-            noise: Standard deviation of the noise added to the latents, which smooths the space for diffusion.
+            noise: Standard deviation of the noise added to the latents, which smooths the space for
+                diffusion.
         """
         padded = self.pad(video)
         num_latents = padded.shape[2] // FRAMES
@@ -274,7 +314,9 @@ class ConvVideoCodec(nn.Module):
 
 def fold(video: Tensor) -> Tensor:
     """Turn [B, 3, 4 T, 4 H, 4 W] into [B, T, 192, H, W]: frames and pixels into channels."""
-    return rearrange(video, "b c (t f) (h p) (w q) -> b t (c f p q) h w", f=FRAMES, p=PATCH, q=PATCH)
+    return rearrange(
+        video, "b c (t f) (h p) (w q) -> b t (c f p q) h w", f=FRAMES, p=PATCH, q=PATCH
+    )
 
 
 def unfold(folded: Tensor, batch: int) -> Tensor:

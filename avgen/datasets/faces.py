@@ -1,7 +1,9 @@
-"""Frames -> a square around the face: OpenCV's frontal cascade, the median over a few frames of a clip.
+"""Frames -> a square around the face.
 
-Reference: Viola & Jones 2001, "Rapid Object Detection using a Boosted Cascade of Simple Features"; the cascade is the
-one in OpenCV 4's wheel.
+OpenCV's frontal cascade, the median over a few frames of a clip.
+
+Reference: Viola & Jones 2001, "Rapid Object Detection using a Boosted Cascade of Simple Features";
+the cascade is the one in OpenCV 4's wheel.
 """
 
 from __future__ import annotations
@@ -10,12 +12,14 @@ import cv2
 import numpy as np
 
 MARGIN = 1.35  # side of the crop over the side of the cascade's box: the whole head, hair to chin
-RAISE = 0.12  # how far the crop's middle lies above the box's, as a share of the box: hair above, no chest below
+RAISE = 0.12  # how far the crop's middle lies above the box's, in boxes: hair, no chest
 SMALLEST = 1 / 5  # side of the smallest face looked for, as a share of the frame's shorter side
 
 
 def face_box(frames: np.ndarray, num_frames: int = 5) -> tuple[int, int, int, int] | None:
-    """Square (x, y, side, side) around the head in frames uint8 [T, H, W, 3], inside the frame; None without a face.
+    """Square (x, y, side, side) around the head in frames uint8 [T, H, W, 3], inside the frame.
+
+    None without a face.
 
     The largest face of each of `num_frames` evenly spaced frames counts; frames without one do not.
     """

@@ -3,10 +3,11 @@
     ROOT/s1/bbaf2n.mpg                  (or .mp4; s1 to s34)
     ROOT/alignments/s1/bbaf2n.align     (or ROOT/align/bbaf2n.align)
 
-A line of an alignment is `start end word`, in units of 1/25000 s. A clip's name spells its sentence: command, colour,
-preposition, letter, digit, adverb.
+A line of an alignment is `start end word`, in units of 1/25000 s. A clip's name spells its
+sentence: command, colour, preposition, letter, digit, adverb.
 
-Reference: Cooke et al. 2006, "An audio-visual corpus for speech perception and automatic speech recognition".
+Reference: Cooke et al. 2006, "An audio-visual corpus for speech perception and automatic speech
+recognition".
 """
 
 from __future__ import annotations
@@ -21,23 +22,26 @@ from avgen.clips.clip import Word
 from avgen.clips.media import read_clip
 from avgen.datasets.faces import face_box
 from avgen.datasets.manifest import ClipRecord
+from avgen.models.speech import DIGITS
 
 UNITS_PER_SECOND = 25000
 SILENCE = frozenset(("sil", "sp"))
 LICENCE = "free for research; see https://zenodo.org/records/3625687"
 # Letters are named, not read; Z is British. Everything else is in the dictionary.
 LEXICON = {
-    "a": ["EY"], "b": ["B", "IY"], "c": ["S", "IY"], "d": ["D", "IY"], "e": ["IY"], "f": ["EH", "F"], "g": ["JH", "IY"],
-    "h": ["EY", "CH"], "i": ["AY"], "j": ["JH", "EY"], "k": ["K", "EY"], "l": ["EH", "L"], "m": ["EH", "M"],
-    "n": ["EH", "N"], "o": ["OW"], "p": ["P", "IY"], "q": ["K", "Y", "UW"], "r": ["AA", "R"], "s": ["EH", "S"],
-    "t": ["T", "IY"], "u": ["Y", "UW"], "v": ["V", "IY"], "x": ["EH", "K", "S"], "y": ["W", "AY"], "z": ["Z", "EH", "D"],
+    "a": ["EY"], "b": ["B", "IY"], "c": ["S", "IY"], "d": ["D", "IY"], "e": ["IY"],
+    "f": ["EH", "F"], "g": ["JH", "IY"], "h": ["EY", "CH"], "i": ["AY"], "j": ["JH", "EY"],
+    "k": ["K", "EY"], "l": ["EH", "L"], "m": ["EH", "M"], "n": ["EH", "N"], "o": ["OW"],
+    "p": ["P", "IY"], "q": ["K", "Y", "UW"], "r": ["AA", "R"], "s": ["EH", "S"], "t": ["T", "IY"],
+    "u": ["Y", "UW"], "v": ["V", "IY"], "x": ["EH", "K", "S"], "y": ["W", "AY"],
+    "z": ["Z", "EH", "D"],
 }  # fmt: skip
 SLOTS = (
     {"b": "bin", "l": "lay", "p": "place", "s": "set"},
     {"b": "blue", "g": "green", "r": "red", "w": "white"},
     {"a": "at", "b": "by", "i": "in", "w": "with"},
     {letter: letter for letter in "abcdefghijklmnopqrstuvxyz"},
-    dict(zip("z123456789", "zero one two three four five six seven eight nine".split(), strict=True)),
+    dict(zip("z123456789", DIGITS, strict=True)),
     {"a": "again", "n": "now", "p": "please", "s": "soon"},
 )
 
@@ -48,7 +52,9 @@ def sentence(name: str) -> tuple[str, ...]:
     Raises:
         ValueError: it is not a GRID name.
     """
-    if len(name) != len(SLOTS) or any(letter not in slot for letter, slot in zip(name, SLOTS, strict=True)):
+    if len(name) != len(SLOTS) or any(
+        letter not in slot for letter, slot in zip(name, SLOTS, strict=True)
+    ):
         raise ValueError(f"{name!r} is not the name of a GRID clip, such as bbaf2n")
     return tuple(slot[letter] for letter, slot in zip(name, SLOTS, strict=True))
 
@@ -56,7 +62,8 @@ def sentence(name: str) -> tuple[str, ...]:
 def split_of(name: str) -> Literal["train", "validation", "test"]:
     """The split of a sentence, by its hash: the same for every speaker and for ever.
 
-    Of forty buckets three are for testing, one for validation; of s1's 1000 sentences 71, 35 and 894.
+    Of forty buckets three are for testing, one for validation; of s1's 1000 sentences 71, 35 and
+    894.
     """
     bucket = int(hashlib.sha256(name.encode()).hexdigest(), 16) % 40
     if bucket in (0, 1, 20):
@@ -76,7 +83,9 @@ def read_alignment(path: Path) -> tuple[Word, ...]:
             start, end, word = line.split()
             span = int(start) / UNITS_PER_SECOND, int(end) / UNITS_PER_SECOND
         except ValueError as error:
-            raise ValueError(f"{path}:{number}: {line!r}; a line is 'start end word' in 1/25000 s") from error
+            raise ValueError(
+                f"{path}:{number}: {line!r}; a line is 'start end word' in 1/25000 s"
+            ) from error
         if span[1] < span[0]:
             raise ValueError(f"{path}:{number}: {line!r} ends before it starts")
         if word not in SILENCE:
@@ -97,8 +106,12 @@ def find_alignment(root: Path, speaker: str, name: str) -> Path:
     raise ValueError(f"{places[0]}: not found; GRID's alignments are a download of their own")
 
 
-def grid_records(root: str | Path, speaker: str, caption: str) -> tuple[list[ClipRecord], list[str]]:
-    """Records of one speaker, in order of name, and a line for every clip that is left out, with the reason.
+def grid_records(
+    root: str | Path, speaker: str, caption: str
+) -> tuple[list[ClipRecord], list[str]]:
+    """Records of one speaker, in order of name, and a line for every clip that is left out.
+
+    With the reason.
 
     Args:
         root: The corpus, laid out as the module says.
@@ -111,7 +124,9 @@ def grid_records(root: str | Path, speaker: str, caption: str) -> tuple[list[Cli
     root = Path(root)
     clips = sorted(p for p in (root / speaker).glob("*") if p.suffix in (".mpg", ".mp4"))
     if not clips:
-        raise ValueError(f"{root / speaker}: no .mpg or .mp4 clips; GRID's layout is ROOT/s1/bbaf2n.mpg")
+        raise ValueError(
+            f"{root / speaker}: no .mpg or .mp4 clips; GRID's layout is ROOT/s1/bbaf2n.mpg"
+        )
     records, left_out = [], []
     for path in tqdm(clips, desc=f"GRID {speaker}", unit="clip"):
         try:
@@ -125,5 +140,7 @@ def grid_records(root: str | Path, speaker: str, caption: str) -> tuple[list[Cli
             left_out.append(f"{path}: no face found")
             continue
         media, split = str(path.relative_to(root)), split_of(path.stem)
-        records.append(ClipRecord(path.stem, media, "grid", speaker, split, caption, words, box, LICENCE))
+        records.append(
+            ClipRecord(path.stem, media, "grid", speaker, split, caption, words, box, LICENCE)
+        )
     return records, left_out

@@ -24,7 +24,8 @@ class ClipRecord:
         split: What the clip may be used for.
         caption: How it looks and sounds.
         words: What is said, and when, in seconds from the first frame.
-        box: Square to crop: (x, y, width, height) in pixels of the frames as `read_clip` returns them.
+        box: Square to crop: (x, y, width, height) in pixels of the frames as `read_clip` returns
+            them.
         licence: Of the media.
     """
 
@@ -64,5 +65,7 @@ def write_manifest(records: Iterable[ClipRecord], path: str | Path) -> None:
     """Write a manifest, beside its place first."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text("".join(json.dumps(asdict(record)) + "\n" for record in records), encoding="utf-8")
+    temporary.write_text(
+        "".join(json.dumps(asdict(record)) + "\n" for record in records), encoding="utf-8"
+    )
     temporary.replace(path)

@@ -1,0 +1,1 @@
+"""LATENTS <-> SEQUENCE: one sequence of tokens, and where each of them is in time and space."""

@@ -1,8 +1,10 @@
-"""Which tokens are given and which are made. Every task is such a mask; there is no pipeline per task.
+"""Which tokens are given and which are made.
 
-A mask is bool [B, L] over the tokens of a `Layout`: True is given (its sigma is 0, and it comes out as it
-went in), False is made. `TASKS` are the ways in which training draws one mask a clip; generation asks for
-the same masks by what the user hands over (see `avgen.pipeline`).
+Every task is such a mask; there is no pipeline per task.
+
+A mask is bool [B, L] over the tokens of a `Layout`: True is given (its sigma is 0, and it comes out
+as it went in), False is made. `TASKS` are the ways in which training draws one mask a clip;
+generation asks for the same masks by what the user hands over (see `avgen.pipeline`).
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ def modality_given(layout: Layout, modality: int) -> Tensor:
 
 
 def before_given(layout: Layout, end_s: float) -> Tensor:
-    """Bool [L]: everything that ends by `end_s` seconds is given, of both modalities (continuation)."""
+    """Bool [L]: what ends by `end_s` seconds is given, of both modalities (continuation)."""
     return layout.spans[:, 1] <= end_s + 1e-6
 
 
@@ -32,13 +34,16 @@ def between_made(layout: Layout, start_s: float, end_s: float) -> Tensor:
 
 
 def latents_given(layout: Layout, num_latents: int) -> Tensor:
-    """Bool [L]: the first `num_latents` latent frames of the picture are given (1: a picture to start from)."""
+    """Bool [L]: the first `num_latents` latent frames are given; 1 is a picture to start from."""
     start = torch.tensor(float(layout.video.span(num_latents)[0]))
     return (layout.modality == VIDEO) & (layout.spans[:, 0] < start.to(layout.spans) - 1e-6)
 
 
 def draw_given(layout: Layout, task: str, generator: torch.Generator) -> Tensor:
-    """One training mask, bool [L], for a task of `TASKS`; where it is random, lengths are uniform."""
+    """One training mask, bool [L], for a task of `TASKS`.
+
+    Where it is random, lengths are uniform.
+    """
     share = torch.rand(2, generator=generator).sort().values.tolist()
     seconds = float(layout.spans[:, 1].max())
     match task:
@@ -61,7 +66,16 @@ def draw_given(layout: Layout, task: str, generator: torch.Generator) -> Tensor:
     raise ValueError(f"unknown task {task!r}; there are {', '.join(TASKS)}")
 
 
-TASKS = ("everything", "picture", "frames", "sound", "sound and picture", "silent video", "beginning", "middle")
+TASKS = (
+    "everything",
+    "picture",
+    "frames",
+    "sound",
+    "sound and picture",
+    "silent video",
+    "beginning",
+    "middle",
+)
 
 
 @dataclass(frozen=True)
@@ -92,7 +106,10 @@ class Tasks:
                 raise ValueError(f"unknown task {task!r}; there are {', '.join(TASKS)}")
 
     def draw(self, layout: Layout, batch_size: int, generator: torch.Generator) -> Tensor:
-        """One mask a clip: bool [B, L], True where given. Masks that give everything are not drawn."""
+        """One mask a clip: bool [B, L], True where given.
+
+        Masks that give everything are not drawn.
+        """
         names = list(self.weights)
         weights = torch.tensor([self.weights[name] for name in names])
         masks = []

@@ -1,8 +1,10 @@
-"""What a clip is made of, in numbers: how many latents and tokens, and which seconds each one covers.
+"""What a clip is made of, in numbers.
 
-Everything is derived from the clip's own rates and the codec's own strides with Fractions; nothing is
-typed in. Reference: the clip arithmetic of MMAudio's `sequence_config.py`, and positions in seconds as in
-LTX-2's patchifiers (both read, neither copied).
+How many latents and tokens, and which seconds each one covers.
+
+Everything is derived from the clip's own rates and the codec's own strides with Fractions; nothing
+is typed in. Reference: the clip arithmetic of MMAudio's `sequence_config.py`, and positions in
+seconds as in LTX-2's patchifiers (both read, neither copied).
 """
 
 from __future__ import annotations
@@ -75,7 +77,10 @@ class VideoGrid:
         return self.channels * self.patch**2
 
     def latent_frames(self, latent: int) -> tuple[int, int]:
-        """Frames [first, last + 1) that a latent frame covers, the end of the clip not considered."""
+        """Frames [first, last + 1) that a latent frame covers.
+
+        The end of the clip not considered.
+        """
         step = self.stride[0]
         return (0, 1) if latent == 0 else (step * (latent - 1) + 1, step * latent + 1)
 
@@ -131,4 +136,6 @@ class AudioGrid:
     def span(self, token: int) -> Span:
         """Seconds [start, end) of a token."""
         samples = self.patch * self.hop_length
-        return to_seconds(token * samples, self.sample_rate), to_seconds((token + 1) * samples, self.sample_rate)
+        return to_seconds(token * samples, self.sample_rate), to_seconds(
+            (token + 1) * samples, self.sample_rate
+        )

@@ -1,9 +1,9 @@
 """Video latents and audio latents <-> one sequence of tokens, in time order.
 
 A `Layout` says, for every token of the sequence, whose it is and where it lies in time and space;
-`pack` and `unpack` both follow it, so they cannot drift apart. Tokens of both modalities are padded with
-zeros to one width, so that a sampler walks one tensor. Reference: the layout value with build and revert of
-audiocraft's `codebooks_patterns.py` (read, not copied).
+`pack` and `unpack` both follow it, so they cannot drift apart. Tokens of both modalities are padded
+with zeros to one width, so that a sampler walks one tensor. Reference: the layout value with build
+and revert of audiocraft's `codebooks_patterns.py` (read, not copied).
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class Layout:
     Attributes:
         video: The grid of the picture.
         audio: The grid of the sound.
-        order: int64 [L]; which token of [all video tokens, then all audio tokens] stands at each place.
+        order: int64 [L]; which token of [all video tokens, then all audio tokens] stands at each
+            place.
         modality: int64 [L]; VIDEO or AUDIO.
         spans: float32 [L, 2]; seconds [start, end).
         places: float32 [L, 2]; pixels (down, right) from the middle of the picture; 0 for sound.
@@ -54,17 +55,28 @@ class Layout:
     @property
     def used(self) -> Tensor:
         """Bool [L, W]: which numbers of each token are not padding."""
-        widths = torch.tensor([self.video.token_channels, self.audio.token_channels], device=self.order.device)
-        return torch.arange(self.token_width, device=self.order.device) < widths[self.modality][:, None]
+        widths = torch.tensor(
+            [self.video.token_channels, self.audio.token_channels], device=self.order.device
+        )
+        return (
+            torch.arange(self.token_width, device=self.order.device)
+            < widths[self.modality][:, None]
+        )
 
     def to(self, device: torch.device | str) -> Layout:
         """The same layout with its tensors on a device."""
-        moved = {name: getattr(self, name).to(device) for name in ("order", "modality", "spans", "places")}
+        moved = {
+            name: getattr(self, name).to(device)
+            for name in ("order", "modality", "spans", "places")
+        }
         return replace(self, **moved)
 
 
 def make_layout(video: VideoGrid, audio: AudioGrid) -> Layout:
-    """Lay the tokens of a clip out in time order: by the start of their span, picture before sound."""
+    """Lay the tokens of a clip out in time order.
+
+    By the start of their span, picture before sound.
+    """
     entries = []
     rows, columns = video.token_size
     for latent in range(video.num_latents):
@@ -87,7 +99,10 @@ def make_layout(video: VideoGrid, audio: AudioGrid) -> Layout:
 def patchify_video(latents: Tensor, grid: VideoGrid) -> Tensor:
     """Latents [B, C, T, H, W] to tokens [B, T * rows * columns, C * patch**2]."""
     rows, columns = grid.token_size
-    padded = F.pad(latents, (0, columns * grid.patch - latents.shape[4], 0, rows * grid.patch - latents.shape[3]))
+    padded = F.pad(
+        latents,
+        (0, columns * grid.patch - latents.shape[4], 0, rows * grid.patch - latents.shape[3]),
+    )
     return rearrange(padded, "b c t (h p) (w q) -> b (t h w) (p q c)", p=grid.patch, q=grid.patch)
 
 
@@ -95,7 +110,12 @@ def unpatchify_video(tokens: Tensor, grid: VideoGrid) -> Tensor:
     """Tokens [B, T * rows * columns, C * patch**2] to latents [B, C, T, H, W]."""
     (rows, columns), (height, width) = grid.token_size, grid.latent_size
     latents = rearrange(
-        tokens, "b (t h w) (p q c) -> b c t (h p) (w q)", h=rows, w=columns, p=grid.patch, q=grid.patch
+        tokens,
+        "b (t h w) (p q c) -> b c t (h p) (w q)",
+        h=rows,
+        w=columns,
+        p=grid.patch,
+        q=grid.patch,
     )
     return latents[..., :height, :width]
 
@@ -119,9 +139,14 @@ def pack(video: Tensor, audio: Tensor, layout: Layout) -> Tensor:
     """
     expected_video = (layout.video.channels, layout.video.num_latents, *layout.video.latent_size)
     expected_audio = (layout.audio.channels, layout.audio.num_latents)
-    for name, latents, expected in (("video", video, expected_video), ("audio", audio, expected_audio)):
+    for name, latents, expected in (
+        ("video", video, expected_video),
+        ("audio", audio, expected_audio),
+    ):
         if tuple(latents.shape[1:]) != expected:
-            raise ValueError(f"{name} latents are {tuple(latents.shape[1:])}; the layout is of {expected}")
+            raise ValueError(
+                f"{name} latents are {tuple(latents.shape[1:])}; the layout is of {expected}"
+            )
     width = layout.token_width
     by_modality = [patchify_video(video, layout.video), patchify_audio(audio, layout.audio)]
     tokens = torch.cat([F.pad(tokens, (0, width - tokens.shape[2])) for tokens in by_modality], 1)
@@ -129,7 +154,10 @@ def pack(video: Tensor, audio: Tensor, layout: Layout) -> Tensor:
 
 
 def unpack(tokens: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
-    """Tokens [B, L, W] to video latents [B, Cv, T, H, W] and audio latents [B, Ca, T']: the inverse of `pack`."""
+    """Tokens [B, L, W] to video latents [B, Cv, T, H, W] and audio latents [B, Ca, T'].
+
+    The inverse of `pack`.
+    """
     by_modality = torch.empty_like(tokens)
     by_modality[:, layout.order] = tokens
     video, audio = by_modality.split([layout.video.num_tokens, layout.audio.num_tokens], 1)

@@ -1,0 +1,1 @@
+"""THE NETWORK: one stream of text, picture and sound tokens."""

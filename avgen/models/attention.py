@@ -1,7 +1,7 @@
 """Self-attention over the one sequence, with normalised queries and keys and rotary positions.
 
-Reference: Vaswani et al. 2017 (arXiv:1706.03762), section 3.2; QK-norm as in Dehghani et al. 2023, "Scaling
-Vision Transformers to 22 Billion Parameters" (arXiv:2302.05442), section 2.1.
+Reference: Vaswani et al. 2017 (arXiv:1706.03762), section 3.2; QK-norm as in Dehghani et al. 2023,
+"Scaling Vision Transformers to 22 Billion Parameters" (arXiv:2302.05442), section 2.1.
 """
 
 from __future__ import annotations
@@ -37,9 +37,12 @@ class Attention(nn.Module):
             tokens: [B, L, D].
             cos: Of the rotary angles, [B, 1, L, E / 2].
             sin: Likewise.
-            mask: Bool, broadcastable to [B, 1, L, L]; True where a query (row) may see a key (column).
+            mask: Bool, broadcastable to [B, 1, L, L]; True where a query (row) may see a key
+                (column).
         """
-        query, key, value = rearrange(self.inward(tokens), "b l (n k e) -> n b k l e", n=3, k=self.num_heads).unbind()
+        query, key, value = rearrange(
+            self.inward(tokens), "b l (n k e) -> n b k l e", n=3, k=self.num_heads
+        ).unbind()
         query = rotate(normalize(query, self.query_gain), cos, sin).to(value.dtype)
         key = rotate(normalize(key, self.key_gain), cos, sin).to(value.dtype)
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)

@@ -1,8 +1,8 @@
 """The parts of the transformer: noise-level embedding, modulation, and the block.
 
-Reference: Peebles & Xie 2023, "DiT" (arXiv:2212.09748), section 3.2 (adaLN-Zero); the one shared projection
-with a learned table a block is "adaLN-single" of PixArt-alpha (arXiv:2310.00426), section 2.3. Here the
-tables are per modality.
+Reference: Peebles & Xie 2023, "DiT" (arXiv:2212.09748), section 3.2 (adaLN-Zero); the one shared
+projection with a learned table a block is "adaLN-single" of PixArt-alpha (arXiv:2310.00426),
+section 2.3. Here the tables are per modality.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ class TimestepEmbedding(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(TIMESTEP_FEATURES, width), nn.SiLU(), nn.Linear(width, width))
+        self.layers = nn.Sequential(
+            nn.Linear(TIMESTEP_FEATURES, width), nn.SiLU(), nn.Linear(width, width)
+        )
 
     def forward(self, sigma: Tensor) -> Tensor:
         """Embed; the timestep is 1000 sigma, as cosines and sines of 1 to 1/10000 of it."""
@@ -53,19 +55,28 @@ class Block(nn.Module):
         hidden = int(width * mlp_ratio)
         self.attention = Attention(width, num_heads)
         self.mlp = nn.Sequential(
-            nn.Linear(width, hidden, bias=False), nn.GELU("tanh"), nn.Linear(hidden, width, bias=False)
+            nn.Linear(width, hidden, bias=False),
+            nn.GELU("tanh"),
+            nn.Linear(hidden, width, bias=False),
         )
         self.table = nn.Parameter(torch.zeros(num_kinds, 6 * width))
 
     def forward(
-        self, tokens: Tensor, modulation: Tensor, kinds: Tensor, cos: Tensor, sin: Tensor, mask: Tensor
+        self,
+        tokens: Tensor,
+        modulation: Tensor,
+        kinds: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        mask: Tensor,
     ) -> Tensor:
         """Map tokens [B, L, D] to the same shape.
 
         Args:
             tokens: [B, L, D].
             modulation: What the noise level asks for, [B, L, 6 D], shared by all blocks.
-            kinds: One-hot kind of every token, [L, num_kinds]; as a matrix, so that its gradient is a product.
+            kinds: One-hot kind of every token, [L, num_kinds]; as a matrix, so that its gradient is
+                a product.
             cos: Rotary, see `Attention`.
             sin: Likewise.
             mask: See `Attention`.

@@ -1,10 +1,11 @@
 """Seconds and pixels -> rotations of queries and keys.
 
-The head is split over three axes: half of it turns with time in seconds, a quarter with the rows and a quarter
-with the columns of the picture, in pixels from its middle. No index, rate or size enters, so a sound and a
-picture of one instant share a coordinate at any fps, sample rate or codec.
+The head is split over three axes: half of it turns with time in seconds, a quarter with the rows
+and a quarter with the columns of the picture, in pixels from its middle. No index, rate or size
+enters, so a sound and a picture of one instant share a coordinate at any fps, sample rate or codec.
 
-Reference: Su et al. 2021, "RoFormer" (arXiv:2104.09864), eq. 34; positions in seconds as in LTX-2 (2026).
+Reference: Su et al. 2021, "RoFormer" (arXiv:2104.09864), eq. 34; positions in seconds as in LTX-2
+(2026).
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from torch import Tensor
 TIME_WAVELENGTHS_S = (0.08, 40.0)
 PLACE_WAVELENGTHS = (64.0, 4096.0)  # pixels
 
-# What is not in the picture has places of its own beside it, in pixels from its middle (down, right).
+# What is not in the picture has places of its own beside it, in pixels from its middle (down,
+# right).
 SOUND_PLACE = (-2048.0, 0.0)
 SPEECH_PLACE = (-2048.0, -2048.0)
 CAPTION_PLACE = (0.0, -2048.0)
@@ -32,7 +34,9 @@ def angles(seconds: Tensor, places: Tensor, head_width: int) -> Tensor:
     if head_width % 8:
         raise ValueError(f"head width is {head_width}; RoPE over three axes needs a multiple of 8")
     quarter = head_width // 8
-    time = seconds[..., None].float() * frequencies(*TIME_WAVELENGTHS_S, 2 * quarter, seconds.device)
+    time = seconds[..., None].float() * frequencies(
+        *TIME_WAVELENGTHS_S, 2 * quarter, seconds.device
+    )
     space = places[..., None].float() * frequencies(*PLACE_WAVELENGTHS, quarter, places.device)
     return torch.cat([time, space.flatten(-2)], -1)
 
@@ -44,6 +48,9 @@ def frequencies(shortest: float, longest: float, count: int, device: torch.devic
 
 
 def rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn queries or keys [B, K, L, E], as E/2 planes (first half, second half), by cos and sin [B, 1, L, E/2]."""
+    """Turn queries or keys [B, K, L, E], as E/2 planes (first half, second half).
+
+    By cos and sin [B, 1, L, E/2].
+    """
     first, second = heads.chunk(2, -1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)

@@ -1,7 +1,7 @@
 """Text -> words with times -> phonemes with times. No network, no torch.
 
-Pronunciations are CMUdict's, as the `pocketsphinx` package carries them (BSD), without stress. Times come from the
-corpus in training; in generation from `SpeechTimer`, or from the user.
+Pronunciations are CMUdict's, as the `pocketsphinx` package carries them (BSD), without stress.
+Times come from the corpus in training; in generation from `SpeechTimer`, or from the user.
 """
 
 from __future__ import annotations
@@ -14,16 +14,21 @@ from pathlib import Path
 
 from avgen.clips.clip import Word
 
-PHONEMES = tuple(
-    "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH".split()
-)
-VOWELS = frozenset("AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW".split())
-DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+PHONEMES = (
+    "AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F", "G", "HH",
+    "IH", "IY", "JH", "K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "T", "TH", "UH",
+    "UW", "V", "W", "Y", "Z", "ZH",
+)  # fmt: skip
+VOWELS = frozenset((*PHONEMES[:6], "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW"))
+DIGITS = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
+)  # fmt: skip
 
-# Mean seconds of a phoneme in read speech, as a share of a vowel's; they only divide a word's own length.
+# Mean seconds of a phoneme in read speech, as a share of a vowel's; they only divide a word's own
+# length.
 _RELATIVE = {"vowel": 1.0, "fricative": 0.9, "stop": 0.6, "other": 0.6}
-_FRICATIVES = frozenset("CH F S SH TH Z ZH JH V HH DH".split())
-_STOPS = frozenset("B D G K P T".split())
+_FRICATIVES = frozenset(["CH", "F", "S", "SH", "TH", "Z", "ZH", "JH", "V", "HH", "DH"])
+_STOPS = frozenset(["B", "D", "G", "K", "P", "T"])
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,9 @@ def parse_prompt(prompt: str) -> tuple[str, str]:
     """
     straight = prompt.replace("\u201c", '"').replace("\u201d", '"')
     if straight.count('"') % 2:
-        raise ValueError(f"prompt {prompt!r}: a double quote is not closed; quotes hold what is spoken")
+        raise ValueError(
+            f"prompt {prompt!r}: a double quote is not closed; quotes hold what is spoken"
+        )
     spoken = re.findall(r'"([^"]*)"', straight)
     caption = re.sub(r'"[^"]*"', " ", straight)
     return " ".join(caption.split()), " ".join(" ".join(spoken).split())
@@ -57,11 +64,13 @@ def words_of(text: str) -> list[str]:
     """
     words = []
     for part in text.split():
-        bare = part.strip(".,;:!?\u2026\"()-").lower().replace("\u2019", "'")
+        bare = part.strip('.,;:!?\u2026"()-').lower().replace("\u2019", "'")
         if not bare:
             continue
         if not re.search(r"[a-z0-9]", bare):
-            raise ValueError(f"{part!r} cannot be pronounced: it holds no letter from a to z and no digit")
+            raise ValueError(
+                f"{part!r} cannot be pronounced: it holds no letter from a to z and no digit"
+            )
         for piece in re.findall(r"[0-9]|[^0-9-]+", bare):
             words.append(DIGITS[int(piece)] if piece.isdigit() else piece)
     return words
@@ -78,7 +87,10 @@ def phonemize(word: str, lexicon: Mapping[str, Sequence[str]] | None = None) -> 
         return tuple(lexicon[key])
     phonemes = dictionary().get(key)
     if phonemes is None:
-        raise ValueError(f"{word!r} cannot be pronounced: it is not in the dictionary of {len(dictionary())} words")
+        raise ValueError(
+            f"{word!r} cannot be pronounced: "
+            f"it is not among the dictionary's {len(dictionary())} words"
+        )
     return phonemes
 
 
@@ -88,7 +100,9 @@ def dictionary() -> dict[str, tuple[str, ...]]:
     from pocketsphinx import get_model_path
 
     entries = {}
-    for line in Path(get_model_path("en-us/cmudict-en-us.dict")).read_text(encoding="utf-8").splitlines():
+    for line in (
+        Path(get_model_path("en-us/cmudict-en-us.dict")).read_text(encoding="utf-8").splitlines()
+    ):
         word, *phonemes = line.split()
         if "(" not in word:
             entries[word] = tuple(phonemes)
@@ -139,7 +153,9 @@ class SpeechTimer:
 
     @classmethod
     def fit(
-        cls, utterances: Iterable[tuple[Sequence[Word], float]], lexicon: Mapping[str, Sequence[str]] | None = None
+        cls,
+        utterances: Iterable[tuple[Sequence[Word], float]],
+        lexicon: Mapping[str, Sequence[str]] | None = None,
     ) -> SpeechTimer:
         """Fit to (words, seconds of the clip) of a corpus."""
         lexicon = dict(lexicon or {})
@@ -154,7 +170,9 @@ class SpeechTimer:
             for word in words:
                 lengths.setdefault(word.text.lower(), []).append(word.end_s - word.start_s)
             for phoneme in spread(words, lexicon):
-                classes.setdefault(_class(phoneme.phoneme), []).append(phoneme.end_s - phoneme.start_s)
+                classes.setdefault(_class(phoneme.phoneme), []).append(
+                    phoneme.end_s - phoneme.start_s
+                )
         if not leads:
             raise ValueError("no words to fit times to; at least one utterance is needed")
         mean = {name: sum(values) / len(values) for name, values in sorted(classes.items())}
@@ -179,8 +197,8 @@ class SpeechTimer:
 
         Args:
             text: What is said.
-            seconds: Length of the clip; speech that is too long for it is made faster, silence first shrinking.
-                None lets it take as long as it takes.
+            seconds: Length of the clip; speech that is too long for it is made faster, silence
+                first shrinking. None lets it take as long as it takes.
 
         Raises:
             ValueError: no word in the text, or one that cannot be pronounced.

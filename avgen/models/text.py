@@ -1,8 +1,10 @@
-"""Words -> tokens: the caption (how it looks and sounds; no place in time) and speech (phonemes with times).
+"""Words -> tokens: the caption (how it looks and sounds.
 
-Both are small tables trained with the transformer. A caption's words are hashed into buckets, so any word
-has a row; that two words may share one is the price of needing no vocabulary. `HuggingFaceCaptions` stands in
-where a pretrained encoder is wanted.
+No place in time) and speech (phonemes with times).
+
+Both are small tables trained with the transformer. A caption's words are hashed into buckets, so
+any word has a row; that two words may share one is the price of needing no vocabulary.
+`HuggingFaceCaptions` stands in where a pretrained encoder is wanted.
 """
 
 from __future__ import annotations
@@ -54,7 +56,10 @@ class Text:
 
 def caption_ids(caption: str) -> list[int]:
     """Bucket of every word of a caption; case and punctuation do not count."""
-    return [zlib.crc32(word.encode()) % CAPTION_BUCKETS for word in re.findall(r"[\w']+", caption.lower())]
+    return [
+        zlib.crc32(word.encode()) % CAPTION_BUCKETS
+        for word in re.findall(r"[\w']+", caption.lower())
+    ]
 
 
 def make_text(captions: Sequence[str], speech: Sequence[Sequence[TimedPhoneme]]) -> Text:
@@ -96,7 +101,10 @@ class CaptionEmbedding(nn.Module):
 
 
 class SpeechEmbedding(nn.Module):
-    """Phonemes [B, S] with spans [B, S, 2] to tokens [B, S, D]; where they are is in their rotary position."""
+    """Phonemes [B, S] with spans [B, S, 2] to tokens [B, S, D].
+
+    Where they are is in their rotary position.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
 """AVTransformer: one stream of caption, speech, picture and sound tokens; self-attention only.
 
-In: noisy tokens of a `Layout`, a noise level for each of them, and text. Out: the velocity (noise - clean) of
-each. What is particular to a modality is its projections in and out and its rows in the modulation tables.
-Nothing here knows a frame rate, a sample rate or a size.
+In: noisy tokens of a `Layout`, a noise level for each of them, and text. Out: the velocity (noise -
+clean) of each. What is particular to a modality is its projections in and out and its rows in the
+modulation tables. Nothing here knows a frame rate, a sample rate or a size.
 """
 
 from __future__ import annotations
@@ -45,7 +45,10 @@ class AVTransformerConfig:
     def __post_init__(self) -> None:
         """Check that the heads fit."""
         if self.width % self.num_heads or (self.width // self.num_heads) % 8:
-            raise ValueError(f"width {self.width} over {self.num_heads} heads; each head must be a multiple of 8 wide")
+            raise ValueError(
+                f"width {self.width} over {self.num_heads} heads; "
+                "each head must be a multiple of 8 wide"
+            )
 
 
 class AVTransformer(nn.Module):
@@ -79,21 +82,27 @@ class AVTransformer(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def compile_blocks(self) -> None:
-        """Compile every block; they share one compilation, since they share their code and shapes."""
+        """Compile every block.
+
+        They share one compilation, since they share their code and shapes.
+        """
         for block in self.blocks:
             block.compile()
 
     def forward(
         self, tokens: Tensor, sigma: Tensor, layout: Layout, text: Text, decoupled: bool = False
     ) -> Tensor:
-        """Velocity [B, L, W] of noisy tokens [B, L, W] at noise levels sigma [B, L]; 0 where tokens are padding.
+        """Velocity [B, L, W] of noisy tokens [B, L, W] at noise levels sigma [B, L].
+
+        0 where tokens are padding.
 
         Args:
             tokens: Noisy, in the order of `layout`.
             sigma: In [0, 1]; 0 is given.
             layout: Whose each token is and where it lies.
             text: Captions and speech; masked words are not seen.
-            decoupled: Keep picture and sound from seeing each other (for synchrony guidance).
+            decoupled: Keep picture and sound from seeing each other (for synchrony guidance), and words from
+                seeing either, since they would carry from one to the other.
         """
         is_video = (layout.modality == VIDEO)[:, None]
         stream = torch.where(is_video, self.inward[VIDEO](tokens), self.inward[AUDIO](tokens))
@@ -108,7 +117,9 @@ class AVTransformer(nn.Module):
         mask = attention_mask(layout, text, decoupled)
         for block in self.blocks:
             if self.checkpoint_blocks and self.training:
-                stream = checkpoint(block, stream, modulation, kinds, cos, sin, mask, use_reentrant=False)
+                stream = checkpoint(
+                    block, stream, modulation, kinds, cos, sin, mask, use_reentrant=False
+                )
             else:
                 stream = block(stream, modulation, kinds, cos, sin, mask)
         shift, scale = self.last_modulation(F.silu(level[:, num_text:])).chunk(2, -1)
@@ -123,16 +134,21 @@ class AVTransformer(nn.Module):
         return torch.cat([fill((caption,), CAPTION), fill((speech,), SPEECH), layout.modality])
 
     def rotations(self, layout: Layout, text: Text) -> tuple[Tensor, Tensor]:
-        """Cosine and sine of the rotary angles of the stream: float32 [B, 1, P + S + L, E / 2] each."""
+        """Cosine and sine of the rotary angles of the stream.
+
+        Float32 [B, 1, P + S + L, E / 2] each.
+        """
         batch, num_words = text.caption_ids.shape
         device = layout.spans.device
         word = torch.arange(num_words, device=device)
-        caption_places = torch.tensor(CAPTION_PLACE, device=device) + word[:, None] * CAPTION_STEP * word.new_tensor(
-            [0, 1]
-        )
+        caption_places = torch.tensor(CAPTION_PLACE, device=device) + word[
+            :, None
+        ] * CAPTION_STEP * word.new_tensor([0, 1])
         sound = torch.tensor(SOUND_PLACE, device=device)
         places = torch.where((layout.modality == VIDEO)[:, None], layout.places, sound)
-        speech_places = torch.tensor(SPEECH_PLACE, device=device).expand(text.speech_ids.shape[1], 2)
+        speech_places = torch.tensor(SPEECH_PLACE, device=device).expand(
+            text.speech_ids.shape[1], 2
+        )
         places = torch.cat([caption_places, speech_places, places]).expand(batch, -1, 2)
         seconds = torch.cat(
             [
@@ -149,11 +165,14 @@ class AVTransformer(nn.Module):
 def attention_mask(layout: Layout, text: Text, decoupled: bool) -> Tensor:
     """Bool [B, 1, 1 or P + S + L, P + S + L]: True where a token (row) may see another (column)."""
     batch = text.caption_mask.shape[0]
-    seen = torch.cat([text.caption_mask, text.speech_mask, text.speech_mask.new_ones(batch, layout.num_tokens)], 1)
+    seen = torch.cat(
+        [text.caption_mask, text.speech_mask, text.speech_mask.new_ones(batch, layout.num_tokens)],
+        1,
+    )
     mask = seen[:, None, None, :]
     if decoupled:
         num_text = seen.shape[1] - layout.num_tokens
         both = F.pad(layout.modality, (num_text, 0), value=-1)
-        apart = (both[:, None] >= 0) & (both[None, :] >= 0) & (both[:, None] != both[None, :])
+        apart = (both[None, :] >= 0) & (both[:, None] != both[None, :])
         mask = mask & ~apart
     return mask

@@ -1,0 +1,1 @@
+"""LIGHTNING: systems, data and recipes; imports everything and is imported by nothing."""

@@ -1,4 +1,7 @@
-"""Looking while it trains: clips of fixed prompts, made with the averaged weights, to TensorBoard."""
+"""Looking while it trains.
+
+Clips of fixed prompts, made with the averaged weights, to TensorBoard.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,17 @@ SHEET_FRAMES = 12  # frames in a row of a contact sheet
 
 def contact_sheet(frames: np.ndarray, count: int = SHEET_FRAMES) -> np.ndarray:
     """`count` evenly spaced frames of uint8 [T, H, W, 3] side by side: [H, count * W, 3]."""
-    return np.concatenate(frames[np.linspace(0, len(frames) - 1, count).round().astype(int)], axis=1)
+    return np.concatenate(
+        frames[np.linspace(0, len(frames) - 1, count).round().astype(int)], axis=1
+    )
 
 
-def build_pipeline(system: DiffusionSystem, folder: Path, codecs: Path, num_frames: int) -> AVPipeline:
-    """The pipeline around a system's transformer, with the statistics and word times of a prepared folder.
+def build_pipeline(
+    system: DiffusionSystem, folder: Path, codecs: Path, num_frames: int
+) -> AVPipeline:
+    """The pipeline around a system's transformer.
+
+    With the statistics and word times of a prepared folder.
 
     Args:
         system: Holds the transformer.
@@ -51,7 +60,9 @@ def build_pipeline(system: DiffusionSystem, folder: Path, codecs: Path, num_fram
         timer=timer,
         caption=records[0].caption,
     )
-    parts = [load_module(codecs / name).to(system.device) for name in ("video_codec", "audio_codec")]
+    parts = [
+        load_module(codecs / name).to(system.device) for name in ("video_codec", "audio_codec")
+    ]
     return AVPipeline(system.transformer, *parts, config)  # type: ignore[arg-type]
 
 
@@ -68,7 +79,9 @@ class Samples(Callback):
         seed: Of every clip.
     """
 
-    def __init__(self, folder: Path, codecs: Path, prompts: list[str], num_frames: int, seed: int = 0) -> None:
+    def __init__(
+        self, folder: Path, codecs: Path, prompts: list[str], num_frames: int, seed: int = 0
+    ) -> None:
         self.folder, self.codecs, self.prompts = folder, codecs, prompts
         self.num_frames, self.seed = num_frames, seed
 
@@ -82,6 +95,13 @@ class Samples(Callback):
         for index, prompt in enumerate(self.prompts):
             clip = pipe(prompt, num_frames=self.num_frames, seed=self.seed, progress=False)
             assert clip.waveform is not None and clip.sample_rate is not None
-            board.add_image(f"sample_{index}", contact_sheet(clip.frames), trainer.global_step, dataformats="HWC")
+            board.add_image(
+                f"sample_{index}",
+                contact_sheet(clip.frames),
+                trainer.global_step,
+                dataformats="HWC",
+            )
             sound = torch.from_numpy(clip.waveform)
-            board.add_audio(f"sample_{index}", sound, trainer.global_step, sample_rate=clip.sample_rate)
+            board.add_audio(
+                f"sample_{index}", sound, trainer.global_step, sample_rate=clip.sample_rate
+            )

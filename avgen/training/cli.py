@@ -1,4 +1,7 @@
-"""Recipes (YAML) -> training runs, through LightningCLI: classes are named by import path and checked by type."""
+"""Recipes (YAML) -> training runs, through LightningCLI.
+
+Classes are named by import path and checked by type.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ from lightning.pytorch.cli import LightningCLI
 
 
 class TrainingCLI(LightningCLI):
-    """LightningCLI whose recipe may say where to resume (`ckpt_path: last`) without a subcommand."""
+    """LightningCLI whose recipe may say where to resume (`ckpt_path.
+
+    Last`) without a subcommand.
+    """
 
     def before_instantiate_classes(self) -> None:
         """Quiet what a user can do nothing about."""
@@ -21,7 +27,9 @@ class TrainingCLI(LightningCLI):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train what a recipe describes: `--config RECIPE.yaml [--key.subkey value ...] [--ckpt_path FILE]`.
+    """Train what a recipe describes.
+
+    `--config RECIPE.yaml [--key.subkey value ...] [--ckpt_path FILE]`.
 
     Raises:
         SystemExit: with 2 where the recipe is not one (an unknown key is named).

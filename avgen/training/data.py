@@ -1,4 +1,6 @@
-"""Corpora -> batches: what is prepared once (crops, waveforms, latents) and how it is drawn, exactly resumably.
+"""Corpora -> batches.
+
+What is prepared once (crops, waveforms, latents) and how it is drawn, exactly resumably.
 
 A prepared folder holds
 
@@ -9,8 +11,8 @@ A prepared folder holds
     lexicon.json            pronunciations besides the dictionary's
     latents/ID.safetensors  raw latents of both codecs, and latents/statistics.json
 
-Draws are numbered. Draw n of a run decides the clip (a permutation of the corpus an epoch) and seeds whatever
-else is random about it, so that resuming needs the number n alone.
+Draws are numbered. Draw n of a run decides the clip (a permutation of the corpus an epoch) and
+seeds whatever else is random about it, so that resuming needs the number n alone.
 """
 
 from __future__ import annotations
@@ -78,7 +80,10 @@ def _world() -> tuple[int, int]:
 
 
 def clip_of_draw(draw: int, num_clips: int, seed: int) -> int:
-    """The clip of a draw: every clip once an epoch, in an order that depends on seed and epoch alone."""
+    """The clip of a draw.
+
+    Every clip once an epoch, in an order that depends on seed and epoch alone.
+    """
     epoch, place = divmod(draw, num_clips)
     generator = torch.Generator().manual_seed(hash_seed(seed, epoch))
     return int(torch.randperm(num_clips, generator=generator)[place])
@@ -107,9 +112,15 @@ class Prepared:
         Raises:
             ValueError: none are of this split.
         """
-        records = [record for record in read_manifest(self.folder / "manifest.jsonl") if record.split == self.split]
+        records = [
+            record
+            for record in read_manifest(self.folder / "manifest.jsonl")
+            if record.split == self.split
+        ]
         if not records:
-            raise ValueError(f"{self.folder / 'manifest.jsonl'}: no clip is of the split {self.split!r}")
+            raise ValueError(
+                f"{self.folder / 'manifest.jsonl'}: no clip is of the split {self.split!r}"
+            )
         return records
 
     def rates(self) -> tuple[Fraction, int]:
@@ -119,7 +130,9 @@ class Prepared:
 
 
 class Windows(Dataset[dict[str, Any]]):
-    """Windows of one modality of a prepared folder; the draw's number decides where a window starts.
+    """Windows of one modality of a prepared folder.
+
+    The draw's number decides where a window starts.
 
     Args:
         prepared: The folder and split.
@@ -138,7 +151,9 @@ class Windows(Dataset[dict[str, Any]]):
         seed: int = 0,
     ) -> None:
         self.files = [
-            prepared.folder / {"video": "frames", "waveform": "waveforms"}[modality] / f"{record.id}.npy"
+            prepared.folder
+            / {"video": "frames", "waveform": "waveforms"}[modality]
+            / f"{record.id}.npy"
             for record in prepared.records()
         ]
         self.modality, self.length, self.flip, self.seed = modality, length, flip, seed
@@ -159,7 +174,11 @@ class Windows(Dataset[dict[str, Any]]):
                 edge[axis] = (0, short)
                 clip = np.pad(clip, edge, mode="edge" if axis == 0 else "constant")
             start = int(random.integers(clip.shape[axis] - self.length + 1))
-            clip = clip[start : start + self.length] if axis == 0 else clip[:, start : start + self.length]
+            clip = (
+                clip[start : start + self.length]
+                if axis == 0
+                else clip[:, start : start + self.length]
+            )
         if self.flip and random.integers(2):
             clip = clip[:, :, ::-1]
         window = torch.from_numpy(np.array(clip))
@@ -191,23 +210,36 @@ class WindowData(L.LightningDataModule):
     ) -> None:
         super().__init__()
         self.folder, self.modality, self.length = folder, modality, length
-        self.batch_size, self.flip, self.num_workers, self.seed = batch_size, flip, num_workers, seed
+        self.batch_size, self.flip, self.num_workers, self.seed = (
+            batch_size,
+            flip,
+            num_workers,
+            seed,
+        )
 
     def train_dataloader(self) -> StatefulDataLoader:
         """Random windows of the training clips."""
-        windows = Windows(Prepared(self.folder, "train"), self.modality, self.length, self.flip, self.seed)
+        windows = Windows(
+            Prepared(self.folder, "train"), self.modality, self.length, self.flip, self.seed
+        )
         return stateful_loader(windows, self.batch_size, self.num_workers)
 
     def val_dataloader(self) -> DataLoader:
         """Whole validation clips, one at a time."""
-        return DataLoader(Windows(Prepared(self.folder, "validation"), self.modality, None), batch_size=1)
+        return DataLoader(
+            Windows(Prepared(self.folder, "validation"), self.modality, None), batch_size=1
+        )
 
 
-def stateful_loader(dataset: Dataset, batch_size: int, num_workers: int, **options: Any) -> StatefulDataLoader:
+def stateful_loader(
+    dataset: Dataset, batch_size: int, num_workers: int, **options: Any
+) -> StatefulDataLoader:
     """A loader of numbered draws that resumes in the middle of an epoch."""
     draws = Draws(len(dataset))  # type: ignore[arg-type]
     if len(draws) < batch_size:
-        raise ValueError(f"batch_size is {batch_size}, but a process has {len(draws)} clips; it must not be more")
+        raise ValueError(
+            f"batch_size is {batch_size}, but a process has {len(draws)} clips; it must not be more"
+        )
     return StatefulDataLoader(
         dataset, batch_size, sampler=draws, num_workers=num_workers, drop_last=True, **options
     )
@@ -218,28 +250,43 @@ class Latents(Dataset[dict[str, Any]]):
 
     Args:
         prepared: The folder and split.
-        num_video_latents: Latent frames of a training clip; shorter clips are left out, longer ones cut.
+        num_video_latents: Latent frames of a training clip; shorter clips are left out, longer ones
+            cut.
         num_audio_latents: Audio latents of a training clip, likewise.
         seed: Of the order.
     """
 
-    def __init__(self, prepared: Prepared, num_video_latents: int, num_audio_latents: int, seed: int = 0) -> None:
-        self.num_video_latents, self.num_audio_latents, self.seed = num_video_latents, num_audio_latents, seed
+    def __init__(
+        self, prepared: Prepared, num_video_latents: int, num_audio_latents: int, seed: int = 0
+    ) -> None:
+        self.num_video_latents, self.num_audio_latents, self.seed = (
+            num_video_latents,
+            num_audio_latents,
+            seed,
+        )
         self.items = []
         for record in prepared.records():
             latents = load_file(prepared.folder / "latents" / f"{record.id}.safetensors")
-            video, audio = latents["video"][:, :num_video_latents], latents["audio"][:, :num_audio_latents]
+            video, audio = (
+                latents["video"][:, :num_video_latents],
+                latents["audio"][:, :num_audio_latents],
+            )
             if video.shape[1] == num_video_latents and audio.shape[1] == num_audio_latents:
                 self.items.append((record, video, audio))
         if not self.items:
-            raise ValueError(f"{prepared.folder}: no {prepared.split} clip has {num_video_latents} video latents")
+            raise ValueError(
+                f"{prepared.folder}: no {prepared.split} clip has {num_video_latents} video latents"
+            )
 
     def __len__(self) -> int:
         """Clips."""
         return len(self.items)
 
     def __getitem__(self, draw: int) -> dict[str, Any]:
-        """The clip of a draw: record, raw latents "video" [C, T, H, W] and "audio" [C, T'], and the draw's number."""
+        """The clip of a draw.
+
+        Record, raw latents "video" [C, T, H, W] and "audio" [C, T'], and the draw's number.
+        """
         record, video, audio = self.items[clip_of_draw(draw, len(self.items), self.seed)]
         return {"record": record, "video": video, "audio": audio, "draw": draw}
 
@@ -265,7 +312,9 @@ class LatentData(L.LightningDataModule):
         seed: Of the order.
     """
 
-    def __init__(self, folder: Path, num_frames: int, batch_size: int, num_workers: int = 0, seed: int = 0) -> None:
+    def __init__(
+        self, folder: Path, num_frames: int, batch_size: int, num_workers: int = 0, seed: int = 0
+    ) -> None:
         super().__init__()
         self.folder, self.num_frames, self.batch_size = folder, num_frames, batch_size
         self.num_workers, self.seed = num_workers, seed
@@ -276,11 +325,18 @@ class LatentData(L.LightningDataModule):
 
         config = read_latent_config(self.folder)
         video, audio = config.grids(self.num_frames)
-        return Latents(Prepared(self.folder, split), video.num_latents, audio.num_latents, self.seed)
+        return Latents(
+            Prepared(self.folder, split), video.num_latents, audio.num_latents, self.seed
+        )
 
-    def transfer_batch_to_device(self, batch: dict[str, Any], device: torch.device, dataloader_idx: int) -> dict[str, Any]:
+    def transfer_batch_to_device(
+        self, batch: dict[str, Any], device: torch.device, dataloader_idx: int
+    ) -> dict[str, Any]:
         """Move the latents; records stay where they are."""
-        return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
+        return {
+            name: value.to(device) if isinstance(value, Tensor) else value
+            for name, value in batch.items()
+        }
 
     def train_dataloader(self) -> StatefulDataLoader:
         """Training clips."""

@@ -1,8 +1,8 @@
 """Trains the transformer: cached latents, words and a caption in; the velocity of every token out.
 
-Each step draws, for every clip: what is given and what is made, a noise level per modality, whether caption and words
-are seen, a jitter of the words' times, and the noise. All draws come from a generator seeded by (seed, step, rank),
-so that a resumed run repeats them exactly.
+Each step draws, for every clip: what is given and what is made, a noise level per modality, whether
+caption and words are seen, a jitter of the words' times, and the noise. All draws come from a
+generator seeded by (seed, step, rank), so that a resumed run repeats them exactly.
 """
 
 from __future__ import annotations
@@ -42,12 +42,16 @@ class NetworkConfig:
         depth: Blocks.
         num_heads: Heads of attention in each block.
         mlp_ratio: Hidden width of each block's network over D.
+        compile: Compile the blocks (a minute at the start, then about half the time a step).
+        checkpoint_blocks: Recompute activations in the backward pass, for memory.
     """
 
     width: int
     depth: int
     num_heads: int
     mlp_ratio: float = 4.0
+    compile: bool = False
+    checkpoint_blocks: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,8 @@ class TextDrops:
         both: Share of clips without caption and words.
         caption: Share of clips without a caption alone.
         speech: Share of clips without words alone.
-        given_speech: Share of clips whose words are hidden where sound or picture is given throughout.
+        given_speech: Share of clips whose words are hidden where sound or picture is given
+            throughout.
         jitter_s: Standard deviation of the noise on the words' times.
     """
 
@@ -76,7 +81,8 @@ class LossWeights:
     Args:
         modalities: Modality -> weight of its mean loss.
         mouth: How much more a token counts that lies wholly inside `mouth_region`.
-        mouth_region: Rows and columns (top, bottom, left, right) of the mouth, as shares of the picture.
+        mouth_region: Rows and columns (top, bottom, left, right) of the mouth, as shares of the
+            picture.
     """
 
     modalities: Mapping[str, float] = field(default_factory=lambda: {"video": 1.0, "audio": 1.0})
@@ -96,8 +102,6 @@ class DiffusionSystem(L.LightningModule):
         drops: How often text is hidden.
         weights: Weights of the loss.
         seed: Of everything that a step draws.
-        compile: Compile the blocks.
-        checkpoint_blocks: Recompute activations in the backward pass.
     """
 
     def __init__(
@@ -110,22 +114,24 @@ class DiffusionSystem(L.LightningModule):
         drops: TextDrops,
         weights: LossWeights,
         seed: int = 0,
-        compile: bool = False,
-        checkpoint_blocks: bool = False,
     ) -> None:
         super().__init__()
         self.latents = read_latent_config(folder)
         self.video_statistics, self.audio_statistics = load_statistics(folder)
         video, audio = self.latents.grids(1)
         config = AVTransformerConfig(
-            max(video.token_channels, audio.token_channels),
-            network.width, network.depth, network.num_heads, network.mlp_ratio,
-        )  # fmt: skip
+            token_width=max(video.token_channels, audio.token_channels),
+            width=network.width,
+            depth=network.depth,
+            num_heads=network.num_heads,
+            mlp_ratio=network.mlp_ratio,
+        )
         self.transformer = AVTransformer(config)
-        self.transformer.checkpoint_blocks = checkpoint_blocks
-        if compile:
+        self.transformer.checkpoint_blocks = network.checkpoint_blocks
+        if network.compile:
             self.transformer.compile_blocks()
-        self.optimizer, self.sigmas, self.tasks, self.drops, self.weights = optimizer, sigmas, tasks, drops, weights
+        self.optimizer, self.sigmas, self.tasks = optimizer, sigmas, tasks
+        self.drops, self.weights = drops, weights
         self.lexicon, self.seed = read_lexicon(folder), seed
         self._layouts: dict[tuple[int, ...], tuple[Layout, dict[str, Tensor]]] = {}
 
@@ -174,23 +180,31 @@ class DiffusionSystem(L.LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """One step of conditional flow matching."""
-        generator = torch.Generator().manual_seed(hash_seed(self.seed, self.global_step, self.global_rank))
+        generator = torch.Generator().manual_seed(
+            hash_seed(self.seed, self.global_step, self.global_rank)
+        )
         return self.step(batch, generator, "train")
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """The same with the same draws every time."""
-        self.step(batch, torch.Generator().manual_seed(hash_seed(self.seed, batch_idx)), "validation")
+        self.step(
+            batch, torch.Generator().manual_seed(hash_seed(self.seed, batch_idx)), "validation"
+        )
 
     def step(self, batch: dict[str, Any], generator: torch.Generator, stage: str) -> Tensor:
         """Draw, predict, weigh and log."""
         layout, weights = self.layout(batch)
         size = len(batch["records"])
         clean = pack(
-            self.video_statistics.normalize(batch["video"]), self.audio_statistics.normalize(batch["audio"]), layout
+            self.video_statistics.normalize(batch["video"]),
+            self.audio_statistics.normalize(batch["audio"]),
+            layout,
         )
         given = self.tasks.draw(layout, size, generator).to(self.device)
         drawn = self.sigmas.draw(size, MODALITIES, generator)
-        sigma = torch.stack([drawn[name] for name in MODALITIES], 1).to(self.device)[:, layout.modality]
+        sigma = torch.stack([drawn[name] for name in MODALITIES], 1).to(self.device)[
+            :, layout.modality
+        ]
         sigma = torch.where(given, 0.0, sigma)
         text = self.texts(batch["records"], generator if stage == "train" else None)
         text = self.hide(text, given, layout, generator).to(self.device)
@@ -200,13 +214,19 @@ class DiffusionSystem(L.LightningModule):
         errors = token_errors(predicted, velocity(clean, noise)) / layout.used.float().mean(1)
         made = {name: weight * ~given for name, weight in weights.items()}
         losses = modality_losses(errors, made)
-        self.log_dict({f"{stage}/{name}": loss for name, loss in losses.items()}, batch_size=size, sync_dist=True)
+        self.log_dict(
+            {f"{stage}/{name}": loss for name, loss in losses.items()},
+            batch_size=size,
+            sync_dist=True,
+        )
         for name in MODALITIES:
             for index, mean in enumerate(bin_errors(errors, sigma, made[name], NUM_BINS).mean):
                 if not mean.isnan():
                     self.log(f"{stage}/{name}_sigma_{index}", mean, batch_size=size)
         total = sum(self.weights.modalities[name] * loss for name, loss in losses.items())
-        self.log(f"{stage}/loss", total, prog_bar=True, batch_size=size, sync_dist=stage == "validation")
+        self.log(
+            f"{stage}/loss", total, prog_bar=True, batch_size=size, sync_dist=stage == "validation"
+        )
         return total
 
     def hide(self, text: Text, given: Tensor, layout: Layout, generator: torch.Generator) -> Text:
@@ -217,7 +237,9 @@ class DiffusionSystem(L.LightningModule):
         for index in range(len(MODALITIES)):
             whole |= given[:, layout.modality == index].all(1).cpu()
         silent = (speech < drops.speech) | (whole & (guided < drops.given_speech))
-        return text.drop((both < drops.both) | (caption < drops.caption), (both < drops.both) | silent)
+        return text.drop(
+            (both < drops.both) | (caption < drops.caption), (both < drops.both) | silent
+        )
 
     def configure_optimizers(self) -> dict:
         """AdamW with warm-up and cosine decay."""
@@ -226,4 +248,6 @@ class DiffusionSystem(L.LightningModule):
 
 def overlap(center: Tensor, half: float, start: float, stop: float) -> Tensor:
     """Share of [center - half, center + half) that lies in [start, stop)."""
-    return ((center + half).clamp(max=stop) - (center - half).clamp(min=start)).clamp(min=0) / (2 * half)
+    return ((center + half).clamp(max=stop) - (center - half).clamp(min=start)).clamp(min=0) / (
+        2 * half
+    )

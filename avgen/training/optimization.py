@@ -1,9 +1,11 @@
-"""Muon for matrices, Adam for the rest, with linear warm-up and cosine decay: the same for every system.
+"""Muon for matrices, Adam for the rest, with linear warm-up and cosine decay.
 
-A convolution of 2304 inputs feels an Adam step of 0.0005 in each of them at once, which left both the codec's and
-the transformer's training noisy at any rate worth having on a CPU (LOG.md has the figures). Muon bounds the step by
-its largest singular value instead. torch's own `torch.optim.Muon` takes two-dimensional weights alone, and Lightning
-one optimiser; hence this one.
+The same for every system.
+
+A convolution of 2304 inputs feels an Adam step of 0.0005 in each of them at once, which left both
+the codec's and the transformer's training noisy at any rate worth having on a CPU (LOG.md has the
+figures). Muon bounds the step by its largest singular value instead. torch's own `torch.optim.Muon`
+takes two-dimensional weights alone, and Lightning one optimiser; hence this one.
 """
 
 from __future__ import annotations
@@ -16,10 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of Jordan et al.; five iterations bring singular values near 1
-NUM_ITERATIONS = 5
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of Jordan et al.
+NUM_ITERATIONS = 5  # bring singular values near 1
 THINNEST = 16  # rows or columns that a weight needs for Muon
-ADAM_RMS = 0.2  # size of an Adam step over its rate, which Muon's is scaled to (arXiv:2502.16982, section 2.2)
+ADAM_RMS = 0.2  # size of an Adam step over its rate; Muon's is scaled to it (arXiv:2502.16982, 2.2)
 
 
 def orthogonalize(matrix: Tensor) -> Tensor:
@@ -57,7 +59,16 @@ class Muon(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "betas": betas, "weight_decay": weight_decay, "muon": False})
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "momentum": momentum,
+                "betas": betas,
+                "weight_decay": weight_decay,
+                "muon": False,
+            },
+        )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
@@ -87,7 +98,10 @@ class Muon(torch.optim.Optimizer):
         state, (beta1, beta2) = self.state[parameter], group["betas"]
         if not state:
             state["step"] = torch.zeros(())
-            state["average"], state["square"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+            state["average"], state["square"] = (
+                torch.zeros_like(parameter),
+                torch.zeros_like(parameter),
+            )
         state["step"] += 1
         count = int(state["step"])
         average = state["average"].lerp_(parameter.grad, 1 - beta1) / (1 - beta1**count)
@@ -124,12 +138,21 @@ class OptimizerConfig:
 def configure(system: nn.Module, config: OptimizerConfig) -> dict:
     """Lightning's optimiser dictionary for the trainable parameters of `system`.
 
-    Embedding tables are left to Adam (a row is looked up, not multiplied by), and so are matrices too thin to have
-    singular values worth speaking of: depthwise convolutions, modulation tables.
+    Embedding tables are left to Adam (a row is looked up, not multiplied by), and so are matrices
+    too thin to have singular values worth speaking of: depthwise convolutions, modulation tables.
     """
-    tables = {p for module in system.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
+    tables = {
+        p
+        for module in system.modules()
+        if isinstance(module, nn.Embedding)
+        for p in module.parameters()
+    }
     trainable = [p for p in system.parameters() if p.requires_grad]
-    matrices = [p for p in trainable if p.ndim > 1 and min(len(p), p[0].numel()) >= THINNEST and p not in tables]
+    matrices = [
+        p
+        for p in trainable
+        if p.ndim > 1 and min(len(p), p[0].numel()) >= THINNEST and p not in tables
+    ]
     others = [p for p in trainable if not any(p is matrix for matrix in matrices)]
     groups = [
         {"params": matrices, "muon": True, "weight_decay": config.weight_decay},

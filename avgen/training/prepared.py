@@ -1,7 +1,7 @@
 """Records -> a prepared folder: face crops and waveforms first, then the latents of both codecs.
 
-Everything is written beside its place and renamed, and what is there already is skipped, so that a run that was
-killed goes on where it stopped.
+Everything is written beside its place and renamed, and what is there already is skipped, so that a
+run that was killed goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from avgen.latents.grid import AudioGrid, VideoGrid
 
 @dataclass(frozen=True)
 class LatentConfig:
-    """What cached latents were made with; written beside them, and into the model that is trained on them.
+    """What cached latents were made with.
+
+    Written beside them, and into the model that is trained on them.
 
     Attributes:
         height: Rows of pixels.
@@ -64,8 +66,18 @@ class LatentConfig:
         samples = num_samples(num_frames, fps, self.sample_rate)
         stride = tuple(self.video_stride)
         return (
-            VideoGrid(num_frames, self.height, self.width, fps, stride, self.video_channels, self.video_patch),
-            AudioGrid(samples, self.sample_rate, self.hop_length, self.audio_channels, self.audio_patch),
+            VideoGrid(
+                num_frames,
+                self.height,
+                self.width,
+                fps,
+                stride,
+                self.video_channels,
+                self.video_patch,
+            ),
+            AudioGrid(
+                samples, self.sample_rate, self.hop_length, self.audio_channels, self.audio_patch
+            ),
         )
 
 
@@ -86,7 +98,9 @@ def prepare(
     sample_rate: int,
     lexicon: Mapping[str, Sequence[str]] | None = None,
 ) -> list[str]:
-    """Crop, resize and store every record's frames and sound; returns a line for every clip that could not be.
+    """Crop, resize and store every record's frames and sound.
+
+    Returns a line for every clip that could not be.
 
     Args:
         records: What to prepare; `box` is cropped first where there is one.
@@ -101,10 +115,15 @@ def prepare(
         (folder / name).mkdir(parents=True, exist_ok=True)
     kept, failures = [], []
     for record in tqdm(records, desc="preparing", unit="clip"):
-        frames_path, waveform_path = folder / "frames" / f"{record.id}.npy", folder / "waveforms" / f"{record.id}.npy"
+        frames_path, waveform_path = (
+            folder / "frames" / f"{record.id}.npy",
+            folder / "waveforms" / f"{record.id}.npy",
+        )
         if not (frames_path.is_file() and waveform_path.is_file()):
             try:
-                clip = read_clip(root / record.media, fps=fps, sample_rate=sample_rate, num_channels=1)
+                clip = read_clip(
+                    root / record.media, fps=fps, sample_rate=sample_rate, num_channels=1
+                )
                 if clip.waveform is None:
                     raise ValueError(f"{record.media}: has no sound; these recipes train both")
             except ValueError as error:
@@ -134,7 +153,9 @@ def save_array(path: Path, array: np.ndarray) -> None:
 
 
 @torch.inference_mode()
-def encode(folder: Path, video: VideoCodec, audio: AudioCodec, patches: tuple[int, int] = (2, 3)) -> None:
+def encode(
+    folder: Path, video: VideoCodec, audio: AudioCodec, patches: tuple[int, int] = (2, 3)
+) -> None:
     """Cache the raw latents of every prepared clip, and the statistics of the training split.
 
     Args:
@@ -145,17 +166,30 @@ def encode(folder: Path, video: VideoCodec, audio: AudioCodec, patches: tuple[in
     """
     rates = json.loads((folder / "rates.json").read_text())
     if rates["sample_rate"] != audio.sample_rate:
-        raise ValueError(f"{folder}: sound at {rates['sample_rate']} Hz; the audio codec needs {audio.sample_rate}")
+        raise ValueError(
+            f"{folder}: sound at {rates['sample_rate']} Hz; "
+            f"the audio codec needs {audio.sample_rate}"
+        )
     records = read_manifest(folder / "manifest.jsonl")
     out = folder / "latents"
     out.mkdir(exist_ok=True)
-    fingerprint = encoder_fingerprint(video, audio)
     frames = np.load(folder / "frames" / f"{records[0].id}.npy", mmap_mode="r")
     config = LatentConfig(
-        frames.shape[1], frames.shape[2], rates["fps"], video.stride, video.latent_channels, patches[0],
-        audio.sample_rate, audio.hop_length, audio.latent_channels, patches[1], fingerprint,
-    )  # fmt: skip
-    if (out / "config.json").is_file() and read_latent_config(folder) != config:
+        height=frames.shape[1],
+        width=frames.shape[2],
+        fps=rates["fps"],
+        video_stride=video.stride,
+        video_channels=video.latent_channels,
+        video_patch=patches[0],
+        sample_rate=audio.sample_rate,
+        hop_length=audio.hop_length,
+        audio_channels=audio.latent_channels,
+        audio_patch=patches[1],
+        fingerprint=encoder_fingerprint(video, audio),
+    )
+    if (out / "config.json").is_file() and asdict(read_latent_config(folder)) != json.loads(
+        json.dumps(asdict(config))
+    ):
         for stale in out.glob("*.safetensors"):
             stale.unlink()
     (out / "config.json").write_text(json.dumps(asdict(config), indent=2))
@@ -164,7 +198,9 @@ def encode(folder: Path, video: VideoCodec, audio: AudioCodec, patches: tuple[in
         if path.is_file():
             continue
         pixels = torch.from_numpy(np.load(folder / "frames" / f"{record.id}.npy"))
-        waveform = torch.from_numpy(np.load(folder / "waveforms" / f"{record.id}.npy")).float() / 32768
+        waveform = (
+            torch.from_numpy(np.load(folder / "waveforms" / f"{record.id}.npy")).float() / 32768
+        )
         latents = {
             "video": video.encode(pixels.movedim(-1, 0)[None].float() / 127.5 - 1)[0],
             "audio": audio.encode(waveform[None])[0],
@@ -179,13 +215,17 @@ def write_statistics(out: Path, records: Iterable[ClipRecord]) -> None:
     """Fit and write `statistics.json` over the cached latents of some records."""
     paths = [out / f"{record.id}.safetensors" for record in records]
     statistics = {
-        name: asdict(LatentStatistics.fit(load_file(path)[name] for path in paths)) for name in ("video", "audio")
+        name: asdict(LatentStatistics.fit(load_file(path)[name] for path in paths))
+        for name in ("video", "audio")
     }
     (out / "statistics.json").write_text(json.dumps(statistics))
 
 
 def encoder_fingerprint(*codecs: nn.Module | VideoCodec | AudioCodec) -> str:
-    """SHA-256 over the tensors of the codecs' encoders; a decoder may be trained on without changing it."""
+    """SHA-256 over the tensors of the codecs' encoders.
+
+    A decoder may be trained on without changing it.
+    """
     digest = hashlib.sha256()
     for codec in codecs:
         for name, tensor in sorted(codec.state_dict().items()):  # type: ignore[union-attr]

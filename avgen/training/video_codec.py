@@ -1,18 +1,51 @@
 """Trains the picture's codec: pixels in, the same pixels out through the latents.
 
-The loss is what one sees: absolute and squared error, edges (gradients in space, so that lips and teeth stay
-sharp), motion (differences in time, so that the joins of latent frames do not flicker), all weighted towards
-the part of the crop where the mouth is. A second phase freezes the encoder and sharpens the decoder alone.
+The loss is what one sees: absolute and squared error, edges (gradients in space, so that lips and
+teeth stay sharp), motion (differences in time, so that the joins of latent frames do not flicker),
+all weighted towards the part of the crop where the mouth is. A second phase freezes the encoder and
+sharpens the decoder alone.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor
 
+from avgen.codecs.base import load_tensors
 from avgen.codecs.video import ConvVideoCodec, ConvVideoCodecConfig
 from avgen.training.optimization import OptimizerConfig, configure
+
+
+@dataclass(frozen=True)
+class PixelLoss:
+    """What an error in a pixel costs.
+
+    Args:
+        squared: Weight of the squared error against the absolute one.
+        edge: Weight of differences between neighbouring pixels.
+        motion: Weight of differences between neighbouring frames.
+        mouth: How much more an error counts inside `mouth_region`.
+        mouth_region: Rows and columns (top, bottom, left, right) of the mouth, as shares of the
+            crop.
+    """
+
+    squared: float = 20.0
+    edge: float = 1.0
+    motion: float = 1.0
+    mouth: float = 2.0
+    mouth_region: tuple[float, float, float, float] = (0.55, 0.85, 0.25, 0.75)
+
+    def inside(self, height: int, width: int) -> tuple[slice, slice]:
+        """Rows and columns of the mouth in a picture of this size."""
+        top, bottom, left, right = self.mouth_region
+        return slice(round(top * height), round(bottom * height)), slice(
+            round(left * width), round(right * width)
+        )
 
 
 class VideoCodecSystem(L.LightningModule):
@@ -21,32 +54,30 @@ class VideoCodecSystem(L.LightningModule):
     Args:
         codec: Sizes of the autoencoder.
         optimizer: Learning rate and its course.
+        loss: What errors cost.
         noise: Standard deviation of the noise on the latents (which have unit variance).
-        squared_weight: Weight of the squared error against the absolute one.
-        edge_weight: Weight of differences between neighbouring pixels.
-        motion_weight: Weight of differences between neighbouring frames.
-        mouth_weight: How much more an error counts inside `mouth`.
-        mouth: Rows and columns (top, bottom, left, right) of the mouth, as shares of the crop.
-        freeze_encoder: Train the decoder alone, so that latents cached from this encoder stay valid.
-        compile: Compile encoder and decoder (a minute at the start, then about three times as fast on a CPU).
+        initial_weights: A `model.safetensors` of this codec to start from.
+        freeze_encoder: Train the decoder alone, so that latents cached from this encoder stay
+            valid.
+        compile: Compile encoder and decoder (a minute at the start, then about three times as fast
+            on a CPU).
     """
 
     def __init__(
         self,
         codec: ConvVideoCodecConfig,
         optimizer: OptimizerConfig,
-        noise: float = 0.05,
-        squared_weight: float = 4.0,
-        edge_weight: float = 1.0,
-        motion_weight: float = 1.0,
-        mouth_weight: float = 2.0,
-        mouth: tuple[float, float, float, float] = (0.55, 0.85, 0.25, 0.75),
+        loss: PixelLoss,
+        noise: float = 0.02,
+        initial_weights: Path | None = None,
         freeze_encoder: bool = False,
         compile: bool = False,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
+        self.optimizer, self.loss, self.noise = optimizer, loss, noise
         self.codec = ConvVideoCodec(codec)
+        if initial_weights is not None:
+            load_tensors(self.codec, initial_weights)
         if freeze_encoder:
             self.codec.encoder.requires_grad_(False)
         if compile:
@@ -55,11 +86,8 @@ class VideoCodecSystem(L.LightningModule):
 
     def weights(self, height: int, width: int) -> Tensor:
         """Weight of each pixel [H, W], 1 on average."""
-        top, bottom, left, right = self.hparams.mouth
         weights = torch.ones(height, width, device=self.device)
-        weights[round(top * height) : round(bottom * height), round(left * width) : round(right * width)] += (
-            self.hparams.mouth_weight
-        )
+        weights[self.loss.inside(height, width)] += self.loss.mouth
         return weights / weights.mean()
 
     def losses(self, made: Tensor, real: Tensor) -> dict[str, Tensor]:
@@ -70,22 +98,23 @@ class VideoCodecSystem(L.LightningModule):
         return {
             "absolute": (error.abs() * weights).mean(),
             "squared": (error.square() * weights).mean(),
-            "edge": ((across.abs() * weights[:, 1:]).mean() + (down.abs() * weights[1:]).mean()) / 2,
+            "edge": ((across.abs() * weights[:, 1:]).mean() + (down.abs() * weights[1:]).mean())
+            / 2,
             "motion": (along.abs() * weights).mean() if real.shape[2] > 1 else error.new_zeros(()),
         }
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One step on `batch["video"]`, uint8 [B, T, H, W, 3]."""
         real = to_video(batch["video"])
-        made, _ = self.codec(real, noise=self.hparams.noise)
+        made, _ = self.codec(real, noise=self.noise)
         terms = self.losses(made, real)
-        hp = self.hparams
-        loss = (
-            terms["absolute"]
-            + hp.squared_weight * terms["squared"]
-            + hp.edge_weight * terms["edge"]
-            + hp.motion_weight * terms["motion"]
-        )
+        weights = {
+            "absolute": 1.0,
+            "squared": self.loss.squared,
+            "edge": self.loss.edge,
+            "motion": self.loss.motion,
+        }
+        loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
         self.log_dict({f"train/{name}": term for name, term in terms.items()})
         self.log("train/psnr", psnr(made.detach(), real), prog_bar=True)
         return loss
@@ -94,16 +123,17 @@ class VideoCodecSystem(L.LightningModule):
         """PSNR of whole validation clips, all of the picture and the mouth alone."""
         real = to_video(batch["video"])
         made, _ = self.codec(real)
-        top, bottom, left, right = self.hparams.mouth
-        _, _, _, height, width = real.shape
-        rows = slice(round(top * height), round(bottom * height))
-        columns = slice(round(left * width), round(right * width))
+        rows, columns = self.loss.inside(*real.shape[-2:])
         self.log("validation/psnr", psnr(made, real), prog_bar=True, sync_dist=True)
-        self.log("validation/psnr_mouth", psnr(made[..., rows, columns], real[..., rows, columns]), sync_dist=True)
+        self.log(
+            "validation/psnr_mouth",
+            psnr(made[..., rows, columns], real[..., rows, columns]),
+            sync_dist=True,
+        )
 
-    def configure_optimizers(self) -> dict:
-        """AdamW with warm-up and cosine decay over what is trainable."""
-        return configure(self, self.hparams.optimizer)
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Muon and Adam with warm-up and cosine decay over what is trainable."""
+        return configure(self, self.optimizer)
 
 
 def to_video(frames: Tensor) -> Tensor:
@@ -112,6 +142,9 @@ def to_video(frames: Tensor) -> Tensor:
 
 
 def psnr(made: Tensor, real: Tensor) -> Tensor:
-    """Mean over clips of the peak signal-to-noise ratio in dB, for pixels in [-1, 1] (a peak of 2)."""
+    """Mean over clips of the peak signal-to-noise ratio in dB, for pixels in [-1.
+
+    1] (a peak of 2).
+    """
     error = (made.clamp(-1, 1) - real).square().flatten(1).mean(1)
     return (10 * torch.log10(4 / error.clamp_min(1e-10))).mean()

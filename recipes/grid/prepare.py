@@ -1,7 +1,10 @@
-"""GRID -> a prepared folder: `python recipes/grid/prepare.py ROOT FOLDER`, then again with `--encode CODECS`.
+"""GRID -> a prepared folder.
 
-The first call finds the faces, crops them to 128x128 and stores frames and sound (4 GB for one speaker). The second
-caches the latents of both codecs (CODECS/video_codec and CODECS/audio_codec). Either goes on where it was stopped.
+`python recipes/grid/prepare.py ROOT FOLDER`, then again with `--encode CODECS`.
+
+The first call finds the faces, crops them to 128x128 and stores frames and sound (4 GB for one
+speaker). The second caches the latents of both codecs (CODECS/video_codec and CODECS/audio_codec).
+Either goes on where it was stopped.
 """
 
 import argparse
@@ -20,15 +23,22 @@ SAMPLE_RATE = 24000
 
 def main() -> None:
     """Prepare one speaker."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("root", type=Path, help="GRID, with s1/ and alignments/s1/")
     parser.add_argument("folder", type=Path, help="the prepared folder")
     parser.add_argument("--speaker", default="s1")
     parser.add_argument("--caption", default="a man")
-    parser.add_argument("--encode", type=Path, metavar="CODECS", help="a folder with video_codec and audio_codec")
+    parser.add_argument(
+        "--encode", type=Path, metavar="CODECS", help="a folder with video_codec and audio_codec"
+    )
     args = parser.parse_args()
     if args.encode is not None:
-        encode(args.folder, *(load_module(args.encode / name) for name in ("video_codec", "audio_codec")))
+        encode(
+            args.folder,
+            *(load_module(args.encode / name) for name in ("video_codec", "audio_codec")),
+        )
         return
     args.folder.mkdir(parents=True, exist_ok=True)
     records_path = args.folder / "records.jsonl"
@@ -36,10 +46,13 @@ def main() -> None:
     if not records_path.is_file():
         records, failures = grid_records(args.root, args.speaker, args.caption)
         write_manifest(records, records_path)
-    failures += prepare(read_manifest(records_path), args.root, args.folder, SIZE, FPS, SAMPLE_RATE, LEXICON)
+    failures += prepare(
+        read_manifest(records_path), args.root, args.folder, SIZE, FPS, SAMPLE_RATE, LEXICON
+    )
     for failure in failures:
         print(failure)
-    print(f"{len(read_manifest(args.folder / 'manifest.jsonl'))} clips prepared, {len(failures)} left out")
+    kept = len(read_manifest(args.folder / "manifest.jsonl"))
+    print(f"{kept} clips prepared, {len(failures)} left out")
 
 
 if __name__ == "__main__":
