@@ -30,3 +30,56 @@ def clips_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real clips at {folder}; set AVGEN_CLIPS to a folder of them")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    """A model folder as `avgen generate --model` reads it: the real classes, untrained, tiny.
+
+    It makes clips of 9 frames of 32x48 at 25 fps by default.
+    """
+    import torch
+
+    from avgen.clips import Word
+    from avgen.codecs.audio import AudioAutoencoder, AudioAutoencoderConfig
+    from avgen.codecs.normalize import LatentStatistics
+    from avgen.codecs.video import ConvVideoCodec, ConvVideoCodecConfig
+    from avgen.models.speech import SpeechTimer
+    from avgen.models.transformer import AVTransformer, AVTransformerConfig
+    from avgen.pipeline import AVPipeline, PipelineConfig
+
+    torch.manual_seed(0)
+    widths, depths = (8, 8, 8), (1, 1, 1)
+    video = ConvVideoCodec(ConvVideoCodecConfig(4, widths, widths, depths, depths))
+    audio = AudioAutoencoder(
+        AudioAutoencoderConfig(
+            latent_channels=4,
+            num_mels=16,
+            phase_bins=0,
+            encoder_width=8,
+            encoder_hidden=8,
+            encoder_depth=1,
+            decoder_width=8,
+            decoder_hidden=8,
+            decoder_depth=1,
+        )
+    )
+    transformer = AVTransformer(AVTransformerConfig(token_width=16, width=16, depth=1, num_heads=2))
+    statistics = LatentStatistics((0.0,) * 4, (1.0,) * 4)
+    words = (Word("place", 0.05, 0.15), Word("red", 0.15, 0.3))
+    config = PipelineConfig(
+        height=32,
+        width=48,
+        fps="25",
+        num_frames=9,
+        context_frames=5,
+        video_patch=2,
+        audio_patch=3,
+        video_statistics=statistics,
+        audio_statistics=statistics,
+        timer=SpeechTimer.fit([(words, 0.36)]),
+        num_inference_steps=2,
+    )
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    AVPipeline(transformer, video, audio, config).save_pretrained(folder)
+    return folder

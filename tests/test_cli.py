@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from avgen.cli import main
-from avgen.clips import Clip, write_clip
+from avgen.clips import Clip, read_clip, read_metadata, write_clip
 from avgen.commands.generate import parse_words
 
 COMMANDS = ("generate", "train", "reconstruct", "probe")
@@ -299,3 +300,218 @@ def test_words_in_a_bad_file(tmp_path, content):
     path.write_text(content)
     with pytest.raises(ValueError, match=r"words"):
         parse_words(str(path))
+
+
+# --- with a model: tiny, untrained, of the real classes ------------------------------------------
+
+
+@pytest.fixture
+def spoken(tiny_model):
+    """`generate` with the tiny model and two words, up to the output's name."""
+    speech = ["--speech", "place red", "--model", str(tiny_model)]
+    return lambda output, *more: ("generate", *speech, "-o", output, *more)
+
+
+def test_generate_writes_a_clip_that_says_what_it_is(avgen, spoken, tmp_path):
+    output = tmp_path / "made.mp4"
+    code, out, err = avgen(*spoken(output, "--num_frames", 13, "--seed", 5))
+    assert code == 0, err
+    assert out.startswith(f"{output}: 0.52 s, 48x32, 25 fps")
+    clip = read_clip(output)
+    assert clip.frames.shape == (13, 32, 48, 3)
+    assert clip.waveform is not None
+    written = read_metadata(output)
+    assert written["ai_generated"] == "true"
+    assert "AI-generated" in written["comment"]
+    beside = json.loads((tmp_path / "made.mp4.json").read_text())
+    assert beside["ai_generated"] is True
+    assert beside["parameters"] == json.loads(written["avgen_parameters"])
+    made = {"seed": 5, "num_frames": 13, "speech": "place red", "num_inference_steps": 2}
+    assert made.items() <= beside["parameters"].items()
+
+
+def test_no_metadata_leaves_no_trace(avgen, spoken, tmp_path):
+    code, _, err = avgen(*spoken(tmp_path / "made.mp4", "--no-metadata"))
+    assert code == 0, err
+    assert [path.name for path in tmp_path.iterdir()] == ["made.mp4"]
+    assert not {"ai_generated", "comment", "avgen_parameters"} & set(
+        read_metadata(tmp_path / "made.mp4")
+    )
+
+
+def test_the_seed_decides(avgen, spoken, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert avgen(*spoken(tmp_path / f"{name}.mkv", "--seed", seed))[0] == 0
+    a, b, c = (read_clip(tmp_path / f"{name}.mkv") for name in "abc")
+    assert np.array_equal(a.frames, b.frames)
+    assert np.array_equal(a.waveform, b.waveform)
+    assert not np.array_equal(a.frames, c.frames)
+    assert not np.array_equal(a.waveform, c.waveform)
+
+
+def test_overwrite_replaces(avgen, spoken, tmp_path):
+    output = tmp_path / "made.mp4"
+    output.write_bytes(b"old")
+    assert avgen(*spoken(output, "--overwrite"))[0] == 0
+    assert read_clip(output).num_frames == 9
+
+
+def test_a_given_voice_is_muxed_as_it_was(avgen, tiny_model, media, tmp_path):
+    """The original samples, not their reconstruction by an untrained codec: a tone stays a tone."""
+    arguments = ["--audio", media / "tone.wav", "--model", tiny_model, "-o", tmp_path / "talk.mkv"]
+    code, _, err = avgen("generate", *arguments)
+    assert code == 0, err
+    clip = read_clip(tmp_path / "talk.mkv", sample_rate=16000)
+    seconds = np.arange(clip.num_samples) / 16000
+    expected = 0.3 * np.sin(2 * np.pi * 440 * seconds)
+    assert clip.num_frames == 50
+    assert np.abs(clip.waveform[0, :31000] - expected[:31000]).max() < 1e-3
+
+
+def test_a_given_picture_comes_out_as_it_went_in(avgen, tiny_model, media, tmp_path):
+    arguments = ["--video", media / "silent.mp4", "--speech", "red", "--model", tiny_model]
+    code, _, err = avgen("generate", *arguments, "-o", tmp_path / "voiced.mkv")
+    assert code == 0, err
+    clip = read_clip(tmp_path / "voiced.mkv")
+    assert np.array_equal(clip.frames, read_clip(media / "silent.mp4").frames)
+    assert clip.waveform is not None
+
+
+def test_a_beginning_stays_and_is_gone_on_from(avgen, tiny_model, media, tmp_path):
+    arguments = ["--extend", media / "good.mp4", "--speech", "red", "--num-frames", "60"]
+    code, _, err = avgen("generate", *arguments, "--model", tiny_model, "-o", tmp_path / "on.mkv")
+    assert code == 0, err
+    clip = read_clip(tmp_path / "on.mkv")
+    assert clip.num_frames == 60
+    assert np.array_equal(clip.frames[:50], read_clip(media / "good.mp4").frames)
+
+
+def test_reconstruct_keeps_size_length_and_rate(avgen, tiny_model, media, tmp_path):
+    output = tmp_path / "through.mkv"
+    code, _, err = avgen("reconstruct", media / "good.mp4", output, "--model", tiny_model)
+    assert code == 0, err
+    clip, original = read_clip(output), read_clip(media / "good.mp4")
+    assert clip.frames.shape == original.frames.shape
+    assert clip.fps == original.fps
+    assert clip.sample_rate == 24000
+    assert clip.num_samples == 48000
+    assert read_metadata(output)["comment"].startswith("Reconstructed")
+
+
+def test_reconstruct_takes_a_video_without_sound(avgen, tiny_model, media, tmp_path):
+    output = tmp_path / "through.mp4"
+    assert avgen("reconstruct", media / "silent.mp4", output, "--model", tiny_model)[0] == 0
+    assert read_clip(output).waveform is None
+
+
+def test_the_windows_of_reconstruct_leave_no_trace(avgen, tiny_model, media, tmp_path, monkeypatch):
+    """In windows of 20 frames or in one piece: the same frames and samples up to rounding."""
+    from avgen.commands import reconstruct
+
+    whole, pieces = tmp_path / "whole.mkv", tmp_path / "pieces.mkv"
+    assert avgen("reconstruct", media / "good.mp4", whole, "--model", tiny_model)[0] == 0
+    monkeypatch.setattr(reconstruct, "WINDOW_PIXELS", 20 * 32 * 48)
+    assert avgen("reconstruct", media / "good.mp4", pieces, "--model", tiny_model)[0] == 0
+    one, other = read_clip(whole), read_clip(pieces)
+    assert np.abs(one.waveform - other.waveform).max() < 1e-3
+    difference = np.abs(one.frames.astype(int) - other.frames.astype(int)).mean()
+    assert difference < 2, (
+        "windows start a latent grid of their own; their content must still agree"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "culprit"),
+    [
+        (["--speech", ""], "say"),
+        (["--prompt", "a man", "--speech", "..."], "..."),
+        (["--speech", "place 漢字"], "漢字"),
+        (["--prompt", 'a man says "place', "--speech", "red"], "quote"),
+        (["--speech", "red", "--height", "2"], "2"),
+        (["--speech", "red", "--seconds", "1e9"], "GiB"),
+        (["--speech", "red", "--height", "1000000", "--width", "1000000"], "GiB"),
+        (["--words", "place 0.1-0.2 red 0.9-1.2", "--num-frames", "9"], "red"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_the_pipeline_refuses(refused, tiny_model, tmp_path, arguments, culprit):
+    line = refused("generate", "--model", tiny_model, "-o", tmp_path / "o.mp4", *arguments)
+    assert culprit in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_audio_and_video_together_leave_nothing_to_make(refused, tiny_model, media, tmp_path):
+    given = ["--audio", media / "tone.wav", "--video", media / "silent.mp4"]
+    line = refused("generate", "--model", tiny_model, "-o", tmp_path / "o.mp4", *given)
+    assert "audio and video" in line
+
+
+def _break(folder: Path, change: str) -> str:
+    """Damage a model folder; what the error must name."""
+    from safetensors.torch import load_file, save_file
+
+    weights = folder / "transformer" / "model.safetensors"
+    tensors = load_file(weights)
+    if change == "missing tensor":
+        name = sorted(tensors)[0]
+        del tensors[name]
+    elif change == "extra tensor":
+        name = "one_too_many"
+        tensors[name] = next(iter(tensors.values())).clone()
+    elif change == "wrong shape":
+        name = sorted(tensors)[0]
+        tensors[name] = tensors[name][None].clone()
+    elif change == "truncated weights":
+        weights.write_bytes(weights.read_bytes()[:100])
+        return "model.safetensors"
+    elif change == "no weights":
+        weights.unlink()
+        return "model.safetensors"
+    elif change == "no config":
+        (folder / "config.json").unlink()
+        return "config.json"
+    elif change == "unknown key":
+        config = json.loads((folder / "config.json").read_text()) | {"no_such_key": 1}
+        (folder / "config.json").write_text(json.dumps(config))
+        return "no_such_key"
+    else:
+        (folder / "transformer" / "config.json").write_text("{")
+        return "config.json"
+    save_file(tensors, weights)
+    return name
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "missing tensor",
+        "extra tensor",
+        "wrong shape",
+        "truncated weights",
+        "no weights",
+        "no config",
+        "unknown key",
+        "bad json",
+    ],
+)
+def test_a_broken_model_is_named(refused, tiny_model, tmp_path, change):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    culprit = _break(folder, change)
+    line = refused("generate", "--speech", "red", "--model", folder, "-o", tmp_path / "o.mp4")
+    assert culprit in line
+    assert not (tmp_path / "o.mp4").exists()
+
+
+def test_an_interrupted_run_leaves_nothing(avgen, spoken, tmp_path, monkeypatch):
+    """Ctrl-C while the file is being written: exit code 130, no file and no part of one."""
+    import avgen.clips.media_write as media_write
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(media_write.ClipWriter, "write_waveform", interrupt)
+    code, _, err = avgen(*spoken(tmp_path / "made.mp4"))
+    assert code == 130
+    assert err.strip().splitlines()[-1] == "avgen: stopped"
+    assert list(tmp_path.iterdir()) == []

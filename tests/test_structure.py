@@ -29,17 +29,19 @@ HOMES = {
     "cv2": ["datasets/faces.py", "clips/transforms.py"],
     "encodec": ["codecs/audio*.py", "codecs/pretrained.py", "training/audio_codec.py"],
     "hibari": ["datasets/puppets*.py"],
-    "jsonargparse": ["training/cli.py"],
+    "jsonargparse": ["training/*.py"],
     "lightning": ["training/*.py"],
+    "mediapipe": [],
+    "pocketsphinx": ["models/speech.py"],
     "safetensors": ["codecs/base.py", "codecs/pretrained.py", "training/*.py"],
     "tensorboard": ["training/callbacks.py"],
-    "torchaudio": ["codecs/audio*.py", "training/audio_codec.py", "pipeline.py"],
+    "torchaudio": ["codecs/audio*.py", "training/audio_codec.py", "pipeline/*.py"],
     "torchdata": ["training/data*.py"],
     "transformers": ["models/text.py", "codecs/pretrained.py"],
 }
 
 # The one signature that is an interface agreed elsewhere: diffusers' arguments, all by keyword.
-MANY_PARAMETERS = {"pipeline.py: __call__"}
+MANY_PARAMETERS = {"pipeline/pipeline.py: __call__"}
 
 
 def relative(path: Path) -> str:
