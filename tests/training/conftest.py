@@ -1,0 +1,95 @@
+"""A prepared folder with latents, small enough to train on in seconds, and the recipe that does."""
+
+import json
+from dataclasses import asdict
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from avgen.clips.clip import Word
+from avgen.datasets.manifest import ClipRecord, write_manifest
+from avgen.training.prepared import LatentConfig, write_statistics
+
+NUM_FRAMES = 9
+
+
+def prepare_latents(folder: Path, num_train: int = 8, num_validation: int = 2) -> LatentConfig:
+    """Random latents of clips of nine frames at 32x32; each clip's differ, and no two channels are scaled alike."""
+    config = LatentConfig(32, 32, str(Fraction(25)), (4, 16, 16), 4, 2, 24000, 320, 4, 3, "none")
+    video, audio = config.grids(NUM_FRAMES)
+    (folder / "latents").mkdir(parents=True)
+    records = []
+    generator = torch.Generator().manual_seed(0)
+    for clip in range(num_train + num_validation):
+        split = "train" if clip < num_train else "validation"
+        words = (Word("red", 0.05, 0.2), Word("now", 0.2, 0.35))
+        records.append(ClipRecord(f"c{clip}", f"c{clip}.mp4", "fake", "s0", split, "a man", words, None, "none"))
+        scale = torch.tensor([0.5, 1.0, 2.0, 4.0])
+        latents = {
+            "video": scale[:, None, None, None] * torch.randn(4, video.num_latents, 2, 2, generator=generator) + 1,
+            "audio": scale[:, None] * torch.randn(4, audio.num_latents, generator=generator) - 3,
+        }
+        save_file(latents, folder / "latents" / f"c{clip}.safetensors")
+    write_manifest(records, folder / "manifest.jsonl")
+    (folder / "latents" / "config.json").write_text(json.dumps(asdict(config)))
+    (folder / "lexicon.json").write_text("{}")
+    write_statistics(folder / "latents", [record for record in records if record.split == "train"])
+    return config
+
+
+@pytest.fixture
+def prepared_latents(tmp_path) -> Path:
+    """The folder."""
+    prepare_latents(tmp_path / "prepared")
+    return tmp_path / "prepared"
+
+
+@pytest.fixture
+def recipe(prepared_latents) -> dict:
+    """A recipe like recipes/grid/config.yaml: four steps an epoch, a checkpoint every third, validation, EMA."""
+    callbacks = "lightning.pytorch.callbacks"
+    checkpoint = {"filename": "{step}", "save_last": True, "every_n_train_steps": 3, "save_top_k": 1}
+    return {
+        "seed_everything": 0,
+        "model": {
+            "class_path": "avgen.training.diffusion.DiffusionSystem",
+            "init_args": {
+                "folder": str(prepared_latents),
+                "network": {"width": 32, "depth": 1, "num_heads": 2},
+                "optimizer": {"lr": 0.01, "warmup_steps": 2, "total_steps": 12},
+                "sigmas": {
+                    "class_path": "avgen.diffusion.schedules.IndependentSigma",
+                    "init_args": {
+                        "base": {"mean": 0.0, "std": 1.0, "uniform_fraction": 0.2},
+                        "shifts": {"video": 1.0, "audio": 1.0},
+                    },
+                },
+                "tasks": {"weights": {"everything": 0.5, "sound": 0.25, "middle": 0.25}},
+                "drops": {"both": 0.1},
+                "weights": {"mouth": 2.0},
+            },
+        },
+        "data": {
+            "class_path": "avgen.training.data.LatentData",
+            "init_args": {"folder": str(prepared_latents), "num_frames": NUM_FRAMES, "batch_size": 2},
+        },
+        "trainer": {
+            "accelerator": "cpu",
+            "precision": "bf16-mixed",
+            "max_steps": 12,
+            "max_epochs": -1,
+            "gradient_clip_val": 1.0,
+            "use_distributed_sampler": False,
+            "enable_model_summary": False,
+            "enable_progress_bar": False,
+            "logger": False,
+            "num_sanity_val_steps": 0,
+            "callbacks": [
+                {"class_path": f"{callbacks}.EMAWeightAveraging", "init_args": {"decay": 0.9}},
+                {"class_path": f"{callbacks}.ModelCheckpoint", "init_args": checkpoint},
+            ],
+        },
+    }
