@@ -17,10 +17,10 @@ The tree is that sentence::
     latents/     LATENTS <-> SEQUENCE   imports clips
     diffusion/   NOISE <-> DATA         imports nothing of avgen
     models/      THE NETWORK            imports latents, clips
-    pipeline.py  PROMPT -> CLIP         imports all of the above; the only way to generate
+    pipeline/    PROMPT -> CLIP         imports all of the above; the only way to generate
     datasets/    CORPORA -> MANIFEST    imports clips, models.speech
     training/    LIGHTNING              imports all of the above
-    cli.py       avgen generate | train | reconstruct | probe
+    cli.py       avgen generate | train | reconstruct | probe, one module each in commands/
 
 The names below load on first use: ``import avgen`` costs nothing, and no command waits for torch
 before it needs it.

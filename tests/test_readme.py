@@ -24,7 +24,7 @@ def commands() -> list[list[str]]:
     quoted = re.findall(r"`(avgen [^`]+)`", README)
     indented = re.findall(r"^ {4}(avgen .+)$", README, re.MULTILINE)
     lines = [shlex.split(line, comments=True) for line in quoted + indented]
-    return [line[1:] for line in lines if len(line) > 2]
+    return [line[1:] for line in lines if len(line) > 2 and "--help" not in line]
 
 
 def tree_lines() -> list[tuple[str, str]]:
