@@ -12,6 +12,7 @@ import dataclasses
 import importlib
 import json
 import os
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol, get_type_hints, runtime_checkable
@@ -46,10 +47,13 @@ class VideoCodec(Protocol):
         ...
 
     def decode(self, latents: Tensor, *, num_frames: int, height: int, width: int) -> Tensor:
-        """Decode latents [B, C, T', H', W'] to float [B, 3, num_frames, height, width] in [-1.
+        """Decode latents [B, C, T', H', W'] to float [B, 3, num_frames, height, width] in +-1."""
+        ...
 
-        1].
-        """
+    def decode_chunks(
+        self, latents: Tensor, *, num_frames: int, height: int, width: int
+    ) -> Iterator[Tensor]:
+        """Yield what `decode` returns, a few frames at a time, in bounded memory."""
         ...
 
 

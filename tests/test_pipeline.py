@@ -1,0 +1,354 @@
+"""A prompt and what is given in, a clip out: on a tiny model of the real classes, two steps."""
+
+import json
+import shutil
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from avgen.clips import Clip, Word
+from avgen.clips.timebase import num_samples, to_seconds
+from avgen.latents.packing import AUDIO, VIDEO
+from avgen.pipeline import Asked, AVPipeline, Given, Request, resolve
+
+RATE = 24000
+NTSC = Fraction(30000, 1001)
+SAID = 'a man says "place red"'
+
+
+@pytest.fixture(scope="module")
+def pipe(tiny_model):
+    """The tiny model with random weights: its own start answers 0, whatever it is given."""
+    pipe = AVPipeline.from_pretrained(tiny_model)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in pipe.transformer.named_parameters():
+            size = parameter.shape[-1] ** -0.5 if parameter.ndim > 1 else 0.2
+            drawn = size * torch.randn(parameter.shape, generator=generator)
+            parameter.copy_((drawn + name.endswith("gain")).bfloat16())
+    return pipe
+
+
+def make(pipe, prompt=SAID, **options):
+    return pipe(prompt, progress=False, **options)
+
+
+def picture(num_frames, height=32, width=48):
+    shape = (num_frames, height, width, 3)
+    return np.random.default_rng(5).integers(0, 256, shape, dtype=np.uint8)
+
+
+def sound(num_channels, length):
+    drawn = np.random.default_rng(6).standard_normal((num_channels, length))
+    return (0.1 * drawn).astype(np.float32)
+
+
+def beginning(num_frames, fps=Fraction(25)):
+    waveform = sound(1, num_samples(num_frames, fps, RATE))
+    return Clip(picture(num_frames), fps, waveform, RATE)
+
+
+def same(one, other):
+    return np.array_equal(one.frames, other.frames) and np.array_equal(one.waveform, other.waveform)
+
+
+def test_a_clip_is_what_the_model_makes_by_default(pipe):
+    clip = make(pipe)
+    assert clip.frames.shape == (9, 32, 48, 3)
+    assert (clip.fps, clip.sample_rate) == (25, RATE)
+    assert clip.waveform.shape == (1, 8640)
+    assert clip.frames.std() > 1
+    assert clip.waveform.std() > 0
+
+
+def test_the_same_seed_is_the_same_clip_and_another_is_another(pipe):
+    clip = make(pipe, seed=7)
+    assert same(make(pipe, seed=7), clip)
+    other = make(pipe, seed=8)
+    assert not np.array_equal(other.frames, clip.frames)
+    assert not np.array_equal(other.waveform, clip.waveform)
+    assert same(make(pipe, seed=-3), make(pipe, seed=-3))
+
+
+def test_words_and_caption_and_guidance_matter(pipe):
+    clip = make(pipe)
+    assert not same(make(pipe, 'a man says "red place"'), clip)
+    assert not same(make(pipe, 'a woman says "place red"'), clip)
+    assert same(make(pipe, "a man says", speech="place red"), clip)
+    assert not same(make(pipe, guidance_scale=3.0), clip)
+    assert not same(make(pipe, negative_prompt="a cat"), clip)
+    off = {"guidance_scale": 1.0, "audio_guidance_scale": 1.0}
+    assert same(make(pipe, negative_prompt="a cat", **off), make(pipe, **off))
+
+
+def test_a_long_negative_prompt_is_not_cut(pipe):
+    words = " ".join(f"word{i}" for i in range(20))
+    assert not same(make(pipe, negative_prompt=words), make(pipe, negative_prompt=f"{words} more"))
+
+
+def test_a_given_picture_is_the_first_frame(pipe):
+    image = picture(1)[0]
+    clip = make(pipe, image=image)
+    assert np.array_equal(clip.frames[0], image)
+    assert not np.array_equal(clip.frames[1:], make(pipe).frames[1:])
+    long = make(pipe, image=image, num_frames=20)
+    assert np.array_equal(long.frames[0], image)
+    assert long.num_frames == 20
+
+
+def test_a_picture_of_another_size_is_scaled(pipe):
+    clip = make(pipe, image=np.full((100, 70, 3), 90, np.uint8))
+    assert clip.frames.shape[1:] == (32, 48, 3)
+    assert (clip.frames[0] == 90).all()
+
+
+@pytest.mark.parametrize("fps", [None, NTSC])
+def test_a_given_sound_comes_out_sample_for_sample(pipe, fps):
+    waveform = sound(2, 21000)  # 0.4375 s at 48 kHz: 10.9 frames at 25 fps, 13.1 at 29.97
+    clip = make(pipe, "a man", audio=(waveform, 48000), fps=fps)
+    assert clip.num_frames == (11 if fps is None else 13)
+    assert clip.sample_rate == 48000
+    length = num_samples(clip.num_frames, clip.fps, 48000)
+    assert clip.waveform.shape == (2, length)
+    shared = min(length, 21000)
+    assert np.array_equal(clip.waveform[:, :shared], waveform[:, :shared])
+    assert not clip.waveform[:, shared:].any()
+    other = make(pipe, "a man", audio=(np.zeros_like(waveform), 48000), fps=fps)
+    assert not np.array_equal(other.frames, clip.frames)
+
+
+@pytest.mark.parametrize("num_frames", [6, 9, 15])
+def test_a_given_video_comes_out_frame_for_frame(pipe, num_frames):
+    video = Clip(picture(num_frames), Fraction(25))
+    clip = make(pipe, "a man", video=video)
+    assert np.array_equal(clip.frames, video.frames)
+    assert clip.waveform.shape == (1, 960 * num_frames)
+    other = make(pipe, "a man", video=Clip(255 - video.frames, Fraction(25)))
+    assert not np.array_equal(other.waveform, clip.waveform)
+    assert np.array_equal(make(pipe, "a man", video=video, num_frames=5).frames, video.frames[:5])
+
+
+@pytest.mark.parametrize("fps", [Fraction(25), NTSC])
+@pytest.mark.parametrize("num_begun", [1, 6, 14])
+def test_a_continuation_keeps_its_beginning(pipe, num_begun, fps):
+    begun = beginning(num_begun, fps)
+    clip = make(pipe, extend=begun, fps=fps, num_frames=num_begun + 12)
+    assert clip.num_frames == num_begun + 12
+    assert clip.num_samples == num_samples(num_begun + 12, fps, RATE)
+    assert np.array_equal(clip.frames[:num_begun], begun.frames)
+    assert np.array_equal(clip.waveform[:, : begun.num_samples], begun.waveform)
+    assert clip.waveform[:, begun.num_samples :].std() > 0
+    changed = replace(begun, frames=255 - begun.frames)
+    other = make(pipe, extend=changed, fps=fps, num_frames=num_begun + 12)
+    assert not np.array_equal(other.frames[num_begun:], clip.frames[num_begun:])
+
+
+@pytest.mark.parametrize("fps", [Fraction(24), Fraction(25), NTSC, Fraction(30)])
+@pytest.mark.parametrize("num_frames", [1, 2, 10, 41])
+def test_any_length_at_any_rate(pipe, num_frames, fps):
+    """Windows start wherever they must: the samples of a stretch round up or down, none is lost."""
+    clip = make(pipe, "", speech="red", num_frames=num_frames, fps=fps, num_inference_steps=1)
+    assert clip.num_frames == num_frames
+    assert clip.num_samples == num_samples(num_frames, fps, RATE)
+    assert clip.fps == fps
+    assert (clip.waveform != 0).all()
+
+
+def test_other_sizes_than_the_models(pipe):
+    assert make(pipe, height=50, width=34, num_frames=3).frames.shape == (3, 50, 34, 3)
+
+
+def test_windows_go_on_from_whole_latents(pipe):
+    def spans(num_frames, num_begun=0):
+        request = Request("", (), num_frames, Fraction(25), 32, 48, num_begun)
+        return [(w.index, w.start, w.done, w.stop) for w in pipe.windows(request)]
+
+    assert spans(9) == [(0, 0, 0, 9)]
+    assert spans(15) == [(0, 0, 0, 9), (1, 4, 9, 13), (2, 8, 13, 15)]
+    assert spans(8, num_begun=3) == [(0, 2, 3, 8)]  # of three frames, one is a whole latent
+    assert spans(20, num_begun=14) == [(0, 9, 14, 18), (1, 13, 18, 20)]
+
+
+def test_what_a_window_is_given(pipe):
+    """In tokens, of six of picture (two a latent of four frames) and nine of sound (one a frame)."""
+
+    def counts(window=0, **given):
+        asked = Asked(speech="red", num_frames=15)
+        request = resolve(asked, Given(**given), pipe.config, RATE)
+        chosen = list(pipe.windows(request))[window]
+        layout = pipe.layout(beginning(chosen.stop - chosen.start))
+        mask = pipe.given(request, chosen, layout)
+        return [int(mask[layout.modality == modality].sum()) for modality in (VIDEO, AUDIO)]
+
+    assert counts() == [0, 0]
+    assert counts(window=1) == [4, 5]  # five frames: two latents, five tokens of sound
+    assert counts(image=picture(1)[0]) == [2, 0]
+    assert counts(image=picture(1)[0], window=1) == [4, 5]
+    assert counts(audio=(sound(1, RATE), RATE)) == [0, 9]
+    assert counts(audio=(sound(1, RATE), RATE), window=1) == [4, 9]
+    assert counts(video=Clip(picture(15), Fraction(25))) == [6, 0]
+    assert counts(extend=beginning(6)) == [4, 5]
+
+
+def test_words_keep_their_times_in_every_window(pipe):
+    words = (Word("place", 0.1, 0.3), Word("red", 0.4, 0.55))
+    request = resolve(Asked(words=words, num_frames=15), Given(), pipe.config, RATE)
+    sampling = pipe.sampling(None, None, None, 0, None)
+    first, second, _ = pipe.windows(request)
+    whole = pipe.text(request, first, sampling)
+    assert whole.speech_mask.sum(1).tolist() == [4, 0]  # P L EY S; what guidance sees says nothing
+    assert float(whole.speech_spans[0, 0, 0]) == pytest.approx(0.1)
+    later = pipe.text(request, second, sampling)  # from frame 4, 0.16 s, to frame 13, 0.52 s
+    count = int(later.speech_mask[0].sum())
+    assert float(later.speech_spans[0, count - 1, 1]) == pytest.approx(0.55 - 0.16)
+    assert bool((later.speech_spans[0, :count, 1] > 0).all())
+
+
+@pytest.mark.parametrize(
+    ("asked", "given", "num_frames"),
+    [
+        ({"seconds": 1.0}, {}, 25),
+        ({"seconds": 1.0, "fps": NTSC}, {}, 30),
+        ({"num_frames": 31}, {}, 31),
+        ({}, {}, 9),
+        ({"fps": Fraction(50)}, {}, 18),
+        ({"words": (Word("red", 0.5, 0.9),)}, {}, 24),  # 0.9 s and the timer's tail, 0.06 s
+        ({"speech": "red " * 6}, {}, 25),  # 0.05 + 6 * 0.15 + 0.06 s
+        ({}, {"video": Clip(picture(7), Fraction(25))}, 7),
+        ({}, {"audio": (sound(1, 6000), 16000)}, 9),
+        ({}, {"extend": beginning(6)}, 15),
+        ({"seconds": 0.4}, {"extend": beginning(6)}, 10),
+        ({"words": (Word("red", 0.0, 0.1),)}, {"extend": beginning(6)}, 10),
+    ],
+)
+def test_how_long_a_clip_is(pipe, asked, given, num_frames):
+    asked = Asked(**{"speech": "" if "words" in asked else "red", **asked})
+    assert resolve(asked, Given(**given), pipe.config, RATE).num_frames == num_frames
+
+
+def test_words_after_a_beginning_count_from_its_end(pipe):
+    begun = beginning(6)
+    asked = Asked(words=(Word("red", 0.1, 0.2),), num_frames=15)
+    (word,) = resolve(asked, Given(extend=begun), pipe.config, RATE).words
+    assert (word.start_s, word.end_s) == pytest.approx((0.34, 0.44))
+    words = resolve(
+        Asked(speech="place red", num_frames=15), Given(extend=begun), pipe.config, RATE
+    ).words
+    assert words[0].start_s >= 0.24
+    assert words[-1].end_s <= 0.6 + 1e-6
+
+
+VIDEO_CLIP = Clip(picture(9), Fraction(25))
+WRONG = {
+    "no words": ({"prompt": "a man"}, "nothing to say"),
+    "no words after a beginning": ({"prompt": "a man", "extend": beginning(5)}, "nothing to say"),
+    "unpronounceable": ({"speech": "xqzzt"}, "'xqzzt' cannot be pronounced"),
+    "signs": ({"speech": "\u4f60\u597d"}, "cannot be pronounced"),
+    "open quote": ({"prompt": 'a man says "red'}, "not closed"),
+    "audio and video": (
+        {"audio": (sound(1, 9000), RATE), "video": VIDEO_CLIP},
+        "audio and video are both given",
+    ),
+    "image and video": ({"image": picture(1)[0], "video": VIDEO_CLIP}, "image and video"),
+    "extend and image": ({"image": picture(1)[0], "extend": beginning(5)}, "extend is given with"),
+    "silent beginning": ({"extend": VIDEO_CLIP}, "extend has no sound"),
+    "video at another rate": ({"video": VIDEO_CLIP, "fps": NTSC}, "a clip at 25 fps is given"),
+    "short video": ({"video": VIDEO_CLIP, "num_frames": 10}, "10 frames asked for, 9 given"),
+    "long beginning": ({"extend": beginning(9), "num_frames": 9}, "more than the 9 given"),
+    "image of floats": ({"image": np.zeros((32, 48, 3))}, "image is float64"),
+    "grey image": ({"image": np.zeros((32, 48), np.uint8)}, "image is uint8"),
+    "flat sound": ({"audio": (np.zeros(100, np.float32), RATE)}, "audio is float32"),
+    "empty sound": ({"audio": (np.zeros((1, 0), np.float32), RATE)}, "audio is float32"),
+    "no rate": ({"audio": (sound(1, 100), 0)}, "sample rate of audio is 0"),
+    "both lengths": ({"seconds": 1.0, "num_frames": 25}, "seconds and num_frames"),
+    "no frames": ({"num_frames": 0}, "0 frames asked for"),
+    "negative seconds": ({"seconds": -1.0}, "seconds is -1.0"),
+    "endless": ({"seconds": float("inf")}, "seconds is inf"),
+    "not a number": ({"seconds": float("nan")}, "seconds is nan"),
+    "less than a frame": ({"seconds": 0.001}, "0 frames asked for"),
+    "more than memory": ({"seconds": 1e9}, "GiB"),
+    "a huge picture": ({"height": 10**6, "width": 10**6}, "GiB"),
+    "a huge given picture": ({"image": picture(1)[0], "height": 10**6, "width": 10**6}, "GiB"),
+    "no height": ({"height": 0}, "height is 0"),
+    "a thin picture": ({"width": 15}, "width is 15"),
+    "no rate of frames": ({"fps": Fraction(0)}, "fps is 0"),
+    "no steps": ({"num_inference_steps": 0}, "num_inference_steps is 0"),
+    "no scale": ({"guidance_scale": float("nan")}, "guidance_scale is nan"),
+    "a late word": ({"words": [Word("red", 1.0, 2.0)], "seconds": 1.0}, "'red' ends at 2.00 s"),
+    "two timelines": ({"words": [Word("red", 0.0, 0.2)], "speech": "red"}, "words and speech"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), WRONG.values(), ids=WRONG)
+def test_wrong_requests_are_errors(pipe, options, message):
+    with pytest.raises(ValueError, match=message):
+        make(
+            pipe, **{"prompt": "" if "words" in options or "speech" in options else SAID, **options}
+        )
+
+
+def test_a_saved_model_makes_the_same_clip(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path / "model")
+    back = AVPipeline.from_pretrained(tmp_path / "model")
+    assert back.config == pipe.config
+    assert same(make(back, seed=3), make(pipe, seed=3))
+
+
+def test_bfloat16_is_near_float32(pipe, tiny_model):
+    half = AVPipeline(pipe.transformer, pipe.video_codec, pipe.audio_codec, pipe.config)
+    half.dtype = torch.bfloat16
+    made, exact = make(half), make(pipe)
+    assert not same(made, exact)
+    assert np.abs(made.frames.astype(int) - exact.frames).mean() < 4
+
+
+def test_a_model_that_needs_no_words(pipe):
+    config = replace(pipe.config, needs_words=False)
+    mute = AVPipeline(pipe.transformer, pipe.video_codec, pipe.audio_codec, config)
+    assert make(mute, "").num_frames == 9
+
+
+def test_what_is_no_model_folder_is_named(tiny_model, tmp_path):
+    with pytest.raises(ValueError, match=f"{tmp_path / 'none'}: not a folder"):
+        AVPipeline.from_pretrained(tmp_path / "none")
+    with pytest.raises(ValueError, match=r"config\.json: cannot be read"):
+        AVPipeline.from_pretrained(tmp_path)
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**values, "colour": "red"}))
+    with pytest.raises(ValueError, match=r"config\.json: does not describe a pipeline: .*colour"):
+        AVPipeline.from_pretrained(folder)
+    (folder / "config.json").write_text(
+        json.dumps({k: v for k, v in values.items() if k != "timer"})
+    )
+    with pytest.raises(ValueError, match=r"config\.json: does not describe a pipeline: .*timer"):
+        AVPipeline.from_pretrained(folder)
+    (folder / "config.json").write_text(json.dumps(values))
+    shutil.rmtree(folder / "audio_codec")
+    with pytest.raises(ValueError, match=r"audio_codec.config\.json: cannot be read"):
+        AVPipeline.from_pretrained(folder)
+
+
+def test_progress_is_over_steps_and_decoding(pipe, capfd):
+    pipe(SAID, progress=True)
+    err = capfd.readouterr().err
+    assert "denoising: 100%" in err
+    assert "2/2" in err
+    assert "decoding: 100%" in err
+    assert "9/9" in err
+    make(pipe)
+    assert capfd.readouterr().err == ""
+
+
+def test_half_a_second_is_the_same_time_everywhere(pipe):
+    """Frame k begins with sample k * rate / fps, in the clip as in every window of it."""
+    for fps in (Fraction(25), NTSC):
+        request = Request("", (), 40, fps, 32, 48)
+        for window in pipe.windows(request):
+            begin = num_samples(window.start, fps, RATE)
+            assert abs(to_seconds(begin, RATE) - to_seconds(window.start, fps)) <= Fraction(
+                1, 2 * RATE
+            )
