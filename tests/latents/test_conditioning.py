@@ -39,7 +39,9 @@ def test_one_modality(layout):
 def test_first_latents(layout):
     for count in (1, 3, 7):
         mask = latents_given(layout, count)
-        assert of(layout, mask, VIDEO).tolist() == [True] * (4 * count) + [False] * (4 * (7 - count))
+        assert of(layout, mask, VIDEO).tolist() == [True] * (4 * count) + [False] * (
+            4 * (7 - count)
+        )
         assert not bool(of(layout, mask, AUDIO).any())
 
 
@@ -47,13 +49,17 @@ def test_a_beginning_is_whole_tokens_of_both(layout):
     mask = before_given(layout, 0.36)  # frames 0 to 8: latents 0, 1, 2, and nine tokens of sound
     assert of(layout, mask, VIDEO).tolist() == [True] * 12 + [False] * 16
     assert of(layout, mask, AUDIO).tolist() == [True] * 9 + [False] * 16
-    mask = before_given(layout, 0.35)  # inside the ninth frame: neither the latent nor the token is whole
+    mask = before_given(
+        layout, 0.35
+    )  # inside the ninth frame: neither the latent nor the token is whole
     assert of(layout, mask, VIDEO).tolist() == [True] * 8 + [False] * 20
     assert of(layout, mask, AUDIO).tolist() == [True] * 8 + [False] * 17
 
 
 def test_a_middle_is_made_where_it_is_touched(layout):
-    mask = between_made(layout, 0.30, 0.52)  # touches latents 2 and 3 (frames 5 to 12), tokens 7 to 12
+    mask = between_made(
+        layout, 0.30, 0.52
+    )  # touches latents 2 and 3 (frames 5 to 12), tokens 7 to 12
     assert of(layout, mask, VIDEO).tolist() == [True] * 8 + [False] * 8 + [True] * 12
     assert of(layout, mask, AUDIO).tolist() == [True] * 7 + [False] * 6 + [True] * 12
 
@@ -94,12 +100,16 @@ def test_draws_never_give_everything(layout):
 
 
 def test_draws_follow_the_weights(layout):
-    masks = Tasks({"sound": 3.0, "silent video": 1.0}).draw(layout, 800, torch.Generator().manual_seed(0))
+    masks = Tasks({"sound": 3.0, "silent video": 1.0}).draw(
+        layout, 800, torch.Generator().manual_seed(0)
+    )
     sound = (masks == modality_given(layout, AUDIO)).all(1)
     silent = (masks == modality_given(layout, VIDEO)).all(1)
     assert bool((sound ^ silent).all())
     assert float(sound.float().mean()) == pytest.approx(0.75, abs=0.05)
-    again = Tasks({"sound": 3.0, "silent video": 1.0}).draw(layout, 800, torch.Generator().manual_seed(0))
+    again = Tasks({"sound": 3.0, "silent video": 1.0}).draw(
+        layout, 800, torch.Generator().manual_seed(0)
+    )
     assert torch.equal(masks, again)
 
 

@@ -69,7 +69,9 @@ def test_centers_are_pixels_from_the_middle():
     assert grid.center(0, 1) == (-16.0, 0.0)
 
 
-@pytest.mark.parametrize("wrong", [{"num_frames": 0}, {"height": -1}, {"width": 0}, {"fps": Fraction(0)}])
+@pytest.mark.parametrize(
+    "wrong", [{"num_frames": 0}, {"height": -1}, {"width": 0}, {"fps": Fraction(0)}]
+)
 def test_nothing_to_cover_is_an_error(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         video_grid(**{"num_frames": 1, **wrong})

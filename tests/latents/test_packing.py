@@ -21,7 +21,9 @@ def grids(num_frames, height=48, width=64, fps=Fraction(25), channels=(3, 5), pa
 
 
 def latents(layout, batch=2):
-    video = torch.randn(batch, layout.video.channels, layout.video.num_latents, *layout.video.latent_size)
+    video = torch.randn(
+        batch, layout.video.channels, layout.video.num_latents, *layout.video.latent_size
+    )
     return video, torch.randn(batch, layout.audio.channels, layout.audio.num_latents)
 
 
@@ -38,7 +40,11 @@ def test_unpack_inverts_pack_exactly(num_frames, height, width, fps, channels, p
     layout = make_layout(*grids(num_frames, height, width, fps, channels, patches))
     video, audio = latents(layout)
     tokens = pack(video, audio, layout)
-    assert tokens.shape == (2, layout.video.num_tokens + layout.audio.num_tokens, layout.token_width)
+    assert tokens.shape == (
+        2,
+        layout.video.num_tokens + layout.audio.num_tokens,
+        layout.token_width,
+    )
     back = unpack(tokens, layout)
     assert torch.equal(back[0], video)
     assert torch.equal(back[1], audio)
@@ -56,7 +62,7 @@ def test_tokens_are_in_time_order_picture_first(num_frames, fps):
 
 
 def test_sound_and_picture_of_one_instant_share_seconds():
-    """At 25 fps a token of sound is a frame long, so frame 4 i + 1 begins latent i + 1 and token 4 i + 1."""
+    """At 25 fps a token of sound is a frame long: latent i + 1 begins with token 4 i + 1."""
     layout = make_layout(*grids(13))
     video = layout.spans[layout.modality == VIDEO].unique(dim=0)
     audio = layout.spans[layout.modality == AUDIO]
@@ -66,7 +72,7 @@ def test_sound_and_picture_of_one_instant_share_seconds():
 
 
 def test_a_token_holds_the_latents_of_its_place():
-    """Every video latent is its own (t, y, x); the token at a place then holds exactly those of its patch."""
+    """Every video latent is its own (t, y, x), so that a token says whose it is."""
     layout = make_layout(*grids(9, 64, 64, channels=(3, 1)))
     t, y, x = torch.meshgrid(torch.arange(3.0), torch.arange(4.0), torch.arange(4.0), indexing="ij")
     tokens = pack(torch.stack([t, y, x])[None], torch.zeros(1, 1, layout.audio.num_latents), layout)

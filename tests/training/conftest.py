@@ -17,7 +17,7 @@ NUM_FRAMES = 9
 
 
 def prepare_latents(folder: Path, num_train: int = 8, num_validation: int = 2) -> LatentConfig:
-    """Random latents of clips of nine frames at 32x32; each clip's differ, and no two channels are scaled alike."""
+    """Random latents of clips of nine frames at 32x32; no two channels are scaled alike."""
     config = LatentConfig(32, 32, str(Fraction(25)), (4, 16, 16), 4, 2, 24000, 320, 4, 3, "none")
     video, audio = config.grids(NUM_FRAMES)
     (folder / "latents").mkdir(parents=True)
@@ -26,10 +26,16 @@ def prepare_latents(folder: Path, num_train: int = 8, num_validation: int = 2) -
     for clip in range(num_train + num_validation):
         split = "train" if clip < num_train else "validation"
         words = (Word("red", 0.05, 0.2), Word("now", 0.2, 0.35))
-        records.append(ClipRecord(f"c{clip}", f"c{clip}.mp4", "fake", "s0", split, "a man", words, None, "none"))
+        records.append(
+            ClipRecord(
+                f"c{clip}", f"c{clip}.mp4", "fake", "s0", split, "a man", words, None, "none"
+            )
+        )
         scale = torch.tensor([0.5, 1.0, 2.0, 4.0])
         latents = {
-            "video": scale[:, None, None, None] * torch.randn(4, video.num_latents, 2, 2, generator=generator) + 1,
+            "video": scale[:, None, None, None]
+            * torch.randn(4, video.num_latents, 2, 2, generator=generator)
+            + 1,
             "audio": scale[:, None] * torch.randn(4, audio.num_latents, generator=generator) - 3,
         }
         save_file(latents, folder / "latents" / f"c{clip}.safetensors")
@@ -49,9 +55,14 @@ def prepared_latents(tmp_path) -> Path:
 
 @pytest.fixture
 def recipe(prepared_latents) -> dict:
-    """A recipe like recipes/grid/config.yaml: four steps an epoch, a checkpoint every third, validation, EMA."""
+    """A recipe like recipes/grid/config.yaml: four steps an epoch, a checkpoint every third."""
     callbacks = "lightning.pytorch.callbacks"
-    checkpoint = {"filename": "{step}", "save_last": True, "every_n_train_steps": 3, "save_top_k": 1}
+    checkpoint = {
+        "filename": "{step}",
+        "save_last": True,
+        "every_n_train_steps": 3,
+        "save_top_k": 1,
+    }
     return {
         "seed_everything": 0,
         "model": {
@@ -74,7 +85,11 @@ def recipe(prepared_latents) -> dict:
         },
         "data": {
             "class_path": "avgen.training.data.LatentData",
-            "init_args": {"folder": str(prepared_latents), "num_frames": NUM_FRAMES, "batch_size": 2},
+            "init_args": {
+                "folder": str(prepared_latents),
+                "num_frames": NUM_FRAMES,
+                "batch_size": 2,
+            },
         },
         "trainer": {
             "accelerator": "cpu",

@@ -1,4 +1,4 @@
-"""Training killed in the middle of an epoch and resumed ends where training that was left alone ends, bit for bit."""
+"""Training killed in mid-epoch and resumed ends where it would have ended, bit for bit."""
 
 import copy
 import os
@@ -48,7 +48,11 @@ def differing(one, other, path=""):
         return [name for key in one for name in differing(one[key], other[key], f"{path}.{key}")]
     if isinstance(one, list | tuple):
         assert len(one) == len(other)
-        return [name for i, pair in enumerate(zip(one, other, strict=True)) for name in differing(*pair, f"{path}.{i}")]
+        return [
+            name
+            for i, pair in enumerate(zip(one, other, strict=True))
+            for name in differing(*pair, f"{path}.{i}")
+        ]
     return [] if one == other else [path]
 
 
@@ -58,7 +62,11 @@ def test_killed_and_resumed_is_as_if_nothing_had_happened(recipe, tmp_path):
     main(["--config", str(write(recipe, tmp_path, "whole"))])
 
     kill = {"class_path": "kill.Kill", "init_args": {"step": 7}}
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(REPOSITORY), str(tmp_path))), "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join((str(REPOSITORY), str(tmp_path))),
+        "OMP_NUM_THREADS": "1",
+    }
     code = "from avgen.training.cli import main; main()"
     killed = subprocess.run(
         [sys.executable, "-c", code, "--config", str(write(recipe, tmp_path, "broken", kill))],
@@ -72,7 +80,13 @@ def test_killed_and_resumed_is_as_if_nothing_had_happened(recipe, tmp_path):
 
     whole, resumed = (torch.load(tmp_path / name / "last.ckpt") for name in ("whole", "broken"))
     assert whole["global_step"] == resumed["global_step"] == 12
-    parts = ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers")
+    parts = (
+        "state_dict",
+        "current_model_state",
+        "averaging_state",
+        "optimizer_states",
+        "lr_schedulers",
+    )
     for part in parts:
         assert differing(whole[part], resumed[part], part) == []
     # and there is something in it: training moved the weights, and their average lags behind

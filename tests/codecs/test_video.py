@@ -1,0 +1,185 @@
+"""The picture's codec: pieces equal the whole, any size comes back.
+
+Residual blocks start as the identity, so every weight is drawn anew first: what a halo leaves out
+then shows.
+"""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from avgen.codecs.base import VideoCodec
+from avgen.codecs.video import ConvVideoCodec, ConvVideoCodecConfig, fold, tiles, unfold
+
+SMALL = ConvVideoCodecConfig(
+    latent_channels=4,
+    encoder_widths=(16, 16, 16),
+    decoder_widths=(16, 16, 16),
+    decoder_depths=(2, 1, 1),
+    chunk_latents=64,
+    tile_latents=64,
+)
+
+
+@pytest.fixture(scope="module")
+def codec():
+    model = ConvVideoCodec(SMALL)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if name.endswith("gain"):
+                parameter.copy_(1 + 0.2 * noise)
+            elif parameter.ndim == 1:
+                parameter.copy_(0.1 * noise)
+            else:
+                parameter.copy_(noise / parameter[0].numel() ** 0.5)
+        model.decoder.outward.weight.mul_(
+            0.2
+        )  # keeps pixels inside [-1, 1]: a clamp would hide differences
+    return model.requires_grad_(False).eval()
+
+
+def cut(codec, **sizes):
+    """The same codec, working in smaller pieces."""
+    other = ConvVideoCodec(replace(codec.config, **sizes))
+    other.load_state_dict(codec.state_dict())
+    return other.requires_grad_(False).eval()
+
+
+def picture(*shape):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(3)) * 2 - 1
+
+
+def test_it_is_what_a_video_codec_promises(codec):
+    assert isinstance(codec, VideoCodec)
+    assert codec.stride == (4, 16, 16)
+    assert codec.latent_channels == 4
+
+
+def test_a_picture_is_the_first_latent_of_its_clip(codec):
+    video = picture(2, 3, 9, 32, 48)
+    latents = codec.encode(video)
+    assert latents.shape == (2, 4, 3, 2, 3)
+    torch.testing.assert_close(codec.encode(video[:, :, :1]), latents[:, :, :1])
+
+
+def test_a_latent_covers_its_own_frames_alone(codec):
+    video = picture(1, 3, 9, 32, 32)
+    latents = codec.encode(video)
+    for frame, latent in ((0, 0), (1, 1), (4, 1), (5, 2), (8, 2)):
+        other = video.clone()
+        other[:, :, frame] *= -1
+        change = (codec.encode(other) - latents).abs().amax((0, 1, 3, 4))
+        assert (change > 1e-4).tolist() == [i == latent for i in range(3)]
+
+
+def test_latents_have_unit_variance_over_their_channels(codec):
+    latents = codec.encode(picture(1, 3, 5, 32, 32))
+    torch.testing.assert_close(latents.mean(1), torch.zeros_like(latents[:, 0]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        latents.square().mean(1), torch.ones_like(latents[:, 0]), atol=1e-3, rtol=0
+    )
+
+
+def test_encoding_in_chunks_is_encoding_whole(codec):
+    video = picture(2, 3, 14, 32, 32)
+    torch.testing.assert_close(
+        cut(codec, chunk_latents=2).encode(video), codec.encode(video), atol=1e-4, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    "sizes", [{"chunk_latents": 2}, {"chunk_latents": 1}, {"chunk_latents": 3}]
+)
+def test_decoding_in_chunks_is_decoding_whole(codec, sizes):
+    latents = torch.randn(2, 4, 13, 2, 2)
+    clip = {"num_frames": 48, "height": 32, "width": 30}
+    whole = codec.decode(latents, **clip)
+    assert float((whole.abs() < 1).float().mean()) > 0.9
+    assert float(whole.std()) > 0.05
+    torch.testing.assert_close(
+        cut(codec, **sizes).decode(latents, **clip), whole, atol=1e-4, rtol=0
+    )
+
+
+def test_decoding_in_tiles_is_decoding_whole(codec):
+    latents = torch.randn(1, 4, 3, 13, 13)
+    clip = {"num_frames": 8, "height": 204, "width": 195}
+    whole = codec.decode(latents, **clip)
+    tiled = cut(codec, chunk_latents=2, tile_latents=4).decode(latents, **clip)
+    assert tiled.shape == (1, 3, 8, 204, 195)
+    torch.testing.assert_close(tiled, whole, atol=1e-4, rtol=0)
+
+
+def test_the_decoder_does_mix_neighbours(codec):
+    """Or the tests above would hold without any halo."""
+    latents = torch.randn(1, 4, 6, 18, 2)
+    clip = {"num_frames": 21, "height": 288, "width": 32}
+    whole = codec.decode(latents, **clip)
+    assert (
+        float(
+            (codec.decode(latents[:, :, :2], **{**clip, "num_frames": 5}) - whole[:, :, :5])
+            .abs()
+            .max()
+        )
+        > 1e-3
+    )
+    top = codec.decode(latents[:, :, :, :9], **{**clip, "height": 144})
+    assert float((top - whole[:, :, :, :144]).abs().max()) > 1e-3
+
+
+def test_no_latent_reaches_further_than_the_halo(codec):
+    reach_t, reach = codec.halo_latents
+    latents = torch.randn(1, 4, 2 * reach_t + 3, 2 * reach + 3, 1)
+    clip = {"num_frames": 4 * (2 * reach_t + 2) + 1, "height": 16 * (2 * reach + 3), "width": 16}
+    before = codec.decode(latents, **clip)
+    other = latents.clone()
+    other[:, :, reach_t + 1, reach + 1] += 1
+    change = (codec.decode(other, **clip) - before).abs()
+    rows, frames = change.amax((0, 1, 2, 4)), change.amax((0, 1, 3, 4))
+    assert float(rows[:16].max()) == float(rows[-16:].max()) == 0
+    assert float(frames[0]) == float(frames[-4:].max()) == 0
+    assert float(frames[1:-4].min()) > 0  # in time every latent of the halo is needed
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "height", "width"),
+    [(1, 16, 16), (1, 17, 31), (2, 33, 16), (6, 50, 20), (10, 16, 40)],
+)
+def test_odd_sizes_and_lengths_come_back(codec, num_frames, height, width):
+    video = picture(1, 3, num_frames, height, width)
+    latents = codec.encode(video)
+    assert latents.shape[2:] == (1 + -(-(num_frames - 1) // 4), -(-height // 16), -(-width // 16))
+    made = codec.decode(latents, num_frames=num_frames, height=height, width=width)
+    assert made.shape == video.shape
+    forward, _ = codec(video)
+    torch.testing.assert_close(forward.clamp(-1, 1), made, atol=1e-4, rtol=0)
+
+
+def test_chunks_come_in_order_and_bounded(codec):
+    latents = torch.randn(1, 4, 6, 1, 1)
+    chunks = list(
+        cut(codec, chunk_latents=2).decode_chunks(latents, num_frames=19, height=16, width=16)
+    )
+    assert [chunk.shape[2] for chunk in chunks] == [5, 8, 6]
+
+
+def test_latents_of_another_clip_are_an_error(codec):
+    latents = torch.randn(1, 4, 3, 2, 2)
+    for wrong in ({"num_frames": 10}, {"num_frames": 5}, {"height": 33}, {"width": 16}):
+        with pytest.raises(ValueError, match="cannot be"):
+            codec.decode(latents, **{"num_frames": 9, "height": 32, "width": 32, **wrong})
+
+
+def test_unfold_mirrors_fold():
+    video = picture(2, 3, 8, 16, 12)
+    folded = fold(video)
+    assert folded.shape == (2, 2, 192, 4, 3)
+    assert torch.equal(unfold(folded.flatten(0, 1), 2), video)
+
+
+def test_tiles_cover_once():
+    found = list(tiles(10, 4, 2))
+    assert found == [(0, 4, 0, 6), (4, 8, 2, 10), (8, 10, 6, 10)]

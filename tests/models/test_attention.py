@@ -1,0 +1,48 @@
+"""Attention against a plain reference, query by query."""
+
+import torch
+
+from avgen.models.attention import Attention, normalize
+from avgen.models.rope import angles, rotate
+
+
+def plain(attention, tokens, cos, sin, mask):
+    """The formula, one clip, head and query at a time."""
+    width = tokens.shape[-1]
+    size = width // attention.num_heads
+    out = torch.zeros_like(tokens)
+    for clip in range(len(tokens)):
+        projected = tokens[clip] @ attention.inward.weight.T
+        for head in range(attention.num_heads):
+            query, key, value = (
+                projected[:, n * width + head * size : n * width + (head + 1) * size]
+                for n in range(3)
+            )
+            query, key = (
+                gain * x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+                for x, gain in ((query, attention.query_gain), (key, attention.key_gain))
+            )
+            query, key = (rotate(x, cos[clip, 0], sin[clip, 0]) for x in (query, key))
+            for place in range(tokens.shape[1]):
+                score = key @ query[place] / size**0.5
+                score = score.masked_fill(~mask[clip, 0, place], -torch.inf)
+                out[clip, place, head * size : (head + 1) * size] = score.softmax(0) @ value
+    return out @ attention.outward.weight.T
+
+
+def test_attention_is_the_formula():
+    attention = Attention(32, 2)
+    torch.nn.init.normal_(attention.query_gain, mean=1.0, std=0.3)
+    torch.nn.init.normal_(attention.key_gain, mean=1.0, std=0.3)
+    tokens = torch.randn(2, 7, 32)
+    angle = angles(torch.rand(2, 7), 64 * torch.rand(2, 7, 2), 16)[:, None]
+    mask = torch.rand(2, 1, 7, 7) < 0.6
+    mask |= torch.eye(7, dtype=torch.bool)
+    with torch.no_grad():
+        made = attention(tokens, angle.cos(), angle.sin(), mask)
+        torch.testing.assert_close(made, plain(attention, tokens, angle.cos(), angle.sin(), mask))
+
+
+def test_queries_and_keys_have_unit_size():
+    heads = normalize(100 * torch.randn(2, 3, 4, 16), torch.ones(16))
+    torch.testing.assert_close(heads.square().mean(-1), torch.ones(2, 3, 4), atol=1e-4, rtol=0)

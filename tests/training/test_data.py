@@ -1,0 +1,189 @@
+"""Numbered draws: every clip once an epoch, whoever draws, wherever one resumes."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from avgen.clips.clip import Word
+from avgen.datasets.manifest import ClipRecord, write_manifest
+from avgen.training import data as data_module
+from avgen.training.data import (
+    Draws,
+    Prepared,
+    WindowData,
+    Windows,
+    clip_of_draw,
+    hash_seed,
+    stateful_loader,
+)
+
+NUM_CLIPS, NUM_FRAMES, RATE = 7, 12, 1600
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    """Seven clips whose every frame and sample says which clip it is of and where it lies."""
+    for name in ("frames", "waveforms"):
+        (tmp_path / name).mkdir()
+    records = []
+    for clip in range(NUM_CLIPS):
+        frames = np.zeros((NUM_FRAMES, 4, 6, 3), np.uint8)
+        frames[..., 0] = clip
+        frames[..., 1] = np.arange(NUM_FRAMES)[:, None, None]
+        frames[..., 2] = np.arange(6)
+        np.save(tmp_path / "frames" / f"c{clip}.npy", frames)
+        np.save(
+            tmp_path / "waveforms" / f"c{clip}.npy",
+            (1000 * clip + np.arange(800, dtype=np.int16))[None],
+        )
+        words = (Word("red", 0.1, 0.3),)
+        split = "validation" if clip == NUM_CLIPS - 1 else "train"
+        records.append(
+            ClipRecord(
+                f"c{clip}", f"c{clip}.mp4", "fake", "s0", split, "a man", words, None, "none"
+            )
+        )
+    write_manifest(records, tmp_path / "manifest.jsonl")
+    (tmp_path / "rates.json").write_text(json.dumps({"fps": "30000/1001", "sample_rate": RATE}))
+    return tmp_path
+
+
+@pytest.mark.parametrize("num_clips", [1, 5, 12])
+def test_every_clip_once_an_epoch_in_another_order(num_clips):
+    epochs = [
+        [clip_of_draw(e * num_clips + i, num_clips, 3) for i in range(num_clips)] for e in range(4)
+    ]
+    assert all(sorted(epoch) == list(range(num_clips)) for epoch in epochs)
+    if num_clips > 1:
+        assert len({tuple(epoch) for epoch in epochs}) > 1
+        other = [clip_of_draw(i, num_clips, 4) for i in range(num_clips)]
+        assert sorted(other) == list(range(num_clips))
+
+
+def test_draws_go_on_from_epoch_to_epoch():
+    draws = Draws(5)
+    assert [list(draws) for _ in range(3)] == [
+        [0, 1, 2, 3, 4],
+        [5, 6, 7, 8, 9],
+        [10, 11, 12, 13, 14],
+    ]
+
+
+def test_draws_resume_in_the_middle_of_an_epoch():
+    draws = Draws(5)
+    list(draws)
+    walk = iter(draws)
+    assert [next(walk) for _ in range(2)] == [5, 6]
+    resumed = Draws(5)
+    resumed.load_state_dict(draws.state_dict())
+    assert list(resumed) == [7, 8, 9]
+    assert list(resumed) == [10, 11, 12, 13, 14]
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_share_an_epoch_between_them(monkeypatch, world):
+    taken = []
+    for rank in range(world):
+        monkeypatch.setattr(data_module, "_world", lambda rank=rank: (rank, world))
+        draws = Draws(6)
+        assert len(draws) == 6 // world
+        taken.append([*draws, *draws])
+    assert not set(taken[0]) & set(taken[1])
+    assert sorted([*taken[0], *taken[1], *(draw for rank in taken[2:] for draw in rank)]) == list(
+        range(12)
+    )
+
+
+def test_a_loader_resumes_after_the_batch_it_gave(prepared):
+    def loader():
+        return stateful_loader(
+            Windows(Prepared(prepared, "train"), "video", 3), batch_size=2, num_workers=0
+        )
+
+    whole = loader()
+    expected = [batch["video"] for _ in range(2) for batch in whole]
+    first = loader()
+    walk = iter(first)
+    next(walk)
+    state = first.state_dict()
+    second = loader()
+    second.load_state_dict(state)
+    rest = [batch["video"] for _ in range(2) for batch in second]
+    assert len(expected) == 6
+    assert len(rest) == 5
+    assert all(torch.equal(a, b) for a, b in zip(expected[1:], rest, strict=True))
+
+
+def test_a_window_is_decided_by_its_draw(prepared):
+    windows = Windows(Prepared(prepared, "train"), "video", 5)
+    assert len(windows) == NUM_CLIPS - 1
+    starts = set()
+    for draw in range(40):
+        video = windows[draw]["video"]
+        assert video.shape == (5, 4, 6, 3)
+        assert torch.equal(video, windows[draw]["video"])
+        assert set(video[..., 0].flatten().tolist()) == {clip_of_draw(draw, NUM_CLIPS - 1, 0)}
+        places = video[:, 0, 0, 1].tolist()
+        assert places == list(range(places[0], places[0] + 5))
+        starts.add(places[0])
+    assert min(starts) == 0
+    assert max(starts) == NUM_FRAMES - 5
+
+
+def test_a_short_clip_holds_its_last_frame(prepared):
+    video = Windows(Prepared(prepared, "train"), "video", 15)[0]["video"]
+    assert video[:, 0, 0, 1].tolist() == [*range(NUM_FRAMES), 11, 11, 11]
+    sound = Windows(Prepared(prepared, "train"), "waveform", 1000)[0]["waveform"]
+    assert sound.shape == (1, 1000)
+    assert not bool(sound[:, 800:].any())
+
+
+def test_half_the_pictures_are_mirrored(prepared):
+    windows = Windows(Prepared(prepared, "train"), "video", None, flip=True)
+    mirrored = 0
+    for draw in range(60):
+        columns = windows[draw]["video"][0, 0, :, 2].tolist()
+        assert columns in ([0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0])
+        mirrored += columns[0] == 5
+    assert 15 < mirrored < 45
+
+
+def test_sound_is_its_samples_over_full_scale(prepared):
+    window = Windows(Prepared(prepared, "validation"), "waveform", 100)[3]["waveform"]
+    assert window.dtype == torch.float32
+    counts = (window * 32768).round().int()[0]
+    assert torch.equal(counts, counts[0] + torch.arange(100, dtype=torch.int32))
+    assert int(counts[0]) // 1000 == NUM_CLIPS - 1
+
+
+def test_data_module_gives_batches_of_its_splits(prepared):
+    data = WindowData(prepared, "video", length=4, batch_size=3)
+    batches = [batch["video"] for batch in data.train_dataloader()]
+    assert [tuple(batch.shape) for batch in batches] == [(3, 4, 4, 6, 3)] * 2
+    assert sorted(int(clip[0, 0, 0, 0]) for batch in batches for clip in batch) == list(
+        range(NUM_CLIPS - 1)
+    )
+    (validation,) = list(data.val_dataloader())
+    assert validation["video"].shape == (1, NUM_FRAMES, 4, 6, 3)
+    assert int(validation["video"][0, 0, 0, 0, 0]) == NUM_CLIPS - 1
+
+
+def test_rates_and_records(prepared):
+    fps, rate = Prepared(prepared, "train").rates()
+    assert (str(fps), rate) == ("30000/1001", RATE)
+    assert [record.id for record in Prepared(prepared, "validation").records()] == ["c6"]
+
+
+def test_errors(prepared):
+    with pytest.raises(ValueError, match=r"manifest\.jsonl: no clip is of the split 'test'"):
+        Prepared(prepared, "test").records()
+    with pytest.raises(ValueError, match="batches of 7 clips over all processes; there are 6"):
+        WindowData(prepared, "video", 4, batch_size=7).train_dataloader()
+
+
+def test_seeds_of_other_numbers_differ():
+    seeds = {hash_seed(*numbers) for numbers in [(0, 0), (0, 1), (1, 0), (1, 1), (0, 0, 1)]}
+    assert len(seeds) == 5
+    assert all(0 <= seed < 2**63 for seed in seeds)

@@ -1,0 +1,146 @@
+"""Muon for matrices, Adam for the rest: against closed forms and torch's own Adam."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from avgen.training.optimization import ADAM_RMS, Muon, OptimizerConfig, configure, orthogonalize
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (24, 80), (80, 24)])
+def test_orthogonalize_brings_singular_values_near_one(shape):
+    matrix = torch.randn(shape) @ torch.diag(torch.logspace(-1, 1, shape[1]))
+    made = orthogonalize(matrix).float()
+    values = torch.linalg.svdvals(made)
+    assert made.shape == matrix.shape
+    # the coefficients trade exactness for speed: Jordan et al. give about 0.7 to 1.2
+    assert float(values.max()) < 1.3
+    assert float(values.median()) > 0.6
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    assert float((made * (left @ right)).sum() / (made.norm() * min(shape) ** 0.5)) > 0.9
+
+
+def test_scale_does_not_matter():
+    matrix = torch.randn(16, 40)
+    torch.testing.assert_close(
+        orthogonalize(1e-3 * matrix), orthogonalize(matrix), atol=0.05, rtol=0.05
+    )
+
+
+def test_the_learning_rate_rises_and_falls_as_it_says():
+    config = OptimizerConfig(lr=1.0, warmup_steps=10, total_steps=110, final_share=0.1)
+    assert [config.factor(step) for step in (0, 4, 9)] == pytest.approx([0.1, 0.5, 1.0])
+    for step in (10, 35, 60, 109):
+        done = (step - 10) / 100
+        assert config.factor(step) == pytest.approx(
+            0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * done))
+        )
+    assert config.factor(60) == pytest.approx(0.55)
+    assert config.factor(110) == config.factor(10_000) == pytest.approx(0.1)
+    assert OptimizerConfig(1.0, 0, 100).factor(0) == 1.0
+
+
+def steps(optimizer, parameter, gradients):
+    for gradient in gradients:
+        parameter.grad = gradient.clone()
+        optimizer.step()
+    return parameter.detach()
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_what_is_no_matrix_is_adam(weight_decay):
+    start, gradients = torch.randn(50), torch.randn(6, 50)
+    own, torchs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    group = {"params": [own], "muon": False, "weight_decay": weight_decay}
+    made = steps(Muon([group], lr=0.01), own, gradients)
+    adam = torch.optim.AdamW(
+        [torchs], lr=0.01, betas=(0.9, 0.99), eps=1e-8, weight_decay=weight_decay
+    )
+    torch.testing.assert_close(made, steps(adam, torchs, gradients), atol=1e-6, rtol=1e-5)
+
+
+def test_a_muon_step_is_the_formula():
+    start, gradients = torch.randn(20, 60), torch.randn(3, 20, 60)
+    parameter = nn.Parameter(start.clone())
+    optimizer = Muon(
+        [{"params": [parameter], "muon": True}], lr=0.01, momentum=0.9, weight_decay=0.1
+    )
+    made = steps(optimizer, parameter, gradients)
+    expected, average = start.clone(), torch.zeros(20, 60)
+    for gradient in gradients:
+        average = 0.9 * average + 0.1 * gradient
+        step = orthogonalize(0.1 * gradient + 0.9 * average).float()
+        expected = expected * (1 - 0.01 * 0.1) - 0.01 * ADAM_RMS * math.sqrt(60) * step
+    torch.testing.assert_close(made, expected, atol=1e-4, rtol=1e-3)
+    assert float((made - start).square().mean().sqrt()) == pytest.approx(
+        3 * 0.01 * ADAM_RMS, rel=0.6
+    )
+
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(40, 32)
+        self.linear = nn.Linear(32, 48)
+        self.conv = nn.Conv2d(16, 24, 3)
+        self.depthwise = nn.Conv1d(32, 32, 7, groups=32)
+        self.modulation = nn.Parameter(torch.zeros(4, 192))
+        self.frozen = nn.Linear(32, 32).requires_grad_(False)
+
+
+def test_matrices_go_to_muon_and_nothing_is_left_out():
+    network = Network()
+    made = configure(
+        network, OptimizerConfig(lr=0.5, warmup_steps=4, total_steps=10, weight_decay=0.1)
+    )
+    optimizer = made["optimizer"]
+    names = {id(p): name for name, p in network.named_parameters()}
+    by_kind = {
+        group["muon"]: [names[id(p)] for p in group["params"]] for group in optimizer.param_groups
+    }
+    assert by_kind[True] == ["linear.weight", "conv.weight"]
+    assert sorted(by_kind[False]) == sorted(
+        [
+            "table.weight",
+            "linear.bias",
+            "conv.bias",
+            "depthwise.weight",
+            "depthwise.bias",
+            "modulation",
+        ]
+    )
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.0]
+    assert [group["lr"] for group in optimizer.param_groups] == [
+        0.125,
+        0.125,
+    ]  # the first of four steps up
+    assert made["lr_scheduler"]["interval"] == "step"
+
+
+def test_state_comes_back_exactly():
+    def train(parameters, optimizer, seed):
+        generator = torch.Generator().manual_seed(seed)
+        for parameter in parameters:
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        optimizer.step()
+
+    def make():
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Linear(20, 20), nn.LayerNorm(20))
+        return list(network.parameters()), configure(network, OptimizerConfig(0.1, 1, 10))[
+            "optimizer"
+        ]
+
+    parameters, optimizer = make()
+    train(parameters, optimizer, 1)
+    state, values = copy.deepcopy(optimizer.state_dict()), [p.detach().clone() for p in parameters]
+    others, resumed = make()
+    for other, value in zip(others, values, strict=True):
+        other.data.copy_(value)
+    resumed.load_state_dict(state)
+    train(parameters, optimizer, 2)
+    train(others, resumed, 2)
+    assert all(torch.equal(a, b) for a, b in zip(parameters, others, strict=True))
