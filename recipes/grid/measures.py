@@ -1,0 +1,349 @@
+"""Frames, sound and words of a clip -> figures: pictures, words heard, and lips against sound.
+
+Plain functions on numpy arrays; what needs a network of somebody else's (recogniser, face
+landmarks, speech quality) imports it when it is used: `pip install '.[evaluate]'`.
+
+A lag is in frames and positive where the mouth comes after the sound.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import tempfile
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchaudio
+
+from avgen.clips.clip import Word
+from avgen.clips.timebase import num_samples, to_index
+from avgen.clips.transforms import resize
+
+# Of the crops that prepare.py makes: around the lips, which landmarks put at rows 0.78 to 0.92 and
+# columns 0.39 to 0.64 (least and most of 45 frames of the train split).
+MOUTH_ROWS, MOUTH_COLUMNS = (0.72, 0.97), (0.32, 0.70)
+FROZEN_LEVELS = 0.4  # of 255; while words are said, no mouth of the train split changes by less
+ENERGY_RANGE_DB = 40.0  # below the loudest frame; what is quieter than this counts as silence
+MAX_LAG = 15  # frames each way
+SPEECH_RATE = 16000  # Hz, of the recogniser and of DNSMOS
+
+# Chosen on clips of the train split alone. The cepstral mean is the clip's own, so that no clip's
+# words depend on the clips before it; the grammar weighs little, as every sentence is as likely.
+RECOGNIZER: dict[str, Any] = {"cmn": "batch", "lw": 2.0}
+
+# GRID's six places; Cooke et al. 2006, "An audio-visual corpus for speech perception and automatic
+# speech recognition", table I. There is no w: its name has three syllables.
+GRAMMAR = """#JSGF V1.0;
+grammar grid;
+public <sentence> = <command> <colour> <preposition> <letter> <digit> <adverb>;
+<command> = bin | lay | place | set;
+<colour> = blue | green | red | white;
+<preposition> = at | by | in | with;
+<letter> = a | b | c | d | e | f | g | h | i | j | k | l | m
+         | n | o | p | q | r | s | t | u | v | x | y | z;
+<digit> = zero | one | two | three | four | five | six | seven | eight | nine;
+<adverb> = again | now | please | soon;
+"""
+
+# As the speakers, who are British, say them; a second line is a second way to say a word.
+PRONUNCIATIONS = """\
+a EY; again AH G EH N; again(2) AH G EY N; at AE T; b B IY; bin B IH N; blue B L UW; by B AY;
+c S IY; d D IY; e IY; eight EY T; f EH F; five F AY V; four F AO R; four(2) F AO; g JH IY;
+green G R IY N; h EY CH; i AY; in IH N; j JH EY; k K EY; l EH L; lay L EY; m EH M; n EH N;
+nine N AY N; now N AW; o OW; one W AH N; p P IY; place P L EY S; please P L IY Z; q K Y UW;
+r AA R; r(2) AA; red R EH D; s EH S; set S EH T; seven S EH V AH N; six S IH K S;
+soon S UW N; t T IY; three TH R IY; two T UW; u Y UW; v V IY; white W AY T;
+white(2) HH W AY T; with W IH DH; with(2) W IH TH; x EH K S; y W AY; z Z EH D;
+zero Z IH R OW; zero(2) Z IY R OW"""
+
+
+# Pictures
+
+
+def psnr(real: np.ndarray, made: np.ndarray) -> float:
+    """Peak signal-to-noise ratio in dB of arrays in [0, 255], over all numbers; inf where equal."""
+    error = np.mean((real.astype(np.float64) - made.astype(np.float64)) ** 2)
+    return math.inf if error == 0 else float(10 * np.log10(255**2 / error))
+
+
+def ssim(real: np.ndarray, made: np.ndarray) -> float:
+    """Mean structural similarity of frames uint8 [T, H, W, 3] (Wang et al. 2004; torchmetrics)."""
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    both = [
+        torch.from_numpy(np.ascontiguousarray(x)).movedim(-1, 1).float() / 255 for x in (made, real)
+    ]
+    value = structural_similarity_index_measure(*both, data_range=1.0)
+    assert isinstance(value, torch.Tensor)
+    return float(value)
+
+
+def mouth_region(frames: np.ndarray) -> np.ndarray:
+    """The part of face crops [T, H, W, 3] where the mouth is."""
+    height, width = frames.shape[1:3]
+    (top, bottom), (left, right) = (
+        [round(share * size) for share in span]
+        for span, size in ((MOUTH_ROWS, height), (MOUTH_COLUMNS, width))
+    )
+    return frames[:, top:bottom, left:right]
+
+
+def sharpness(frames: np.ndarray) -> float:
+    """Mean size of the brightness gradient of frames uint8 [T, H, W, 3], in levels a pixel."""
+    grey = frames.astype(np.float32).mean(-1)
+    return float(np.hypot(np.diff(grey, axis=1)[:, :, :-1], np.diff(grey, axis=2)[:, :-1]).mean())
+
+
+def joins(num_frames: int, stride: int) -> np.ndarray:
+    """Whether the step from frame t to t + 1 crosses two latent frames: bool [num_frames - 1].
+
+    Latent 0 is frame 0; latent i > 0 is frames stride * (i - 1) + 1 to stride * i.
+    """
+    return np.arange(num_frames - 1) % stride == 0
+
+
+def steps(frames: np.ndarray) -> np.ndarray:
+    """Mean absolute difference of consecutive frames uint8 [T, H, W, 3], in levels: [T - 1]."""
+    return np.abs(np.diff(frames.astype(np.int16), axis=0)).mean((1, 2, 3))
+
+
+def step_errors(real: np.ndarray, made: np.ndarray, stride: int) -> tuple[float, float]:
+    """RMS error, in levels, of frame differences: at the joins of latent frames, and inside."""
+    error = np.diff(made.astype(np.float32), axis=0) - np.diff(real.astype(np.float32), axis=0)
+    square = (error**2).mean((1, 2, 3))
+    join = joins(len(real), stride)
+    return float(np.sqrt(square[join].mean())), float(np.sqrt(square[~join].mean()))
+
+
+def flicker(frames: np.ndarray, stride: int) -> dict[str, float]:
+    """Mean step in levels at the joins of latent frames and inside, and their ratio; 1 is none."""
+    size, join = steps(frames), joins(len(frames), stride)
+    at, inside = float(size[join].mean()), float(size[~join].mean())
+    return {"step_join": at, "step_inside": inside, "flicker": at / inside if inside else math.nan}
+
+
+def frozen(frames: np.ndarray, active: np.ndarray) -> float:
+    """Share of the steps inside speech at which the mouth stands still (see FROZEN_LEVELS).
+
+    Args:
+        frames: uint8 [T, H, W, 3].
+        active: bool [T], whether a word is said.
+    """
+    inside = active[:-1] & active[1:]
+    still = steps(mouth_region(frames)) < FROZEN_LEVELS
+    return float(still[inside].mean()) if inside.any() else math.nan
+
+
+def identity(frames: np.ndarray, face: np.ndarray) -> dict[str, float]:
+    """How like a face uint8 [H, W, 3] the mean of frames [T, H, W, 3] is: PSNR in dB and cosine.
+
+    The cosine is of pixels less their mean, colour by colour; it asks for the same head in the same
+    place and light.
+    """
+    mean = frames.astype(np.float64).mean(0)
+    one, other = (x - x.mean((0, 1)) for x in (mean, face.astype(np.float64)))
+    cosine = float((one * other).sum() / np.sqrt((one**2).sum() * (other**2).sum()))
+    return {"psnr": psnr(face, mean), "cosine": cosine}
+
+
+# Sound
+
+
+def at_speech_rate(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
+    """A waveform float32 [1, N] in [-1, 1] at 16 kHz: [n], clipped."""
+    sound = torchaudio.functional.resample(
+        torch.from_numpy(waveform[0].copy()), sample_rate, SPEECH_RATE
+    )
+    return sound.clamp(-1, 1).numpy()
+
+
+def stoi(real: np.ndarray, made: np.ndarray, sample_rate: int) -> float:
+    """Short-time objective intelligibility of waveforms [1, N], 0 to 1 (Taal et al. 2011)."""
+    from pystoi import stoi as of
+
+    return float(of(real[0], made[0], sample_rate, extended=False))
+
+
+def dnsmos(waveform: np.ndarray, sample_rate: int) -> float:
+    """Predicted overall quality of speech, 1 to 5: DNSMOS P.835 OVRL (Reddy et al. 2022)."""
+    from speechmos import dnsmos as network
+
+    result: Any = network.run(at_speech_rate(waveform, sample_rate), SPEECH_RATE)
+    return float(result["ovrl_mos"])
+
+
+def sample_jump(waveform: np.ndarray, index: int, radius: int = 2) -> float:
+    """Largest step between samples near `index` over the 99.9th percentile of all steps.
+
+    Args:
+        waveform: float32 [1, N].
+        index: First sample after the join.
+        radius: Samples each way.
+    """
+    size = np.abs(np.diff(waveform[0]))
+    typical = np.percentile(size, 99.9)
+    return (
+        float(size[max(0, index - radius - 1) : index + radius].max() / typical)
+        if typical
+        else math.nan
+    )
+
+
+# Words
+
+
+def word_errors(real: Sequence[str], heard: Sequence[str]) -> int:
+    """Insertions, deletions and substitutions from one list of words to the other."""
+    row = np.arange(len(heard) + 1)
+    for i, word in enumerate(real, 1):
+        above, row = row, np.empty_like(row)
+        row[0] = i
+        for j, other in enumerate(heard, 1):
+            row[j] = min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (word != other))
+    return int(row[-1])
+
+
+class Recognizer:
+    """Hears a GRID sentence: pocketsphinx with the corpus' grammar and pronunciations."""
+
+    def __init__(self) -> None:
+        from pocketsphinx import Config, Decoder
+
+        with tempfile.NamedTemporaryFile("w", suffix=".dict") as file:
+            file.write(re.sub(r";\s+", "\n", PRONUNCIATIONS) + "\n")
+            file.flush()
+            config = Config(
+                samprate=SPEECH_RATE, lm=None, dict=file.name, loglevel="FATAL", **RECOGNIZER
+            )
+            self.decoder = Decoder(config)
+        self.decoder.add_jsgf_string("grid", GRAMMAR)
+        self.decoder.activate_search("grid")
+
+    def __call__(self, waveform: np.ndarray, sample_rate: int) -> list[str]:
+        """Words in a waveform float32 [1, N]; none where no sentence of the grammar fits."""
+        sound = (at_speech_rate(waveform, sample_rate) * 32767).astype(np.int16)
+        self.decoder.start_utt()
+        self.decoder.process_raw(sound.tobytes(), full_utt=True)
+        self.decoder.end_utt()
+        hypothesis = self.decoder.hyp()
+        return [] if hypothesis is None else hypothesis.hypstr.split()
+
+
+# Lips
+
+
+class MouthTracker:
+    """Opening of the mouth by MediaPipe's face landmarks, each frame by itself.
+
+    Args:
+        landmarks: MediaPipe's `face_landmarker.task`, from its model page.
+        scale: Frames are enlarged by this first; 128-pixel crops are small for the detector.
+
+    Raises:
+        ValueError: the file is not there.
+    """
+
+    INNER_LIPS, FACE = (13, 14), (10, 152)  # upper and lower lip; top of the forehead and chin
+
+    def __init__(self, landmarks: Path, scale: int = 4) -> None:
+        if not landmarks.is_file():
+            raise ValueError(
+                f"{landmarks}: not found; face_landmarker.task is on MediaPipe's model page"
+            )
+        from mediapipe.tasks.python import BaseOptions, vision
+
+        options = vision.FaceLandmarkerOptions(
+            base_options=BaseOptions(model_asset_path=str(landmarks))
+        )
+        self.landmarker = vision.FaceLandmarker.create_from_options(options)
+        self.scale = scale
+
+    def __call__(self, frames: np.ndarray) -> np.ndarray:
+        """Distance of the inner lips over the face's height, [T]; NaN where no face is found."""
+        import mediapipe
+
+        height, width = (self.scale * size for size in frames.shape[1:3])
+        openings = np.full(len(frames), np.nan)
+        for index, frame in enumerate(resize(frames, height, width)):
+            image = mediapipe.Image(
+                image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(frame)
+            )
+            found = self.landmarker.detect(image).face_landmarks
+            if found:
+                points = np.array([(p.x * width, p.y * height) for p in found[0]])
+                lips, face = (
+                    np.linalg.norm(points[a] - points[b]) for a, b in (self.INNER_LIPS, self.FACE)
+                )
+                openings[index] = lips / face
+        return openings
+
+
+def filled(series: np.ndarray) -> np.ndarray:
+    """A series [T] with its NaNs interpolated; all NaN where more than half of it are."""
+    there = ~np.isnan(series)
+    if there.mean() < 0.5:
+        return np.full(len(series), np.nan)
+    return np.interp(np.arange(len(series)), np.flatnonzero(there), series[there])
+
+
+def smoothed(series: np.ndarray) -> np.ndarray:
+    """Mean over three frames; the ends count double."""
+    return np.convolve(np.pad(series, 1, mode="edge"), np.full(3, 1 / 3), mode="valid")
+
+
+def log_energy(
+    waveform: np.ndarray, sample_rate: int, num_frames: int, fps: Fraction
+) -> np.ndarray:
+    """Loudness of waveform [1, N] in each frame's time, in dB below the loudest: [T], smoothed."""
+    edges = [num_samples(index, fps, sample_rate) for index in range(num_frames + 1)]
+    power = [np.mean(np.square(waveform[0, a:b], dtype=np.float64)) for a, b in pairwise(edges)]
+    level = 10 * np.log10(np.maximum(power, 1e-12))
+    return smoothed(np.maximum(level - level.max(), -ENERGY_RANGE_DB))
+
+
+def activity(words: Sequence[Word], num_frames: int, fps: Fraction) -> np.ndarray:
+    """1 in frames in which a word is said, else 0: [T], smoothed."""
+    said = np.zeros(num_frames)
+    for word in words:
+        said[to_index(word.start_s, fps) : to_index(word.end_s, fps)] = 1
+    return smoothed(said)
+
+
+def correlation(mouth: np.ndarray, sound: np.ndarray, lag: int = 0) -> float:
+    """Pearson's correlation of mouth[t + lag] with sound[t]; NaN where one stands still."""
+    length = len(mouth) - abs(lag)
+    one, other = mouth[max(0, lag) :][:length], sound[max(0, -lag) :][:length]
+    if not (one.std() > 0 and other.std() > 0):
+        return math.nan
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+def best_lag(mouth: np.ndarray, sound: np.ndarray, max_lag: int = MAX_LAG) -> float:
+    """The lag within `max_lag` frames at which mouth and sound correlate most; NaN for none."""
+    lags = range(-max_lag, max_lag + 1)
+    values = [correlation(mouth, sound, lag) for lag in lags]
+    return math.nan if np.isnan(values).any() else float(lags[int(np.argmax(values))])
+
+
+# Many clips
+
+
+def distribution(values: Sequence[float]) -> dict[str, float]:
+    """Mean, 10th, 50th and 90th percentile of the values that are numbers, and their count."""
+    there = np.array([value for value in values if not math.isnan(value)])
+    if not len(there):
+        return {"mean": math.nan, "p10": math.nan, "p50": math.nan, "p90": math.nan, "count": 0}
+    low, middle, high = np.percentile(there, (10, 50, 90))
+    return {
+        "mean": float(there.mean()),
+        "p10": float(low),
+        "p50": float(middle),
+        "p90": float(high),
+        "count": len(there),
+    }
