@@ -146,6 +146,8 @@ def read_audio(
     rate, blocks = sound_from(path, scanned.audio, origin_s + start, sample_rate, num_channels)
     end = scanned.audio.end_s - origin_s if end_s is None else exact(end_s)
     count = to_index(end - start, rate)
+    if end_s is None and count > 0:
+        return np.concatenate(list(blocks), axis=1), rate
     if count < 1 or to_index(end + origin_s - scanned.audio.end_s, rate) > 0:
         raise MediaError(
             f"{path}: sound from {float(start):.6g} s to {float(end):.6g} s; "

@@ -1,15 +1,16 @@
-"""A path in, an open container out, or one clear error; the only place that catches PyAV's."""
+"""A path in, an open container out, or one clear error."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import av
 import av.error
 from av.container import InputContainer
 from av.frame import Frame
+from av.packet import Packet
 from av.stream import Disposition, Stream
 
 from avgen.clips.clip import MediaError
@@ -78,6 +79,19 @@ def heed_checksums(stream: Stream) -> None:
     """
     if stream.codec_context.name in _CHECKSUMMED:
         stream.codec_context.options = {"err_detect": "crccheck+explode"}
+
+
+def decode_packet(packet: Packet, is_first: bool) -> list[Any]:
+    """The frames of a packet; none where it is the `is_first` after a seek and was cut by it.
+
+    A seek in a container without an index (MPEG program streams) lands anywhere in a packet.
+    """
+    try:
+        return packet.decode()
+    except av.error.InvalidDataError:
+        if is_first:
+            return []
+        raise
 
 
 def tick_s(timed: Stream | Frame) -> Fraction:

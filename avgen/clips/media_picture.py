@@ -15,10 +15,10 @@ import numpy as np
 from av.container import InputContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from avgen.clips.clip import MediaError
-from avgen.clips.media_open import heed_checksums, media_errors, open_media, tick_s
+from avgen.clips.media_open import decode_packet, heed_checksums, media_errors, open_media, tick_s
 from avgen.clips.media_scan import StreamTimes
 from avgen.clips.timebase import to_index
 
@@ -51,6 +51,7 @@ def frames_on_clock(
     with open_media(path) as container:
         aspect = _aspect(_stream(container, times))
         frames = _decoded_from(container, path, times, start_s)
+        converter = VideoReformatter()  # one for all: it is slower to set up than to use
         slot = 0
         shown: np.ndarray | None = None  # the picture of `held`, made once however long it stays
         held: VideoFrame | None = None
@@ -58,7 +59,7 @@ def frames_on_clock(
         for frame, frame_s in frames:
             next_slot = to_index(frame_s - start_s, fps)
             while held is not None and slot < min(next_slot, num_frames):
-                shown = to_rgb(held, aspect, path) if shown is None else shown
+                shown = to_rgb(held, aspect, path, converter) if shown is None else shown
                 yield shown
                 slot += 1
             if slot >= num_frames:
@@ -66,7 +67,7 @@ def frames_on_clock(
             held, shown, last_s = frame, None, frame_s
         _require_end(path, times, last_s, container)
         assert held is not None
-        shown = to_rgb(held, aspect, path)
+        shown = to_rgb(held, aspect, path, converter)
         for _ in range(num_frames - slot):
             yield shown
 
@@ -77,7 +78,7 @@ def first_frame(path: Path, times: StreamTimes) -> np.ndarray:
     Raises:
         MediaError: it cannot be decoded.
     """
-    return to_rgb(*first_decoded(path, times), path)
+    return to_rgb(*first_decoded(path, times), path, VideoReformatter())
 
 
 def first_decoded(path: Path, times: StreamTimes) -> tuple[VideoFrame, Fraction]:
@@ -130,7 +131,7 @@ def _decoded_from(
         target = int((start_s - half_slot) / tick_s(stream))
         with media_errors(path, "cannot seek"):
             container.seek(target, stream=stream)
-        frames = _decode(container, stream, path, times)
+        frames = _decode(container, stream, path, times, after_seek=True)
         first = next(frames, None)
         if first is not None and first[1] <= start_s - half_slot:
             yield first
@@ -143,9 +144,14 @@ def _decoded_from(
 
 
 def _decode(
-    container: InputContainer, stream: av.VideoStream, path: Path, times: StreamTimes
+    container: InputContainer,
+    stream: av.VideoStream,
+    path: Path,
+    times: StreamTimes,
+    *,
+    after_seek: bool = False,
 ) -> Iterator[tuple[VideoFrame, Fraction]]:
-    """Every frame and its time, in order."""
+    """Every frame and its time, in order; after a seek from the first one that is whole."""
     previous: Fraction | None = None
     where = times.first_s
     packets = container.demux(stream)
@@ -153,11 +159,15 @@ def _decode(
         so_far = f"the picture decodes to {float(where - times.first_s):.2f} s and no further"
         with media_errors(path, so_far):
             packet = next(packets, None)
-            frames = [] if packet is None else packet.decode()
+            frames = (
+                [] if packet is None else decode_packet(packet, previous is None and after_seek)
+            )
         if packet is None:
             return
         for frame in frames:
             if frame.is_corrupt:
+                if previous is None and after_seek:
+                    continue
                 raise MediaError(f"{path}: {so_far} (damaged frame)")
             if frame.pts is None:
                 raise MediaError(f"{path}: a frame at about {float(where):.2f} s has no timestamp")
@@ -168,7 +178,9 @@ def _decode(
             yield frame, frame_s
 
 
-def to_rgb(frame: VideoFrame, aspect: Fraction, path: Path) -> np.ndarray:
+def to_rgb(
+    frame: VideoFrame, aspect: Fraction, path: Path, converter: VideoReformatter
+) -> np.ndarray:
     """The frame as it is to be seen: uint8 [H, W, 3], square pixels, upright, full-range RGB."""
     matrix = _MATRICES.get(
         frame.colorspace,
@@ -177,13 +189,15 @@ def to_rgb(frame: VideoFrame, aspect: Fraction, path: Path) -> np.ndarray:
     full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
     as_rgb = frame.format.is_rgb
     with media_errors(path, "a frame cannot be converted to RGB"):
-        rgb = frame.reformat(
+        rgb = converter.reformat(
+            frame,
             width=_square_width(frame, aspect),
             format="rgb24",
             src_colorspace=None if as_rgb else matrix,
             src_color_range=None if as_rgb else ColorRange.JPEG if full else ColorRange.MPEG,
             dst_color_range=None if as_rgb else ColorRange.JPEG,
             interpolation=_QUALITY,
+            threads=1,
         )
     return orientation(frame, path).apply(rgb.to_ndarray())
 

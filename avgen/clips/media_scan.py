@@ -13,7 +13,6 @@ import av
 import av.error
 import numpy as np
 from av.container import InputContainer
-from av.stream import Stream
 
 from avgen.clips.clip import MediaError
 from avgen.clips.media_open import best_stream, open_media, tick_s
@@ -109,14 +108,18 @@ class _Packets:
     """The times of one stream's packets, in its ticks, as they are read."""
 
     pts: list[int] = field(default_factory=list)
+    last: int | None = None  # of the packet that is shown or heard last
     last_duration: int = 0
-    end: int | None = None
 
     def add(self, pts: int, duration: int) -> None:
         self.pts.append(pts)
-        if self.end is None or pts + duration >= self.end:
-            self.end = pts + duration
-            self.last_duration = duration
+        if self.last is None or pts >= self.last:
+            self.last, self.last_duration = pts, duration
+
+    @property
+    def end(self) -> int:
+        assert self.last is not None
+        return self.last + self.last_duration
 
 
 @lru_cache(maxsize=512)
@@ -141,12 +144,10 @@ def _scan(path: Path, _mtime_ns: int, _size: int) -> MediaScan:
         video_times = audio_times = None
         if isinstance(video, av.VideoStream) and video.index in packets:
             video_times = _video_times(video, packets[video.index])
-        if audio is not None and audio.index in packets:
+        if isinstance(audio, av.AudioStream) and audio.index in packets:
             audio_times = _audio_times(container, audio, packets[audio.index])
         ends = {
-            index: times.end * tick_s(container.streams[index])
-            for index, times in packets.items()
-            if times.end is not None
+            index: times.end * tick_s(container.streams[index]) for index, times in packets.items()
         }
         damage = _damage(container, ends, broken)
         container_name = container.format.name
@@ -193,10 +194,13 @@ def _damage(container: InputContainer, ends: dict[int, Fraction], broken: str | 
     return f"is cut short or damaged: {float(there):.2f} s{of} can be read{because}"
 
 
-def _audio_times(container: InputContainer, stream: Stream, packets: _Packets) -> StreamTimes:
+def _audio_times(
+    container: InputContainer, stream: av.AudioStream, packets: _Packets
+) -> StreamTimes:
     tick = tick_s(stream)
-    assert packets.end is not None
-    end = packets.end
+    # A clock coarser than samples (Matroska: 1 ms) rounds the end down as often as up; what the
+    # decoder gives beyond is then sound. With a fine clock this is one sample.
+    end = packets.end + 1 if tick * stream.codec_context.sample_rate > 1 else packets.end
     if stream.duration is not None and "mp4" in container.format.name:
         # The edit list may end inside the last packet: what follows is the encoder's padding.
         end = min(end, (stream.start_time or 0) + stream.duration)
@@ -223,6 +227,9 @@ def _video_times(stream: av.VideoStream, packets: _Packets) -> StreamTimes:
         return StreamTimes(stream.index, first, last, first + len(pts) / rate, rate, True)
     rate = _usual_rate(pts, tick)
     end = last + (packets.last_duration * tick or 1 / rate)
+    if stream.duration is not None and "mp4" in stream.container.format.name:
+        # Durations of its packets are in decoding order, so the last one shown may have another's.
+        end = max(last + tick, ((stream.start_time or 0) + stream.duration) * tick)
     return StreamTimes(stream.index, first, last, end, rate, False)
 
 

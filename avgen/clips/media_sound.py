@@ -17,7 +17,7 @@ from av.container import InputContainer
 
 from avgen.clips.clip import MediaError
 from avgen.clips.formats import CHANNEL_LAYOUTS
-from avgen.clips.media_open import heed_checksums, media_errors, open_media, tick_s
+from avgen.clips.media_open import decode_packet, heed_checksums, media_errors, open_media, tick_s
 from avgen.clips.media_scan import StreamTimes
 from avgen.clips.timebase import to_index
 from avgen.clips.transforms import remix
@@ -103,7 +103,7 @@ def _decoded_from(path: Path, times: StreamTimes, start_s: Fraction) -> Iterator
         if wanted_s > times.first_s:
             with media_errors(path, "cannot seek"):
                 container.seek(int(wanted_s / tick_s(stream)), stream=stream)
-            blocks = _decode(container, stream, path, times)
+            blocks = _decode(container, stream, path, times, after_seek=True)
             first = next(blocks, None)
             if first is not None and first.at_s <= wanted_s:
                 yield first
@@ -120,7 +120,10 @@ def _decode(
     stream: av.AudioStream,
     path: Path,
     times: StreamTimes,
+    *,
+    after_seek: bool = False,
 ) -> Iterator[_Block]:
+    """Every block, in order; after a seek from the first one that is whole."""
     shape: tuple[int, int] | None = None  # channels, rate
     where = times.first_s
     packets = container.demux(stream)
@@ -128,7 +131,7 @@ def _decode(
         so_far = f"the sound decodes to {float(where - times.first_s):.2f} s and no further"
         with media_errors(path, so_far):
             packet = next(packets, None)
-            frames = [] if packet is None else packet.decode()
+            frames = [] if packet is None else decode_packet(packet, shape is None and after_seek)
         if packet is None:
             return
         for frame in frames:

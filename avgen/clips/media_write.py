@@ -17,7 +17,7 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.container import OutputContainer
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from avgen.clips.clip import Clip, MediaError
 from avgen.clips.formats import CHANNEL_LAYOUTS, channels_of, check_size, format_of
@@ -132,6 +132,7 @@ class ClipWriter:
         self._size = (height, width)
         self._source_rate = sample_rate or None
         self._num_channels = num_channels or 0
+        self._converter = VideoReformatter()
         self._num_frames = 0
         self._num_samples = 0
         # Hidden, and named by process and object: two writers of one target do not meet.
@@ -209,13 +210,15 @@ class ClipWriter:
 
     def _to_encoder(self, frame: VideoFrame) -> VideoFrame:
         if self._kind.lossless:
-            return frame.reformat(format=self._kind.pixel_format)
-        return frame.reformat(
+            return self._converter.reformat(frame, format=self._kind.pixel_format, threads=1)
+        return self._converter.reformat(
+            frame,
             format=self._kind.pixel_format,
             dst_colorspace=Colorspace.ITU709,
             src_color_range=ColorRange.JPEG,
             dst_color_range=ColorRange.MPEG,
             interpolation=_QUALITY,
+            threads=1,
         )
 
     def write_waveform(self, waveform: np.ndarray) -> None:

@@ -64,12 +64,17 @@ def mux(
             picture.pix_fmt = pixel_format
             picture.codec_context.time_base = tick
             picture.codec_context.gop_size = gop
+            picture.codec_context.thread_count = 1
+            if video == "libx264":
+                picture.codec_context.options = {"preset": "ultrafast", "bf": "2"}
             if setup is not None:
                 setup(picture)
         if waveform is not None:
             sound = container.add_stream(audio, rate=sample_rate)
             sound.layout = layout
             sound.codec_context.time_base = Fraction(1, sample_rate)
+            if audio == "flac":
+                sound.format = "s32"
         if frames is not None:
             for index, pixels in zip(pts or range(len(frames)), frames, strict=True):
                 frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")

@@ -34,7 +34,7 @@ def test_without_sound():
     ],
 )
 def test_what_is_no_clip(fields):
-    with pytest.raises(ValueError, match="must|may"):
+    with pytest.raises(ValueError, match=r"must|may"):
         Clip(**{"frames": FRAMES, "fps": Fraction(25)} | fields)
 
 
