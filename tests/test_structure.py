@@ -19,7 +19,7 @@ ARROWS = {
     "pipeline": {"clips", "codecs", "latents", "diffusion", "models"},
     "datasets": {"clips", "models.speech"},
     "training": {"clips", "codecs", "latents", "diffusion", "models", "pipeline", "datasets"},
-    "commands": {"clips", "codecs", "pipeline", "training"},
+    "commands": {"clips", "codecs", "pipeline", "training", "datasets.faces"},
     "cli": {"commands"},
 }
 

@@ -8,6 +8,7 @@ import json
 import math
 import re
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ from avgen.commands.output import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from avgen.clips import Clip, Word
 
 SUMMARY = "make a clip from a prompt, a picture, a voice, a silent video or a beginning"
@@ -185,14 +188,34 @@ def _request(args: argparse.Namespace) -> dict[str, Any]:
     if args.words is not None:
         request["words"] = parse_words(args.words)
     if args.image is not None:
-        request["image"] = read_image(args.image)
+        request["image"] = _cropped(read_image(args.image)[None], args, args.image)[0]
     if args.audio is not None:
         request["audio"] = read_audio(args.audio)
     for name in ("video", "extend"):
         path = getattr(args, name)
         if path is not None:
-            request[name] = read_clip(path, fps=args.fps)
+            clip = read_clip(path, fps=args.fps)
+            request[name] = replace(clip, frames=_cropped(clip.frames, args, path))
     return request
+
+
+def _cropped(frames: np.ndarray, args: argparse.Namespace, path: Path) -> np.ndarray:
+    """Given frames [T, H, W, 3] cut to the face, where --crop asks for it and they are not square.
+
+    Square pictures are taken to be crops already; what the pipeline gets it scales to its size.
+
+    Raises:
+        ValueError: there is no face to crop to.
+    """
+    if args.crop == "center" or frames.shape[1] == frames.shape[2] or args.height or args.width:
+        return frames
+    from avgen.clips.transforms import crop
+    from avgen.datasets.faces import face_box
+
+    box = face_box(frames)
+    if box is None:
+        raise ValueError(f"{path}: no face found to crop to; --crop center takes the middle")
+    return crop(frames, box)
 
 
 def parse_words(text: str) -> tuple[Word, ...]:
