@@ -173,7 +173,7 @@ def test_windows_go_on_from_whole_latents(pipe):
 
 
 def test_what_a_window_is_given(pipe):
-    """In tokens, of six of picture (two a latent of four frames) and nine of sound (one a frame)."""
+    """In tokens, of six of picture (two a latent frame) and nine of sound (one a frame)."""
 
     def counts(window=0, **given):
         asked = Asked(speech="red", num_frames=15)

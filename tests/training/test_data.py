@@ -91,9 +91,7 @@ def test_ranks_share_an_epoch_between_them(monkeypatch, world):
         assert len(draws) == 6 // world
         taken.append([*draws, *draws])
     assert not set(taken[0]) & set(taken[1])
-    assert sorted([*taken[0], *taken[1], *(draw for rank in taken[2:] for draw in rank)]) == list(
-        range(12)
-    )
+    assert sorted(draw for draws in taken for draw in draws) == list(range(12))
 
 
 def test_a_loader_resumes_after_the_batch_it_gave(prepared):
