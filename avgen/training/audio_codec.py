@@ -160,7 +160,6 @@ class AudioCodecSystem(L.LightningModule):
         super().__init__()
         if noise < 0:
             raise ValueError(f"noise {noise}: must not be negative")
-        self.save_hyperparameters()
         self.optimizer_config, self.discriminator_config = optimizer, discriminator
         self.noise, self.seed = noise, seed
         self.codec = AudioAutoencoder(codec)

@@ -34,12 +34,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: with 2 where the recipe is not one (an unknown key is named).
     """
-    TrainingCLI(
+    _parse(["fit", *(sys.argv[1:] if arguments is None else arguments)], run=True)
+
+
+def instantiate(arguments: Sequence[str]) -> TrainingCLI:
+    """The model, data and trainer that `main` would train with, untouched.
+
+    Args:
+        arguments: `--config RECIPE.yaml [--key.subkey value ...]`.
+
+    Raises:
+        SystemExit: with 2 where the recipe is not one (an unknown key is named).
+    """
+    return _parse(list(arguments), run=False)
+
+
+def _parse(arguments: list[str], run: bool) -> TrainingCLI:
+    return TrainingCLI(
         L.LightningModule,
         L.LightningDataModule,
         subclass_mode_model=True,
         subclass_mode_data=True,
         seed_everything_default=0,
         save_config_kwargs={"overwrite": True},
-        args=["fit", *(sys.argv[1:] if arguments is None else arguments)],
+        run=run,
+        args=arguments,
     )
