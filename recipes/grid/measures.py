@@ -319,7 +319,7 @@ def correlation(mouth: np.ndarray, sound: np.ndarray, lag: int = 0) -> float:
     """Pearson's correlation of mouth[t + lag] with sound[t]; NaN where one stands still."""
     length = len(mouth) - abs(lag)
     one, other = mouth[max(0, lag) :][:length], sound[max(0, -lag) :][:length]
-    if not (one.std() > 0 and other.std() > 0):
+    if not (np.ptp(one) > 0 and np.ptp(other) > 0):  # NaN is not more than 0 either
         return math.nan
     return float(np.corrcoef(one, other)[0, 1])
 
@@ -328,7 +328,7 @@ def best_lag(mouth: np.ndarray, sound: np.ndarray, max_lag: int = MAX_LAG) -> fl
     """The lag within `max_lag` frames at which mouth and sound correlate most; NaN for none."""
     lags = range(-max_lag, max_lag + 1)
     values = [correlation(mouth, sound, lag) for lag in lags]
-    return math.nan if np.isnan(values).any() else float(lags[int(np.argmax(values))])
+    return math.nan if np.isnan(values).all() else float(lags[int(np.nanargmax(values))])
 
 
 # Many clips
