@@ -24,6 +24,8 @@ class TrainingCLI(LightningCLI):
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
         warnings.filterwarnings("ignore", message=".*weight_norm.*")
+        # After the step is when a checkpoint of manual optimisation is meant to be taken here.
+        warnings.filterwarnings("ignore", message="Using ModelCheckpoint with manual optimization")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
