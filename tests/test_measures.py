@@ -104,6 +104,16 @@ def test_correlation_at_a_known_lag_is_one_and_the_lag_is_found(measures):
     assert measures.best_lag(sound, sound) == 0
 
 
+def test_pooled_lag_is_that_of_the_mean_over_clips_that_have_one(measures):
+    generator = np.random.default_rng(2)
+    sounds = [generator.standard_normal(73) for _ in range(8)]
+    mouths = [np.roll(sound, 2) + generator.standard_normal(73) for sound in sounds]
+    pairs = [*zip(mouths, sounds, strict=True), (np.full(73, 0.1), sounds[0])]
+    curves = [measures.synchrony("sound", *pair)["sound_by_lag"] for pair in pairs]
+    assert measures.pooled_lag(curves) == 2
+    assert math.isnan(measures.pooled_lag(curves[-1:]))
+
+
 def test_a_mouth_that_stands_still_has_no_correlation(measures):
     sound = np.random.default_rng(1).standard_normal(73)
     assert math.isnan(measures.correlation(np.full(73, 0.1), sound))

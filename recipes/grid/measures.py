@@ -331,7 +331,26 @@ def best_lag(mouth: np.ndarray, sound: np.ndarray, max_lag: int = MAX_LAG) -> fl
     return math.nan if np.isnan(values).all() else float(lags[int(np.nanargmax(values))])
 
 
+def synchrony(name: str, mouth: np.ndarray, sound: np.ndarray) -> dict[str, Any]:
+    """Correlation at lag 0, the best lag, and the correlations at -MAX_LAG to MAX_LAG, by name."""
+    lags = range(-MAX_LAG, MAX_LAG + 1)
+    return {
+        f"{name}_correlation": correlation(mouth, sound),
+        f"{name}_lag": best_lag(mouth, sound),
+        f"{name}_by_lag": [correlation(mouth, sound, lag) for lag in lags],
+    }
+
+
 # Many clips
+
+
+def pooled_lag(curves: Sequence[Sequence[float]]) -> float:
+    """The lag at which the correlations [clips][2 MAX_LAG + 1] are highest on average.
+
+    One clip's best lag is uncertain, as a sentence is one long burst of sound; that of all is not.
+    """
+    there = [curve for curve in curves if not np.isnan(curve).any()]
+    return float(np.argmax(np.mean(there, axis=0)) - MAX_LAG) if there else math.nan
 
 
 def distribution(values: Sequence[float]) -> dict[str, float]:

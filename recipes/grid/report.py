@@ -9,7 +9,7 @@ from typing import Any
 
 import librosa
 import numpy as np
-from measures import distribution, mouth_region
+from measures import distribution, mouth_region, pooled_lag
 from PIL import Image
 
 from avgen.clips.clip import Clip
@@ -34,7 +34,7 @@ WORDS = (
 )  # fmt: skip
 LIPS = (
     "clips of", "mean", "p10", "p50", "p90", "of real",
-    "best lag p10", "p50", "p90", "within 1",
+    "best lag p10", "p50", "p90", "within 1", "pooled lag",
 )  # fmt: skip
 MOUTHS = (
     "clips of", "spread of opening", "of real", "motionless", "faces found", "frozen in speech",
@@ -95,8 +95,10 @@ def summarize(clips: Sequence[dict[str, Any]], real: Sequence[dict[str, Any]]) -
     }
     for name, anchor in anchors.items():
         summary[f"{name}_of_real"] = summary[name]["mean"] / anchor["mean"]
-    for name in ("sound_lag", "words_lag"):
-        summary[f"{name}_within_1"] = float(np.mean([abs(clip[name]) <= 1 for clip in clips]))
+    for name in ("sound", "words"):
+        near = [abs(clip[f"{name}_lag"]) <= 1 for clip in clips]
+        summary[f"{name}_lag_within_1"] = float(np.mean(near))
+        summary[f"{name}_pooled_lag"] = pooled_lag([clip[f"{name}_by_lag"] for clip in clips])
     return summary
 
 
@@ -136,7 +138,8 @@ def _lips(summaries: dict[str, dict[str, Any]]) -> str:
             of_real = _fixed(s[f"{driver}_correlation_of_real"])
             lags = _spread(s[f"{driver}_lag"], 0)[1:]
             near = _fixed(s[f"{driver}_lag_within_1"])
-            rows.append((name, *_spread(s[f"{driver}_correlation"]), of_real, *lags, near))
+            pooled = _fixed(s[f"{driver}_pooled_lag"], 0)
+            rows.append((name, *_spread(s[f"{driver}_correlation"]), of_real, *lags, near, pooled))
         parts.append(_table(f"Opening of the mouth against {driver}, correlation", LIPS, rows))
     return "\n".join(parts)
 
