@@ -114,6 +114,16 @@ def test_a_loader_resumes_after_the_batch_it_gave(prepared):
     assert all(torch.equal(a, b) for a, b in zip(expected[1:], rest, strict=True))
 
 
+def test_no_clip_is_left_out_where_batches_do_not_fit(prepared):
+    """Six clips in batches of four: the two that an epoch has no batch for begin the next one."""
+    windows = Windows(Prepared(prepared, "train"), "video", 3)
+    loader = stateful_loader(windows, batch_size=4, num_workers=0)
+    epochs = [[batch["video"] for batch in loader] for _ in range(3)]
+    assert [len(epoch) for epoch in epochs] == [1, 1, 1]
+    drawn = [int(clip[0, 0, 0, 0]) for epoch in epochs for batch in epoch for clip in batch]
+    assert sorted(drawn[:6]) == sorted(drawn[6:]) == list(range(6))
+
+
 def test_a_window_is_decided_by_its_draw(prepared):
     windows = Windows(Prepared(prepared, "train"), "video", 5)
     assert len(windows) == NUM_CLIPS - 1
