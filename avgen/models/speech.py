@@ -24,6 +24,8 @@ DIGITS = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
 )  # fmt: skip
 
+_PUNCTUATION = '.,;:!?\u2026"()[]{}\u00ab\u00bb\u201e\u2018\u2013\u2014-'
+
 # Mean seconds of a phoneme in read speech, as a share of a vowel's; they only divide a word's own
 # length.
 _RELATIVE = {"vowel": 1.0, "fricative": 0.9, "stop": 0.6, "other": 0.6}
@@ -64,14 +66,15 @@ def words_of(text: str) -> list[str]:
     """
     words = []
     for part in text.split():
-        bare = part.strip('.,;:!?\u2026"()-').lower().replace("\u2019", "'")
-        if not bare:
-            continue
-        if not re.search(r"[a-z0-9]", bare):
-            raise ValueError(
-                f"{part!r} cannot be pronounced: it holds no letter from a to z and no digit"
-            )
+        bare = part.strip(_PUNCTUATION).lower().replace("\u2019", "'")
+        if bare not in dictionary():  # which has 'em and players'; 'red' is a quotation
+            bare = bare.strip("'")
         for piece in re.findall(r"[0-9]|[^0-9-]+", bare):
+            if not re.search(r"[a-z0-9]", piece):
+                raise ValueError(
+                    f"{part!r} cannot be pronounced: {piece!r} holds no letter from a to z and "
+                    "no digit"
+                )
             words.append(DIGITS[int(piece)] if piece.isdigit() else piece)
     return words
 

@@ -29,9 +29,11 @@ def test_words_are_lower_case_without_punctuation():
     assert words_of("42") == ["four", "two"]
     assert words_of("don\u2019t re-do") == ["don't", "re", "do"]
     assert words_of(" ... - ") == []
+    assert words_of("[red] \u2014 'place' \u2018now\u2019") == ["red", "place", "now"]
+    assert words_of("players' 'em") == ["players'", "'em"]  # the dictionary's own apostrophes
 
 
-@pytest.mark.parametrize("text", ["red \u4f60\u597d", "a & b", "\U0001f600"])
+@pytest.mark.parametrize("text", ["red \u4f60\u597d", "a & b", "\U0001f600", "3.5", "5%"])
 def test_what_has_no_letter_cannot_be_pronounced(text):
     with pytest.raises(ValueError, match="cannot be pronounced"):
         words_of(text)
