@@ -80,8 +80,14 @@ def test_words_and_caption_and_guidance_matter(pipe):
     assert same(make(pipe, "a man says", speech="place red"), clip)
     assert not same(make(pipe, guidance_scale=3.0), clip)
     assert not same(make(pipe, negative_prompt="a cat"), clip)
-    off = {"guidance_scale": 1.0, "audio_guidance_scale": 1.0}
-    assert same(make(pipe, negative_prompt="a cat", **off), make(pipe, **off))
+
+
+def test_without_guidance_there_is_nothing_to_push_away_from(pipe):
+    unguided, against = (
+        make(pipe, negative_prompt=prompt, guidance_scale=1.0, audio_guidance_scale=1.0)
+        for prompt in (None, "a cat")
+    )
+    assert same(unguided, against)
 
 
 def test_a_long_negative_prompt_is_not_cut(pipe):
@@ -135,6 +141,7 @@ def test_a_given_video_comes_out_frame_for_frame(pipe, num_frames):
 @pytest.mark.parametrize("num_begun", [1, 6, 14])
 def test_a_continuation_keeps_its_beginning(pipe, num_begun, fps):
     begun = beginning(num_begun, fps)
+    assert begun.waveform is not None
     clip = make(pipe, extend=begun, fps=fps, num_frames=num_begun + 12)
     assert clip.num_frames == num_begun + 12
     assert clip.num_samples == num_samples(num_begun + 12, fps, RATE)

@@ -1,7 +1,7 @@
 """PROMPT -> CLIP: the only way to generate.
 
 `config` is what a model folder says besides its networks; `request` turns what is asked for and
-given into numbers; `pipeline` makes the clip, window by window.
+given into numbers; `pipeline` makes the clip, window by window, with `denoiser`.
 """
 
 from avgen.pipeline.config import PipelineConfig, Sampling

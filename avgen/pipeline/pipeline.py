@@ -21,8 +21,7 @@ from tqdm import tqdm
 from avgen.clips.clip import Clip, Word
 from avgen.clips.timebase import num_samples, to_index, to_seconds
 from avgen.codecs.base import AudioCodec, VideoCodec, load_module, read_config, save_module
-from avgen.diffusion.guidance import guide
-from avgen.diffusion.path import clean_from_velocity, mix
+from avgen.diffusion.path import mix
 from avgen.diffusion.samplers import adams_bashforth
 from avgen.diffusion.schedules import shifted_sigmas
 from avgen.latents.conditioning import before_given, latents_given, modality_given
@@ -32,6 +31,7 @@ from avgen.models.speech import TimedPhoneme, parse_prompt, spread
 from avgen.models.text import Text, make_text
 from avgen.models.transformer import AVTransformer
 from avgen.pipeline.config import PipelineConfig, Sampling
+from avgen.pipeline.denoiser import Denoiser
 from avgen.pipeline.request import Asked, Given, Request, fit, resolve
 
 DEFAULT_MODEL = Path(__file__).parents[1] / "checkpoints" / "grid"
@@ -219,7 +219,10 @@ class AVPipeline:
                 num_samples(frame, request.fps, rate)
                 for frame in (window.start, window.done, window.stop)
             )
-            known = Clip(frames[window.start : window.stop], request.fps, sound[:, begin:end], rate)
+            heard = sound[:, begin:end]
+            if window.done > window.start and not request.is_voiced:
+                heard = mirror(sound[:, begin:joined], end - begin)
+            known = Clip(frames[window.start : window.stop], request.fps, heard, rate)
             made = self.make_window(request, window, known, sampling, progress)
             assert made.waveform is not None
             first = max(window.done, request.num_pictured)
@@ -264,12 +267,16 @@ class AVPipeline:
         noise = torch.randn(clean.shape, generator=generator).to(clean) * layout.used
         sigmas = shifted_sigmas(sampling.num_steps, self.config.shift).to(self.device)
         sigmas = sigmas[:, None, None] * ~given[None, None]
-        denoise = Denoiser(self, layout, text, sampling)
+        denoise = Denoiser(self.transformer, layout, text, sampling, self.dtype)
         with tqdm(
             total=sampling.num_steps, desc="denoising", unit="step", disable=not progress
         ) as bar:
+
+            def advance(_step: int, _denoised: Tensor) -> None:
+                bar.update()
+
             noisy = mix(clean, noise, sigmas[0])
-            tokens = adams_bashforth(denoise, noisy, sigmas, callback=lambda *_: bar.update())
+            tokens = adams_bashforth(denoise, noisy, sigmas, callback=advance)
         return self.decode(tokens, layout, progress)
 
     def layout(self, clip: Clip) -> Layout:
@@ -346,38 +353,13 @@ class AVPipeline:
         return Clip(np.concatenate(frames), grid.fps, sound, layout.audio.sample_rate)
 
 
-@dataclass(frozen=True)
-class Denoiser:
-    """The transformer with guidance, as a sampler wants it.
+def mirror(waveform: np.ndarray, length: int) -> np.ndarray:
+    """A waveform [C, N] that goes on as its own reflection, float32 [C, length].
 
-    Attributes:
-        pipe: Whose transformer.
-        layout: Where the tokens lie.
-        text: Two rows: with the text, and what guidance pushes away from.
-        sampling: Scales of guidance.
+    The encoder hears a little of what comes after a token. On GRID's sentences the last token of a
+    context was off by 0.42 of the latents' deviation with silence after it, by 0.25 with this.
     """
-
-    pipe: AVPipeline
-    layout: Layout
-    text: Text
-    sampling: Sampling
-
-    def __call__(self, noisy: Tensor, sigma: Tensor) -> Tensor:
-        """Clean tokens [1, L, W] from noisy ones at noise levels sigma [1, L]."""
-        pipe, layout = self.pipe, self.layout
-        scales = noisy.new_tensor(
-            [self.sampling.guidance_scale, self.sampling.audio_guidance_scale]
-        )
-        unguided = bool((scales == 1).all())
-        rows = 1 if unguided else 2
-        text = Text(**{name: value[:rows] for name, value in vars(self.text).items()})
-        with torch.autocast(pipe.device.type, pipe.dtype, enabled=pipe.dtype != torch.float32):
-            velocity = pipe.transformer(
-                noisy.expand(rows, -1, -1), sigma.expand(rows, -1), layout, text
-            ).float()
-        if not unguided:
-            velocity = guide(velocity[:1], velocity[1:], scales[layout.modality][None])
-        return clean_from_velocity(noisy, velocity, sigma)
+    return np.pad(waveform, [(0, 0), (0, length - waveform.shape[1])], mode="reflect")
 
 
 def with_sound(clip: Clip, waveform: np.ndarray, sample_rate: int) -> Clip:

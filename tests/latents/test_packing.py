@@ -85,7 +85,8 @@ def test_a_token_holds_the_latents_of_its_place():
 
 def test_padding_is_zero_and_unused():
     layout = make_layout(*grids(9, channels=(2, 5), patches=(2, 3)))  # 8 numbers and 15
-    tokens = pack(*(torch.ones_like(value) for value in latents(layout)), layout)
+    video, audio = latents(layout)
+    tokens = pack(torch.ones_like(video), torch.ones_like(audio), layout)
     assert layout.used.sum(1)[layout.modality == VIDEO].unique().tolist() == [8]
     assert layout.used.sum(1)[layout.modality == AUDIO].unique().tolist() == [15]
     assert bool((tokens[:, ~layout.used] == 0).all())

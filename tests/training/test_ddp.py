@@ -55,7 +55,7 @@ def test_two_processes_train_one_model(recipe, tmp_path):
     }
     done = subprocess.run(
         [sys.executable, str(tmp_path / "train.py"), "--config", str(tmp_path / "recipe.yaml")],
-        env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=550,
+        env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     one, two = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
