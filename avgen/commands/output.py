@@ -11,10 +11,11 @@ from typing import Any
 
 from avgen import __version__
 
+Flags = argparse.ArgumentParser | argparse._ArgumentGroup  # argparse has no public name for both
 SUFFIXES = (".mp4", ".mov", ".webm", ".mkv")  # .mkv is lossless: FFV1 and FLAC
 
 
-def add_output_arguments(parser: argparse.ArgumentParser) -> None:
+def add_output_arguments(parser: Flags) -> None:
     """`--overwrite` and `--no-metadata`."""
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the output if it is there already"
@@ -26,7 +27,7 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+def add_model_arguments(parser: Flags) -> None:
     """`--model`, `--device` and `--dtype`."""
     parser.add_argument(
         "--model", metavar="FOLDER", help="a model folder (default: the model that avgen ships)"
