@@ -1,10 +1,8 @@
-"""Words -> tokens: the caption (how it looks and sounds.
+"""Words -> tokens: the caption and the speech.
 
-No place in time) and speech (phonemes with times).
-
+The caption says how it looks and sounds and has no place in time; speech is phonemes with times.
 Both are small tables trained with the transformer. A caption's words are hashed into buckets, so
 any word has a row; that two words may share one is the price of needing no vocabulary.
-`HuggingFaceCaptions` stands in where a pretrained encoder is wanted.
 """
 
 from __future__ import annotations
