@@ -23,7 +23,7 @@ def pipe() -> AVPipeline:
 
 
 def flash_and_click(fps: Fraction, sample_rate: int) -> tuple[Clip, int, int]:
-    """A grey clip that is white from one frame on for 0.2 s, and a burst of noise that starts there."""
+    """A grey clip that is white for 0.2 s, and a burst of noise that starts with the white."""
     num_frames = to_index(SECONDS, fps)
     frame = to_index(FLASH_S, fps)
     frames = np.full((num_frames, 64, 64, 3), 60, np.uint8)
@@ -65,7 +65,7 @@ def test_flash_and_click_stay_together_through_everything(
     back = read_clip(tmp_path / "out.mp4", sample_rate=rate, num_channels=1)
     assert back.waveform is not None and back.num_frames == made.num_frames
     assert back.num_samples == made.num_samples
-    # The shipped codec has only ever seen faces and smears a white flash over its latent frame; LOG.md
-    # has by how much. The sound is exact.
+    # The shipped codec has only ever seen faces and smears a white flash over its latent frame;
+    # LOG.md has by how much. The sound is exact.
     assert abs(onset(back.frames.mean((1, 2, 3))) - frame) < pipe.video_codec.stride[0]
     assert abs(onset(loudness(back.waveform, rate)) - sample) <= to_index(0.010, rate)

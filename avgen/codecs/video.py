@@ -275,10 +275,7 @@ class ConvVideoCodec(nn.Module):
             yield pixels[:, :, : num_frames - max(0, start * time - first)].clamp(-1, 1)
 
     def _decode_span(self, latents: Tensor, start: int, stop: int) -> Tensor:
-        """Decode latent frames [start, stop) tile by tile, each with its halo.
-
-        [B, 3, 4 * (stop - start), H, W].
-        """
+        """Decode latent frames [start, stop), tile by tile: [B, 3, 4 * (stop - start), H, W]."""
         reach_t, reach = self.halo_latents
         t0, t1 = max(0, start - reach_t), min(latents.shape[2], stop + reach_t)
         rows = []

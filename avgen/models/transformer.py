@@ -101,8 +101,8 @@ class AVTransformer(nn.Module):
             sigma: In [0, 1]; 0 is given.
             layout: Whose each token is and where it lies.
             text: Captions and speech; masked words are not seen.
-            decoupled: Keep picture and sound from seeing each other (for synchrony guidance), and words from
-                seeing either, since they would carry from one to the other.
+            decoupled: Keep picture and sound from seeing each other (for synchrony guidance), and
+                words from seeing either, since they would carry from one to the other.
         """
         is_video = (layout.modality == VIDEO)[:, None]
         stream = torch.where(is_video, self.inward[VIDEO](tokens), self.inward[AUDIO](tokens))

@@ -14,10 +14,7 @@ from lightning.pytorch.cli import LightningCLI
 
 
 class TrainingCLI(LightningCLI):
-    """LightningCLI whose recipe may say where to resume (`ckpt_path.
-
-    Last`) without a subcommand.
-    """
+    """LightningCLI that trains, and nothing else."""
 
     def before_instantiate_classes(self) -> None:
         """Quiet what a user can do nothing about."""
