@@ -144,16 +144,20 @@ def read_audio(
     else:
         origin_s = first_sample_s(path, scanned.audio)
     rate, blocks = sound_from(path, scanned.audio, origin_s + start, sample_rate, num_channels)
-    end = scanned.audio.end_s - origin_s if end_s is None else exact(end_s)
-    count = to_index(end - start, rate)
-    if end_s is None and count > 0:
-        return np.concatenate(list(blocks), axis=1), rate
-    if count < 1 or to_index(end + origin_s - scanned.audio.end_s, rate) > 0:
+    until_s = scanned.audio.end_s - origin_s
+    end = until_s if end_s is None else exact(end_s)
+    if not start < end or to_index(end, rate) > to_index(until_s, rate):
         raise MediaError(
             f"{path}: sound from {float(start):.6g} s to {float(end):.6g} s; "
-            f"the sound ends at {float(scanned.audio.end_s - origin_s):.6g} s"
+            f"the start must be before the end, and the sound ends at {float(until_s):.6g} s"
         )
-    return _Samples(blocks).take(count), rate
+    if end_s is not None:
+        return _Samples(blocks).take(to_index(end - start, rate)), rate
+    # To the last sample there is: where the container's clock is coarse, that is more exact.
+    rest = list(blocks)
+    if not rest:
+        raise MediaError(f"{path}: there is no sound after {float(start):.6g} s")
+    return np.concatenate(rest, axis=1), rate
 
 
 def read_image(path: str | Path) -> np.ndarray:

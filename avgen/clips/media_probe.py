@@ -188,7 +188,7 @@ def _notes(scanned: MediaScan, streams: tuple[StreamProbe, ...]) -> list[str]:
         indices = [stream.index for stream in streams if stream.kind == kind]
         read = [stream.index for stream in streams if stream.kind == kind and stream.is_read]
         if len(indices) > 1:
-            notes.append(f"{len(indices)} {kind} streams; read is number {read}")
+            notes.append(f"{len(indices)} {kind} streams; read is number {read[0]}")
     video, audio = scanned.video, scanned.audio
     if video is not None and not video.constant:
         notes.append(f"variable frame rate; read at a constant {video.rate}")
