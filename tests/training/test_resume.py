@@ -56,12 +56,20 @@ def differing(one, other, path=""):
     return [] if one == other else [path]
 
 
-def test_killed_and_resumed_is_as_if_nothing_had_happened(recipe, tmp_path):
+@pytest.mark.parametrize(
+    ("every", "killed_at", "saved_at"),
+    [(3, 7, 6), pytest.param(4, 6, 4, marks=pytest.mark.slow)],
+    ids=["two steps into the second epoch of four", "at the end of the first epoch"],
+)
+def test_killed_and_resumed_is_as_if_nothing_had_happened(
+    recipe, tmp_path, every, killed_at, saved_at
+):
     torch.set_num_threads(1)
+    recipe["trainer"]["callbacks"][1]["init_args"]["every_n_train_steps"] = every
     (tmp_path / "kill.py").write_text(KILL)
     main(["--config", str(write(recipe, tmp_path, "whole"))])
 
-    kill = {"class_path": "kill.Kill", "init_args": {"step": 7}}
+    kill = {"class_path": "kill.Kill", "init_args": {"step": killed_at}}
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join((str(REPOSITORY), str(tmp_path))),
@@ -74,7 +82,7 @@ def test_killed_and_resumed_is_as_if_nothing_had_happened(recipe, tmp_path):
     )  # fmt: skip
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     last = tmp_path / "broken" / "last.ckpt"
-    assert torch.load(last)["global_step"] == 6  # two steps into the second epoch of four
+    assert torch.load(last)["global_step"] == saved_at
 
     main(["--config", str(write(recipe, tmp_path, "broken")), "--ckpt_path", str(last)])
 
