@@ -69,7 +69,8 @@ def build_pipeline(
 class Samples(Callback):
     """Makes the same clips every so often and logs a contact sheet and the sound of each.
 
-    Place it after `EMAWeightAveraging`, whose averaged weights are in the model during validation.
+    Place it before `EMAWeightAveraging`, which takes its averaged weights out of the model again at
+    the end of validation.
 
     Args:
         folder: The prepared folder.

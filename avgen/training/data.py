@@ -234,12 +234,15 @@ class WindowData(L.LightningDataModule):
 def stateful_loader(
     dataset: Dataset, batch_size: int, num_workers: int, **options: Any
 ) -> StatefulDataLoader:
-    """A loader of numbered draws that resumes in the middle of an epoch."""
-    draws = Draws(len(dataset))  # type: ignore[arg-type]
-    if len(draws) < batch_size:
-        raise ValueError(
-            f"batch_size is {batch_size}, but a process has {len(draws)} clips; it must not be more"
-        )
+    """A loader of numbered draws that resumes in the middle of an epoch, which is whole batches.
+
+    Raises:
+        ValueError: there are fewer clips than one batch of every process needs.
+    """
+    num_clips, batch = len(dataset), batch_size * _world()[1]  # type: ignore[arg-type]
+    if num_clips < batch:
+        raise ValueError(f"batches of {batch} clips over all processes; there are {num_clips}")
+    draws = Draws(num_clips // batch * batch)
     return StatefulDataLoader(
         dataset, batch_size, sampler=draws, num_workers=num_workers, drop_last=True, **options
     )

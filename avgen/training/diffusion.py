@@ -87,7 +87,7 @@ class LossWeights:
 
     modalities: Mapping[str, float] = field(default_factory=lambda: {"video": 1.0, "audio": 1.0})
     mouth: float = 2.0
-    mouth_region: tuple[float, float, float, float] = (0.55, 0.85, 0.25, 0.75)
+    mouth_region: tuple[float, float, float, float] = (0.72, 0.97, 0.32, 0.70)
 
 
 class DiffusionSystem(L.LightningModule):

@@ -38,7 +38,7 @@ class PixelLoss:
     edge: float = 1.0
     motion: float = 1.0
     mouth: float = 2.0
-    mouth_region: tuple[float, float, float, float] = (0.55, 0.85, 0.25, 0.75)
+    mouth_region: tuple[float, float, float, float] = (0.72, 0.97, 0.32, 0.70)
 
     def inside(self, height: int, width: int) -> tuple[slice, slice]:
         """Rows and columns of the mouth in a picture of this size."""
