@@ -75,6 +75,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--audio", type=Path, metavar="FILE", help="all the sound: make the picture for it")
     add("--video", type=Path, metavar="FILE", help="all the picture: make the sound for it")
     add("--extend", type=Path, metavar="FILE", help="a beginning: go on from its end")
+    add(
+        "--crop",
+        choices=["face", "center"],
+        default="face",
+        help="what of a given picture that is not square is used: a square around the face, as in "
+        "training, or the middle (default: face, unless --height or --width is given)",
+    )
     group = parser.add_argument_group("size (default: the model's)")
     length = group.add_mutually_exclusive_group()
     length.add_argument("--seconds", type=_positive, help="how long the clip is")
@@ -149,7 +156,7 @@ def run(args: argparse.Namespace) -> int:
     # Not above: what is wrong with the request is said before the seconds that torch takes.
     import torch
 
-    from avgen.clips import read_clip, write_clip
+    from avgen.clips import write_clip
     from avgen.pipeline import AVPipeline
 
     dtype = getattr(torch, args.dtype) if args.dtype else None
@@ -157,7 +164,7 @@ def run(args: argparse.Namespace) -> int:
     fps = args.fps or Fraction(pipe.config.fps)
     for name in ("video", "extend"):  # read again where the file's own rate is not the model's
         if name in request and request[name].fps != fps:
-            request[name] = read_clip(getattr(args, name), fps=fps)
+            request[name] = _read(getattr(args, name), fps, args)
     clip = pipe(args.prompt, **request)
     parameters = _parameters(args, pipe, request, clip)
     made = "AI-generated"
@@ -181,7 +188,7 @@ def _check_sizes(args: argparse.Namespace) -> None:
 
 def _request(args: argparse.Namespace) -> dict[str, Any]:
     """The arguments of the pipeline that were given; its own defaults stand for the others."""
-    from avgen.clips import read_audio, read_clip, read_image
+    from avgen.clips import read_audio, read_image
 
     request: dict[str, Any] = {"seed": args.seed}
     request |= {name: getattr(args, name) for name in PLAIN if getattr(args, name) is not None}
@@ -194,9 +201,16 @@ def _request(args: argparse.Namespace) -> dict[str, Any]:
     for name in ("video", "extend"):
         path = getattr(args, name)
         if path is not None:
-            clip = read_clip(path, fps=args.fps)
-            request[name] = replace(clip, frames=_cropped(clip.frames, args, path))
+            request[name] = _read(path, args.fps, args)
     return request
+
+
+def _read(path: Path, fps: Fraction | None, args: argparse.Namespace) -> Clip:
+    """A given clip at that rate (its own where None), cut to the face."""
+    from avgen.clips import read_clip
+
+    clip = read_clip(path, fps=fps)
+    return replace(clip, frames=_cropped(clip.frames, args, path))
 
 
 def _cropped(frames: np.ndarray, args: argparse.Namespace, path: Path) -> np.ndarray:
