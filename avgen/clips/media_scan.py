@@ -234,9 +234,13 @@ def _video_times(stream: av.VideoStream, packets: _Packets) -> StreamTimes:
 
 
 def _keeps(pts: np.ndarray, tick: Fraction, rate: Fraction) -> bool:
-    """Whether frame i is at i / rate, as nearly as the clock's ticks can say."""
-    expected = np.arange(len(pts)) / float(rate * tick)  # in ticks
-    return bool(np.abs((pts - pts[0]) - expected).max() <= 1.0)
+    """Whether frame i is at i / rate, as nearly as the clock's ticks can say.
+
+    Where a tick is a whole frame (AVI), a tick off is a frame missing.
+    """
+    interval = float(1 / (rate * tick))  # in ticks
+    off = np.abs((pts - pts[0]) - np.arange(len(pts)) * interval)
+    return bool(off.max() <= min(1.0, interval / 4))
 
 
 def _usual_rate(pts: np.ndarray, tick: Fraction) -> Fraction:

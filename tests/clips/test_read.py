@@ -366,7 +366,8 @@ def test_mp3_in_avi_is_warned_of(media, tmp_path):
     )
     with pytest.warns(UserWarning, match="MP3 in AVI is heard 23 to 69 ms late"):
         clip = read_clip(path)
-    assert media.read_numbers(clip.frames[-1:]) == [24]
+    # FFmpeg's muxer makes room for the delay of MP3 before time 0 and leaves slot 1 out.
+    assert media.read_numbers(clip.frames) == [0, 0, *range(1, 25)]
 
 
 def test_aac_in_matroska_without_a_stated_delay_is_warned_of(media, tmp_path):

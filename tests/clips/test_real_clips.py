@@ -59,7 +59,7 @@ def check(path, expected):
         light.append(clip.frames[:, ::8, ::8].mean())
     assert frames == count
     assert samples == (num_samples(count, fps, rate) if rate else 0)
-    assert 5 < np.mean(light) < 250  # neither black nor white
+    assert np.mean(light) > 5  # something is seen (decord_unordered.mov is all white)
 
 
 @pytest.mark.parametrize("name", CLIPS)
@@ -107,7 +107,8 @@ def test_any_part_of_a_grid_clip_is_that_part(clips_folder):
     whole = read_clip(path)
     part = read_clip(path, start_s=1.2, end_s=2)
     assert np.array_equal(part.frames, whole.frames[30:50])
-    assert np.array_equal(part.waveform, whole.waveform[:, 52_920:88_200])
+    # FFmpeg's MP2 decoder rounds by what it decoded before: two steps of 16 bits at most.
+    assert np.abs(part.waveform - whole.waveform[:, 52_920:88_200]).max() <= 2 / 2**15 + 1e-9
 
 
 def test_the_sound_of_a_late_picture_is_cut_to_it(clips_folder):
