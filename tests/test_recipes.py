@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from avgen.training.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
