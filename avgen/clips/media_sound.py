@@ -184,7 +184,11 @@ def _placed(
             written, silence = written + piece, silence - piece
         yield samples
         written += samples.shape[1]
-    if position is not None and position < end - _JITTER_S * block.rate:
+    # By where the last packet begins: where it ends, a coarse clock does not know.
+    if (
+        position is not None
+        and position < to_index(times.last_s - start_s, block.rate) - _JITTER_S * block.rate
+    ):
         raise MediaError(
             f"{path}: the sound decodes to {float(start_s + Fraction(position, block.rate)):.2f} s "
             f"only, of {float(times.end_s):.2f} s; the file is damaged"
