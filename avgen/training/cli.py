@@ -8,9 +8,18 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import NoReturn
 
 import lightning as L
-from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+
+class _Parser(LightningArgumentParser):
+    """A parser whose errors are exceptions, for the command line to say in one line."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise ValueError with what is wrong, without the whole of the value that holds it."""
+        raise ValueError(message.partition("Given value type:")[0].strip()) from ex
 
 
 class TrainingCLI(LightningCLI):
@@ -31,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     `--config RECIPE.yaml [--key.subkey value ...] [--ckpt_path FILE]`.
 
     Raises:
-        SystemExit: with 2 where the recipe is not one (an unknown key is named).
+        ValueError: the recipe is not one (an unknown key is named).
     """
     _parse(["fit", *(sys.argv[1:] if arguments is None else arguments)], run=True)
 
@@ -43,17 +52,20 @@ def instantiate(arguments: Sequence[str]) -> TrainingCLI:
         arguments: `--config RECIPE.yaml [--key.subkey value ...]`.
 
     Raises:
-        SystemExit: with 2 where the recipe is not one (an unknown key is named).
+        ValueError: the recipe is not one (an unknown key is named).
     """
     return _parse(list(arguments), run=False)
 
 
 def _parse(arguments: list[str], run: bool) -> TrainingCLI:
+    # The arguments are a command line's or a recipe's own; sys.argv is whoever called's.
+    warnings.filterwarnings("ignore", message=".*args parameter is intended to run from within.*")
     return TrainingCLI(
         L.LightningModule,
         L.LightningDataModule,
         subclass_mode_model=True,
         subclass_mode_data=True,
+        parser_class=_Parser,
         seed_everything_default=0,
         save_config_kwargs={"overwrite": True},
         run=run,
