@@ -108,7 +108,7 @@ def save_module(module: nn.Module, folder: str | Path, dtype: torch.dtype = torc
     kind = type(module)
     config = {
         "class": f"{kind.__module__}.{kind.__qualname__}",
-        **dataclasses.asdict(module.config),
+        **dataclasses.asdict(module.config),  # pyright: ignore[reportArgumentType]
     }
     state = {
         name: (t.to(dtype) if t.is_floating_point() else t).contiguous().cpu()

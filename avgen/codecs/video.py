@@ -80,7 +80,7 @@ class ResidualBlock(nn.Module):
         self.conv1 = nn.Conv2d(channels, hidden, 3, padding=1)
         self.conv2 = nn.Conv2d(hidden, channels, 3, padding=1)
         nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        nn.init.zeros_(self.conv2.bias)  # pyright: ignore[reportArgumentType]
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C, H, W] to the same shape."""
@@ -99,7 +99,7 @@ class TemporalBlock(nn.Module):
         self.inward = nn.Conv2d(3 * channels, channels, 1)
         self.outward = nn.Conv2d(channels, channels, 1)
         nn.init.zeros_(self.outward.weight)
-        nn.init.zeros_(self.outward.bias)
+        nn.init.zeros_(self.outward.bias)  # pyright: ignore[reportArgumentType]
 
     def forward(self, x: Tensor, num_latents: int) -> Tensor:
         """Map [(B T), C, H, W] to the same shape; beyond the ends of the clip there is zero."""

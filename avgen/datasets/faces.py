@@ -23,7 +23,7 @@ def face_box(frames: np.ndarray, num_frames: int = 5) -> tuple[int, int, int, in
 
     The largest face of each of `num_frames` evenly spaced frames counts; frames without one do not.
     """
-    cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
+    cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")  # pyright: ignore[reportAttributeAccessIssue]
     height, width = frames.shape[1:3]
     smallest = int(SMALLEST * min(height, width))
     boxes = []

@@ -78,8 +78,8 @@ class AVTransformer(nn.Module):
     def reset_parameters(self) -> None:
         """Start with closed gates and zero output: adaLN-Zero."""
         for layer in (self.modulation, self.last_modulation, *self.outward):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            nn.init.zeros_(layer.weight)  # pyright: ignore[reportArgumentType]
+            nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]
 
     def compile_blocks(self) -> None:
         """Compile every block.

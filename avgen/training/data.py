@@ -209,7 +209,8 @@ class WindowData(L.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.folder, self.modality, self.length = folder, modality, length
+        self.folder, self.length = folder, length
+        self.modality: Literal["video", "waveform"] = modality
         self.batch_size, self.flip, self.num_workers, self.seed = (
             batch_size,
             flip,

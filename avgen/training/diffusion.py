@@ -227,7 +227,7 @@ class DiffusionSystem(L.LightningModule):
         self.log(
             f"{stage}/loss", total, prog_bar=True, batch_size=size, sync_dist=stage == "validation"
         )
-        return total
+        return total  # pyright: ignore[reportReturnType]
 
     def hide(self, text: Text, given: Tensor, layout: Layout, generator: torch.Generator) -> Text:
         """Hide caption and words as often as `drops` says."""

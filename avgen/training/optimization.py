@@ -86,6 +86,7 @@ class Muon(torch.optim.Optimizer):
         return loss
 
     def _muon(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
+        assert parameter.grad is not None
         state = self.state[parameter]
         if not state:
             state["momentum"] = torch.zeros_like(parameter)
@@ -95,6 +96,7 @@ class Muon(torch.optim.Optimizer):
         return scale * orthogonalize(ahead).reshape(parameter.shape)
 
     def _adam(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
+        assert parameter.grad is not None
         state, (beta1, beta2) = self.state[parameter], group["betas"]
         if not state:
             state["step"] = torch.zeros(())

@@ -71,7 +71,7 @@ class LatentConfig:
                 self.height,
                 self.width,
                 fps,
-                stride,
+                stride,  # pyright: ignore[reportArgumentType]
                 self.video_channels,
                 self.video_patch,
             ),

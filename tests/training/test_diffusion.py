@@ -120,9 +120,9 @@ def test_the_mouth_weighs_more(make_system):
     video = VideoGrid(1, 128, 128, Fraction(25), (4, 16, 16), 4, 2)  # 4 x 4 tokens of 32 pixels
     layout = make_layout(video, AudioGrid(960, 24000, 320, 4, 3))
     weights = make_system().token_weights(layout)["video"]
-    # rows 0.55 to 0.85 of 128 are 70.4 to 108.8: 0.8 of the third row of tokens, 0.4 of the last
-    rows = [0.0, 0.0, 25.6 / 32, 12.8 / 32]
-    expected = [1 + 2 * row * column for row in rows for column in (0.0, 1.0, 1.0, 0.0)]
+    # rows 0.72 to 0.97 of 128 are 92.16 to 124.16, columns 0.32 to 0.70 are 40.96 to 89.6
+    rows, columns = [0.0, 0.0, 3.84 / 32, 28.16 / 32], [0.0, 23.04 / 32, 25.6 / 32, 0.0]
+    expected = [1 + 2 * row * column for row in rows for column in columns]
     assert weights[layout.modality == VIDEO].tolist() == pytest.approx(expected, abs=1e-5)
     assert not bool(weights[layout.modality == AUDIO].any())
 
