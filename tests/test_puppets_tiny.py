@@ -1,10 +1,12 @@
 """The smallest recipe, run as its README says: puppets in, a labelled clip out."""
 
 import json
+import shutil
 import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,9 +14,11 @@ import torch
 
 from avgen.clips.media import read_clip, read_metadata
 from avgen.codecs.audio import AudioAutoencoder
-from avgen.codecs.base import load_module
+from avgen.codecs.base import load_module, save_module
 from avgen.codecs.video import ConvVideoCodec
 from avgen.datasets.manifest import read_manifest
+from avgen.training.callbacks import build_pipeline
+from avgen.training.prepared import read_latent_config
 
 ROOT = Path(__file__).resolve().parents[1]
 SCALE = "0.05"  # 20, 20 and 40 steps
@@ -99,3 +103,24 @@ def test_a_second_run_does_nothing_again(out):
     printed = run(out)
     assert printed.count("finished already") == 7
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+
+
+def test_codecs_that_did_not_make_the_latents_are_refused(out, tmp_path):
+    """Latents of one encoder mean nothing to another; another decoder is welcome."""
+    system = SimpleNamespace(
+        latents=read_latent_config(out / "prepared"),
+        lexicon={},
+        device=torch.device("cpu"),
+        transformer=load_module(out / "model/transformer"),
+    )
+    shutil.copytree(out / "codecs", tmp_path / "codecs")
+    codec = load_module(out / "codecs/video_codec")
+    with torch.no_grad():
+        next(codec.decoder.parameters()).add_(1)
+    save_module(codec, tmp_path / "codecs/video_codec")
+    build_pipeline(system, out / "prepared", tmp_path / "codecs", 73)
+    with torch.no_grad():
+        next(codec.encoder.parameters()).add_(1)
+    save_module(codec, tmp_path / "codecs/video_codec")
+    with pytest.raises(ValueError, match="not the codecs that made the latents"):
+        build_pipeline(system, out / "prepared", tmp_path / "codecs", 73)

@@ -17,6 +17,7 @@ from avgen.models.speech import SpeechTimer
 from avgen.pipeline import AVPipeline, PipelineConfig
 from avgen.training.data import Prepared, load_statistics
 from avgen.training.diffusion import DiffusionSystem
+from avgen.training.prepared import encoder_fingerprint
 
 SHEET_FRAMES = 12  # frames in a row of a contact sheet
 
@@ -31,17 +32,23 @@ def contact_sheet(frames: np.ndarray, count: int = SHEET_FRAMES) -> np.ndarray:
 def build_pipeline(
     system: DiffusionSystem, folder: Path, codecs: Path, num_frames: int
 ) -> AVPipeline:
-    """The pipeline around a system's transformer.
-
-    With the statistics and word times of a prepared folder.
+    """The pipeline around a system's transformer, with what a prepared folder knows.
 
     Args:
         system: Holds the transformer.
         folder: The prepared folder that it trains on.
         codecs: A folder with video_codec and audio_codec.
         num_frames: Frames of a training clip.
+
+    Raises:
+        ValueError: the codecs' encoders are not those that made the folder's latents.
     """
     latents = system.latents
+    parts = [load_module(codecs / name) for name in ("video_codec", "audio_codec")]
+    if encoder_fingerprint(*parts) != latents.fingerprint:
+        raise ValueError(
+            f"{codecs}: not the codecs that made the latents in {folder}; encode it with them first"
+        )
     seconds = float(num_frames / latents.grids(num_frames)[0].fps)
     records = Prepared(folder, "train").records()
     timer = SpeechTimer.fit(((record.words, seconds) for record in records), system.lexicon)
@@ -60,9 +67,7 @@ def build_pipeline(
         timer=timer,
         caption=records[0].caption,
     )
-    parts = [
-        load_module(codecs / name).to(system.device) for name in ("video_codec", "audio_codec")
-    ]
+    parts = [part.to(system.device) for part in parts]
     return AVPipeline(system.transformer, *parts, config)  # type: ignore[arg-type]
 
 

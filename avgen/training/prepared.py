@@ -222,7 +222,7 @@ def write_statistics(out: Path, records: Iterable[ClipRecord]) -> None:
 
 
 def encoder_fingerprint(*codecs: nn.Module | VideoCodec | AudioCodec) -> str:
-    """SHA-256 over the tensors of the codecs' encoders.
+    """SHA-256 over the tensors of the codecs' encoders, as bfloat16: the precision they ship in.
 
     A decoder may be trained on without changing it.
     """
@@ -231,5 +231,5 @@ def encoder_fingerprint(*codecs: nn.Module | VideoCodec | AudioCodec) -> str:
         for name, tensor in sorted(codec.state_dict().items()):  # type: ignore[union-attr]
             if name.startswith("encoder."):
                 digest.update(name.encode())
-                digest.update(tensor.float().cpu().numpy().tobytes())
+                digest.update(tensor.bfloat16().float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
