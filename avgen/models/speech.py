@@ -128,6 +128,20 @@ def spread(
     return tuple(timed)
 
 
+def during(
+    phonemes: Iterable[TimedPhoneme], start_s: float, stop_s: float
+) -> tuple[TimedPhoneme, ...]:
+    """The phonemes heard within [start_s, stop_s), in seconds from its start.
+
+    Those that are cut keep their whole span, which then begins below 0 or ends beyond the stretch.
+    """
+    return tuple(
+        TimedPhoneme(p.phoneme, p.start_s - start_s, p.end_s - start_s)
+        for p in phonemes
+        if p.end_s > start_s and p.start_s < stop_s
+    )
+
+
 def _class(phoneme: str) -> str:
     if phoneme in VOWELS:
         return "vowel"

@@ -27,7 +27,7 @@ from avgen.diffusion.schedules import shifted_sigmas
 from avgen.latents.conditioning import before_given, latents_given, modality_given
 from avgen.latents.grid import AudioGrid, VideoGrid
 from avgen.latents.packing import AUDIO, VIDEO, Layout, make_layout, pack, unpack
-from avgen.models.speech import TimedPhoneme, parse_prompt, spread
+from avgen.models.speech import during, parse_prompt, spread
 from avgen.models.text import Text, make_text
 from avgen.models.transformer import AVTransformer
 from avgen.pipeline.config import PipelineConfig, Sampling
@@ -317,11 +317,7 @@ class AVPipeline:
     def text(self, request: Request, window: Window, sampling: Sampling) -> Text:
         """Two rows: what the window is to say and show, and what guidance pushes away from."""
         start_s, stop_s = (float(to_seconds(n, request.fps)) for n in (window.start, window.stop))
-        phonemes = [
-            TimedPhoneme(phoneme.phoneme, phoneme.start_s - start_s, phoneme.end_s - start_s)
-            for phoneme in spread(request.words, self.config.timer.lexicon)
-            if phoneme.end_s > start_s and phoneme.start_s < stop_s
-        ]
+        phonemes = during(spread(request.words, self.config.timer.lexicon), start_s, stop_s)
         return make_text([request.caption, sampling.negative_caption or ""], [phonemes, []])
 
     def encode(self, frames: np.ndarray, waveform: np.ndarray, layout: Layout) -> Tensor:

@@ -15,7 +15,8 @@ from lightning.pytorch.callbacks import Callback
 from avgen.codecs.base import load_module
 from avgen.models.speech import SpeechTimer
 from avgen.pipeline import AVPipeline, PipelineConfig
-from avgen.training.data import Prepared, load_statistics
+from avgen.training.data import Prepared
+from avgen.training.data_latents import load_statistics
 from avgen.training.diffusion import DiffusionSystem
 from avgen.training.prepared import encoder_fingerprint
 

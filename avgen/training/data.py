@@ -9,7 +9,7 @@ A prepared folder holds
     waveforms/ID.npy        int16 [C, N]
     rates.json              fps, sample_rate
     lexicon.json            pronunciations besides the dictionary's
-    latents/ID.safetensors  raw latents of both codecs, and latents/statistics.json
+    latents/ID.safetensors  raw latents of both codecs (avgen/training/data_latents.py)
 
 Draws are numbered. Draw n of a run decides the clip (a permutation of the corpus an epoch) and
 seeds whatever else is random about it, so that resuming needs the number n alone.
@@ -28,12 +28,10 @@ import lightning as L
 import numpy as np
 import torch
 import torch.distributed
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from avgen.codecs.normalize import LatentStatistics
 from avgen.datasets.manifest import ClipRecord, read_manifest
 
 Split = Literal["train", "validation", "test"]
@@ -129,6 +127,42 @@ class Prepared:
         return Fraction(rates["fps"]), int(rates["sample_rate"])
 
 
+@dataclass(frozen=True)
+class Variation:
+    """How training pictures differ from the corpus's, so that a codec learns time as well as faces.
+
+    Four frames in a row of a talking head are nearly one picture, and a codec that has seen nothing
+    else repeats it four times (LOG.md).
+
+    Args:
+        flip: Mirror every second window.
+        fast: Share of windows that leave out frames: every second or every third is kept.
+        flash: Share of windows with a frame of one colour, half of them between frames of another.
+    """
+
+    flip: bool = False
+    fast: float = 0.0
+    flash: float = 0.0
+
+    def step(self, random: np.random.Generator) -> int:
+        """How many frames of the clip one frame of the window stands for."""
+        return int(random.integers(2, 4)) if self.fast and random.random() < self.fast else 1
+
+    def paint(self, frames: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """The frames uint8 [T, H, W, 3], mirrored and with a flash where the draw says so."""
+        if self.flip and random.integers(2):
+            frames = frames[:, :, ::-1]
+        if self.flash and random.random() < self.flash:
+            around, flash = random.integers(256, size=(2, 3)) if random.integers(2) else (0, 255)
+            flat, at = random.integers(2), int(random.integers(len(frames)))
+            frames = np.full_like(frames, around) if flat else np.array(frames)
+            frames[at] = flash
+        return frames
+
+
+AS_IT_IS = Variation()
+
+
 class Windows(Dataset[dict[str, Any]]):
     """Windows of one modality of a prepared folder.
 
@@ -138,7 +172,7 @@ class Windows(Dataset[dict[str, Any]]):
         prepared: The folder and split.
         modality: "video" (uint8 [T, H, W, 3]) or "waveform" (float32 [C, N] in [-1, 1]).
         length: Frames or samples of a window; None is the whole clip.
-        flip: Mirror every second picture.
+        variation: How pictures differ from the corpus's.
         seed: Of the order and the windows.
     """
 
@@ -147,7 +181,7 @@ class Windows(Dataset[dict[str, Any]]):
         prepared: Prepared,
         modality: Literal["video", "waveform"],
         length: int | None,
-        flip: bool = False,
+        variation: Variation = AS_IT_IS,
         seed: int = 0,
     ) -> None:
         self.files = [
@@ -156,7 +190,8 @@ class Windows(Dataset[dict[str, Any]]):
             / f"{record.id}.npy"
             for record in prepared.records()
         ]
-        self.modality, self.length, self.flip, self.seed = modality, length, flip, seed
+        self.modality, self.length, self.seed = modality, length, seed
+        self.variation = variation
 
     def __len__(self) -> int:
         """Clips."""
@@ -167,6 +202,8 @@ class Windows(Dataset[dict[str, Any]]):
         clip = np.load(self.files[clip_of_draw(draw, len(self.files), self.seed)], mmap_mode="r")
         axis = 0 if self.modality == "video" else 1
         random = np.random.default_rng(hash_seed(self.seed, draw))
+        if self.modality == "video":
+            clip = clip[:: self.variation.step(random)]
         if self.length is not None:
             short = self.length - clip.shape[axis]
             if short > 0:
@@ -179,8 +216,8 @@ class Windows(Dataset[dict[str, Any]]):
                 if axis == 0
                 else clip[:, start : start + self.length]
             )
-        if self.flip and random.integers(2):
-            clip = clip[:, :, ::-1]
+        if self.modality == "video":
+            clip = self.variation.paint(clip, random)
         window = torch.from_numpy(np.array(clip))
         return {self.modality: window if self.modality == "video" else window.float() / 32768}
 
@@ -193,7 +230,7 @@ class WindowData(L.LightningDataModule):
         modality: "video" or "waveform".
         length: Frames or samples of a training window.
         batch_size: Windows a step and process.
-        flip: Mirror every second picture.
+        variation: How pictures differ from the corpus's in training.
         num_workers: Processes that read.
         seed: Of the order and the windows.
     """
@@ -204,24 +241,20 @@ class WindowData(L.LightningDataModule):
         modality: Literal["video", "waveform"],
         length: int,
         batch_size: int,
-        flip: bool = False,
+        variation: Variation = AS_IT_IS,
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.folder, self.length = folder, length
         self.modality: Literal["video", "waveform"] = modality
-        self.batch_size, self.flip, self.num_workers, self.seed = (
-            batch_size,
-            flip,
-            num_workers,
-            seed,
-        )
+        self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
+        self.variation = variation
 
     def train_dataloader(self) -> StatefulDataLoader:
         """Random windows of the training clips."""
         windows = Windows(
-            Prepared(self.folder, "train"), self.modality, self.length, self.flip, self.seed
+            Prepared(self.folder, "train"), self.modality, self.length, self.variation, self.seed
         )
         return stateful_loader(windows, self.batch_size, self.num_workers)
 
@@ -247,113 +280,3 @@ def stateful_loader(
     return StatefulDataLoader(
         dataset, batch_size, sampler=draws, num_workers=num_workers, drop_last=True, **options
     )
-
-
-class Latents(Dataset[dict[str, Any]]):
-    """Cached latents with their words and caption, cut to one length.
-
-    Args:
-        prepared: The folder and split.
-        num_video_latents: Latent frames of a training clip; shorter clips are left out, longer ones
-            cut.
-        num_audio_latents: Audio latents of a training clip, likewise.
-        seed: Of the order.
-    """
-
-    def __init__(
-        self, prepared: Prepared, num_video_latents: int, num_audio_latents: int, seed: int = 0
-    ) -> None:
-        self.num_video_latents, self.num_audio_latents, self.seed = (
-            num_video_latents,
-            num_audio_latents,
-            seed,
-        )
-        self.items = []
-        for record in prepared.records():
-            latents = load_file(prepared.folder / "latents" / f"{record.id}.safetensors")
-            video, audio = (
-                latents["video"][:, :num_video_latents],
-                latents["audio"][:, :num_audio_latents],
-            )
-            if video.shape[1] == num_video_latents and audio.shape[1] == num_audio_latents:
-                self.items.append((record, video, audio))
-        if not self.items:
-            raise ValueError(
-                f"{prepared.folder}: no {prepared.split} clip has {num_video_latents} video latents"
-            )
-
-    def __len__(self) -> int:
-        """Clips."""
-        return len(self.items)
-
-    def __getitem__(self, draw: int) -> dict[str, Any]:
-        """The clip of a draw.
-
-        Record, raw latents "video" [C, T, H, W] and "audio" [C, T'], and the draw's number.
-        """
-        record, video, audio = self.items[clip_of_draw(draw, len(self.items), self.seed)]
-        return {"record": record, "video": video, "audio": audio, "draw": draw}
-
-
-def collate_latents(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """Stack latents; keep records and draws as lists."""
-    return {
-        "video": torch.stack([item["video"] for item in items]),
-        "audio": torch.stack([item["audio"] for item in items]),
-        "records": [item["record"] for item in items],
-        "draws": [item["draw"] for item in items],
-    }
-
-
-class LatentData(L.LightningDataModule):
-    """Batches of cached latents, for training the transformer.
-
-    Args:
-        folder: A prepared folder with latents.
-        num_frames: Frames of a training clip.
-        batch_size: Clips a step and process.
-        num_workers: Processes that read; the latents are held in memory, so 0 does.
-        seed: Of the order.
-    """
-
-    def __init__(
-        self, folder: Path, num_frames: int, batch_size: int, num_workers: int = 0, seed: int = 0
-    ) -> None:
-        super().__init__()
-        self.folder, self.num_frames, self.batch_size = folder, num_frames, batch_size
-        self.num_workers, self.seed = num_workers, seed
-
-    def latents(self, split: Split) -> Latents:
-        """The clips of a split, cut to what `num_frames` need."""
-        from avgen.training.prepared import read_latent_config
-
-        config = read_latent_config(self.folder)
-        video, audio = config.grids(self.num_frames)
-        return Latents(
-            Prepared(self.folder, split), video.num_latents, audio.num_latents, self.seed
-        )
-
-    def transfer_batch_to_device(
-        self, batch: dict[str, Any], device: torch.device, dataloader_idx: int
-    ) -> dict[str, Any]:
-        """Move the latents; records stay where they are."""
-        return {
-            name: value.to(device) if isinstance(value, Tensor) else value
-            for name, value in batch.items()
-        }
-
-    def train_dataloader(self) -> StatefulDataLoader:
-        """Training clips."""
-        return stateful_loader(
-            self.latents("train"), self.batch_size, self.num_workers, collate_fn=collate_latents
-        )
-
-    def val_dataloader(self) -> DataLoader:
-        """Validation clips, each once."""
-        return DataLoader(self.latents("validation"), self.batch_size, collate_fn=collate_latents)
-
-
-def load_statistics(folder: Path) -> tuple[LatentStatistics, LatentStatistics]:
-    """Statistics of the training split's video and audio latents."""
-    statistics = json.loads((folder / "latents" / "statistics.json").read_text())
-    return LatentStatistics(**statistics["video"]), LatentStatistics(**statistics["audio"])

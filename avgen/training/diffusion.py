@@ -17,16 +17,16 @@ import torch
 from torch import Tensor
 
 from avgen.clips.clip import Word
-from avgen.datasets.manifest import ClipRecord
 from avgen.diffusion.loss import bin_errors, modality_losses, token_errors
 from avgen.diffusion.path import mix, velocity
 from avgen.diffusion.schedules import TrainingSigmas
 from avgen.latents.conditioning import Tasks
 from avgen.latents.packing import MODALITIES, VIDEO, Layout, make_layout, pack
-from avgen.models.speech import spread
+from avgen.models.speech import during, spread
 from avgen.models.text import Text, make_text
 from avgen.models.transformer import AVTransformer, AVTransformerConfig
-from avgen.training.data import hash_seed, load_statistics
+from avgen.training.data import hash_seed
+from avgen.training.data_latents import load_statistics
 from avgen.training.optimization import OptimizerConfig, configure
 from avgen.training.prepared import read_latent_config, read_lexicon
 
@@ -161,13 +161,15 @@ class DiffusionSystem(L.LightningModule):
             weights[name] = own * mouth if index == VIDEO else own
         return weights
 
-    def texts(self, records: list[ClipRecord], generator: torch.Generator | None) -> Text:
-        """Captions and phonemes of a batch; with a generator, the words' times are jittered."""
+    def texts(
+        self, batch: Mapping[str, Any], seconds: float, generator: torch.Generator | None
+    ) -> Text:
+        """Captions and phonemes of a batch of clips; with a generator, the times are jittered."""
         spoken = []
-        for record in records:
+        for record, start_s in zip(batch["records"], batch["starts_s"], strict=True):
             words = record.words if generator is None else self.jitter(record.words, generator)
-            spoken.append(spread(words, self.lexicon))
-        return make_text([record.caption for record in records], spoken)
+            spoken.append(during(spread(words, self.lexicon), start_s, start_s + seconds))
+        return make_text([record.caption for record in batch["records"]], spoken)
 
     def jitter(self, words: tuple[Word, ...], generator: torch.Generator) -> list[Word]:
         """Words with noise on their starts and ends, at least 20 ms long each."""
@@ -206,7 +208,8 @@ class DiffusionSystem(L.LightningModule):
             :, layout.modality
         ]
         sigma = torch.where(given, 0.0, sigma)
-        text = self.texts(batch["records"], generator if stage == "train" else None)
+        seconds = float(layout.video.num_frames / layout.video.fps)
+        text = self.texts(batch, seconds, generator if stage == "train" else None)
         text = self.hide(text, given, layout, generator).to(self.device)
         noise = torch.randn(clean.shape, generator=generator).to(self.device) * layout.used
         predicted = self.transformer(mix(clean, noise, sigma), sigma, layout, text)

@@ -21,7 +21,7 @@ from avgen.codecs.base import save_module
 from avgen.training.audio_codec import AudioCodecSystem
 from avgen.training.callbacks import build_pipeline
 from avgen.training.cli import instantiate
-from avgen.training.data import LatentData
+from avgen.training.data_latents import LatentData
 from avgen.training.diffusion import DiffusionSystem
 from avgen.training.video_codec import VideoCodecSystem
 

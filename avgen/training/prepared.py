@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from avgen.clips.media import read_clip
@@ -201,14 +201,24 @@ def encode(
         waveform = (
             torch.from_numpy(np.load(folder / "waveforms" / f"{record.id}.npy")).float() / 32768
         )
+        pixels = pixels.movedim(-1, 0)[None].float() / 127.5 - 1
         latents = {
-            "video": video.encode(pixels.movedim(-1, 0)[None].float() / 127.5 - 1)[0],
+            "video": video.encode(pixels)[0],
+            "still": encode_stills(pixels, video),
             "audio": audio.encode(waveform[None])[0],
         }
         temporary = path.with_suffix(".tmp")
         save_file({name: value.float().contiguous() for name, value in latents.items()}, temporary)
         temporary.replace(path)
     write_statistics(out, [record for record in records if record.split == "train"])
+
+
+def encode_stills(pixels: Tensor, video: VideoCodec) -> Tensor:
+    """Every frame of [1, 3, T, H, W] that a latent ends with, alone: latents [C, T', H', W']."""
+    last = pixels.shape[2] - 1
+    ends = [min(k, last) for k in range(0, last + video.stride[0], video.stride[0])]
+    alone = pixels[0, :, ends].movedim(1, 0)[:, :, None]
+    return torch.cat([video.encode(frame[None])[0] for frame in alone], 1)
 
 
 def write_statistics(out: Path, records: Iterable[ClipRecord]) -> None:
@@ -226,7 +236,7 @@ def encoder_fingerprint(*codecs: nn.Module | VideoCodec | AudioCodec) -> str:
 
     A decoder may be trained on without changing it.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(b"video, still, audio")  # what is cached of a clip
     for codec in codecs:
         for name, tensor in sorted(codec.state_dict().items()):  # type: ignore[union-attr]
             if name.startswith("encoder."):

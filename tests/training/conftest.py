@@ -38,6 +38,7 @@ def prepare_latents(folder: Path, num_train: int = 8, num_validation: int = 2) -
             + 1,
             "audio": scale[:, None] * torch.randn(4, audio.num_latents, generator=generator) - 3,
         }
+        latents["still"] = latents["video"] + 100
         save_file(latents, folder / "latents" / f"c{clip}.safetensors")
     write_manifest(records, folder / "manifest.jsonl")
     (folder / "latents" / "config.json").write_text(json.dumps(asdict(config)))
@@ -84,7 +85,7 @@ def recipe(prepared_latents) -> dict:
             },
         },
         "data": {
-            "class_path": "avgen.training.data.LatentData",
+            "class_path": "avgen.training.data_latents.LatentData",
             "init_args": {
                 "folder": str(prepared_latents),
                 "num_frames": NUM_FRAMES,

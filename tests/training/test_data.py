@@ -12,6 +12,7 @@ from avgen.training import data as data_module
 from avgen.training.data import (
     Draws,
     Prepared,
+    Variation,
     WindowData,
     Windows,
     clip_of_draw,
@@ -149,13 +150,38 @@ def test_a_short_clip_holds_its_last_frame(prepared):
 
 
 def test_half_the_pictures_are_mirrored(prepared):
-    windows = Windows(Prepared(prepared, "train"), "video", None, flip=True)
+    windows = Windows(Prepared(prepared, "train"), "video", None, Variation(flip=True))
     mirrored = 0
     for draw in range(60):
         columns = windows[draw]["video"][0, 0, :, 2].tolist()
         assert columns in ([0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0])
         mirrored += columns[0] == 5
     assert 15 < mirrored < 45
+
+
+def test_fast_windows_leave_out_frames(prepared):
+    windows = Windows(Prepared(prepared, "train"), "video", 4, Variation(fast=0.5))
+    steps = [set(windows[draw]["video"][:, 0, 0, 1].diff().tolist()) for draw in range(80)]
+    assert {step for found in steps for step in found} == {1, 2, 3}
+    assert all(len(found) == 1 for found in steps)
+    assert np.mean([found == {1} for found in steps]) == pytest.approx(0.5, abs=0.2)
+
+
+def test_a_flash_is_one_frame(prepared):
+    windows = Windows(Prepared(prepared, "train"), "video", 6, Variation(flash=0.5))
+    flashes = flat = 0
+    for draw in range(80):
+        video = windows[draw]["video"]
+        of_one_colour = (video == video[:, :1, :1]).flatten(1).all(1)
+        flashes += bool(of_one_colour.any())
+        flat += bool(of_one_colour.all())
+        changes = (video.diff(dim=0) != 0).flatten(1).any(1)
+        if of_one_colour.all():
+            assert 1 <= int(changes.sum()) <= 2  # into the flash and out of it
+        elif of_one_colour.any():
+            assert int(of_one_colour.sum()) == 1
+    assert 25 < flashes < 55
+    assert 8 < flat < 35
 
 
 def test_sound_is_its_samples_over_full_scale(prepared):

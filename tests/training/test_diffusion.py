@@ -12,7 +12,7 @@ from avgen.diffusion.schedules import IndependentSigma, LogitNormal
 from avgen.latents.conditioning import Tasks
 from avgen.latents.grid import AudioGrid, VideoGrid
 from avgen.latents.packing import AUDIO, VIDEO, make_layout
-from avgen.training.data import LatentData
+from avgen.training.data_latents import LatentData
 from avgen.training.diffusion import (
     DiffusionSystem,
     LossWeights,
@@ -146,11 +146,15 @@ def test_jitter_moves_words_a_little(make_system):
     assert still == list(words[1:])
 
 
+def of(records, start_s=0.0):
+    return {"records": records, "starts_s": [start_s] * len(records)}
+
+
 def test_text_is_hidden_as_often_as_said(make_system, batch):
     drops = TextDrops(both=0.1, caption=0.2, speech=0.05, given_speech=0.5)
     system = make_system(drops)
     layout, _ = system.layout(batch)
-    text = system.texts([batch["records"][0]] * 4000, None)
+    text = system.texts(of([batch["records"][0]] * 4000), 1.0, None)
     given = torch.zeros(4000, layout.num_tokens, dtype=torch.bool)
     given[2000:] = layout.modality == VIDEO  # half of the clips are silent videos
     hidden = system.hide(text, given, layout, torch.Generator().manual_seed(0))
@@ -162,6 +166,18 @@ def test_text_is_hidden_as_often_as_said(make_system, batch):
 
 def test_texts_are_the_records_words(make_system, batch):
     record = replace(batch["records"][0], words=(Word("red", 0.1, 0.3),))
-    text = make_system().texts([record, batch["records"][1]], None)
+    text = make_system().texts(of([record, batch["records"][1]]), 1.0, None)
     assert text.speech_mask.sum(1).tolist() == [3, 5]  # R EH D; and N AW
     assert float(text.speech_spans[0, 2, 1]) == pytest.approx(0.3)
+
+
+def test_words_that_began_before_a_stretch_keep_their_time(make_system, batch):
+    """R is over before the stretch begins, EH D are not; NOW comes when it is over."""
+    words = (Word("red", 0.1, 0.4), Word("now", 0.7, 1.0))
+    record, system = replace(batch["records"][0], words=words), make_system()
+    whole = system.texts(of([record]), 2.0, None).speech_spans[0]
+    start_s = float(whole[0, 1] + whole[1, 1]) / 2
+    text = system.texts(of([record], start_s), 0.4, None)
+    spans = text.speech_spans[0][text.speech_mask[0]]
+    assert torch.allclose(spans, whole[1:3] - start_s, atol=1e-6)
+    assert float(spans[0, 0]) < 0 < float(spans[0, 1])
