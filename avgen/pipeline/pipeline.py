@@ -32,6 +32,7 @@ from avgen.models.text import Text, make_text
 from avgen.models.transformer import AVTransformer
 from avgen.pipeline.config import PipelineConfig, Sampling
 from avgen.pipeline.denoiser import Denoiser
+from avgen.pipeline.joins import ease_frames, ease_sound
 from avgen.pipeline.request import Asked, Given, Request, fit, resolve
 
 DEFAULT_MODEL = Path(__file__).parents[1] / "checkpoints" / "grid"
@@ -226,9 +227,19 @@ class AVPipeline:
             made = self.make_window(request, window, known, sampling, progress)
             assert made.waveform is not None
             first = max(window.done, request.num_pictured)
-            frames[first : window.stop] = made.frames[first - window.start :]
+            pictured, heard = (
+                made.frames[first - window.start :],
+                made.waveform[:, joined - begin :],
+            )
+            if window.start < first < window.stop:
+                decoded = made.frames[first - window.start - 1]
+                pictured = ease_frames(pictured, frames[first - 1], decoded)
+            if begin < joined < end:
+                decoded = made.waveform[:, joined - begin - 1]
+                heard = ease_sound(heard, sound[:, joined - 1], decoded, rate)
+            frames[first : window.stop] = pictured
             if not request.is_voiced:
-                sound[:, joined:end] = made.waveform[:, joined - begin :]
+                sound[:, joined:end] = heard
         return Clip(frames, request.fps, sound, rate)
 
     def windows(self, request: Request) -> Iterator[Window]:
