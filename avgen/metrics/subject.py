@@ -19,7 +19,7 @@ FPS = Fraction(25)  # what every sync protocol sees
 SAMPLE_RATE = 16_000  # Hz, likewise
 
 
-class Unscored(ValueError):
+class Unscored(ValueError):  # noqa: N818 - it reads as what the clip is
     """Why a clip has no score: the message is the reason, in one line."""
 
 
