@@ -2,14 +2,16 @@
 
 The caption says how it looks and sounds and has no place in time; speech is phonemes with times.
 Both are small tables trained with the transformer. A caption's words are hashed into buckets, so
-any word has a row; that two words may share one is the price of needing no vocabulary.
+any word has a row; that two words may share one is the price of needing no vocabulary. A caption
+encoder that somebody else trained takes the table's place where a configuration names one
+(avgen/models/text_pretrained.py).
 """
 
 from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -26,7 +28,7 @@ class Text:
     """What a batch of clips is to say and look like.
 
     Attributes:
-        caption_ids: int64 [B, P], hashed words.
+        caption_ids: int64 [B, P], hashed words or a pretrained encoder's tokens.
         caption_mask: bool [B, P], False at padding.
         speech_ids: int64 [B, S], indices into PHONEMES.
         speech_spans: float32 [B, S, 2], seconds [start, end) of every phoneme.
@@ -60,9 +62,19 @@ def caption_ids(caption: str) -> list[int]:
     ]
 
 
-def make_text(captions: Sequence[str], speech: Sequence[Sequence[TimedPhoneme]]) -> Text:
-    """Collate captions and timed phonemes of a batch, padded to a multiple of `PAD_TO`."""
-    rows = [caption_ids(caption) for caption in captions]
+def make_text(
+    captions: Sequence[str],
+    speech: Sequence[Sequence[TimedPhoneme]],
+    tokenize: Callable[[str], list[int]] = caption_ids,
+) -> Text:
+    """Collate captions and timed phonemes of a batch, padded to a multiple of `PAD_TO`.
+
+    Args:
+        captions: One a clip; empty is none.
+        speech: Timed phonemes of each clip.
+        tokenize: Of the network that will read the captions: `transformer.caption.tokenize`.
+    """
+    rows = [tokenize(caption) for caption in captions]
     spoken = [[PHONEMES.index(phoneme.phoneme) for phoneme in phonemes] for phonemes in speech]
     spans = [[(phoneme.start_s, phoneme.end_s) for phoneme in phonemes] for phonemes in speech]
     caption_padded, caption_mask = _pad(rows)
@@ -86,15 +98,17 @@ def _pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
 
 
 class CaptionEmbedding(nn.Module):
-    """Caption words [B, P] to tokens [B, P, D]; their order is in their rotary position."""
+    """Caption words to tokens [B, P, D]; their order is in their rotary position."""
+
+    tokenize = staticmethod(caption_ids)
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.table = nn.Embedding(CAPTION_BUCKETS, width)
         nn.init.normal_(self.table.weight, std=0.5)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """Look up."""
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Look up ids [B, P]; what the mask [B, P] hides is never seen."""
         return self.table(ids)
 
 

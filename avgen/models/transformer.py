@@ -18,6 +18,7 @@ from avgen.latents.packing import AUDIO, VIDEO, Layout
 from avgen.models.layers import Block, TimestepEmbedding, modulate
 from avgen.models.rope import CAPTION_PLACE, SOUND_PLACE, SPEECH_PLACE, angles
 from avgen.models.text import CaptionEmbedding, SpeechEmbedding, Text
+from avgen.models.text_pretrained import PretrainedCaptions
 
 NUM_KINDS = 4  # rows of a modulation table: video, audio (as in MODALITIES), then speech, caption
 SPEECH, CAPTION = 2, 3
@@ -34,6 +35,8 @@ class AVTransformerConfig:
         depth: Blocks.
         num_heads: Heads of attention in each block; `width / num_heads` is a multiple of 8.
         mlp_ratio: Hidden width of each block's network over D.
+        caption_encoder: Name or folder of a Hugging Face text encoder for captions, frozen; None
+            learns a table of words.
     """
 
     token_width: int
@@ -41,6 +44,7 @@ class AVTransformerConfig:
     depth: int = 8
     num_heads: int = 5
     mlp_ratio: float = 4.0
+    caption_encoder: str | None = None
 
     def __post_init__(self) -> None:
         """Check that the heads fit."""
@@ -63,7 +67,11 @@ class AVTransformer(nn.Module):
         self.config = config
         width = config.width
         self.inward = nn.ModuleList(nn.Linear(config.token_width, width) for _ in (VIDEO, AUDIO))
-        self.caption = CaptionEmbedding(width)
+        self.caption = (
+            CaptionEmbedding(width)
+            if config.caption_encoder is None
+            else PretrainedCaptions(config.caption_encoder, width)
+        )
         self.speech = SpeechEmbedding(width)
         self.timestep = TimestepEmbedding(width)
         self.modulation = nn.Linear(width, 6 * width)
@@ -106,7 +114,7 @@ class AVTransformer(nn.Module):
         """
         is_video = (layout.modality == VIDEO)[:, None]
         stream = torch.where(is_video, self.inward[VIDEO](tokens), self.inward[AUDIO](tokens))
-        caption = self.caption(text.caption_ids).to(stream.dtype)
+        caption = self.caption(text.caption_ids, text.caption_mask).to(stream.dtype)
         speech = self.speech(text.speech_ids, text.speech_spans).to(stream.dtype)
         stream = torch.cat([caption, speech, stream], 1)
         num_text = stream.shape[1] - layout.num_tokens

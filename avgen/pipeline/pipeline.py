@@ -329,7 +329,8 @@ class AVPipeline:
         """Two rows: what the window is to say and show, and what guidance pushes away from."""
         start_s, stop_s = (float(to_seconds(n, request.fps)) for n in (window.start, window.stop))
         phonemes = during(spread(request.words, self.config.timer.lexicon), start_s, stop_s)
-        return make_text([request.caption, sampling.negative_caption or ""], [phonemes, []])
+        captions = [request.caption, sampling.negative_caption or ""]
+        return make_text(captions, [phonemes, []], self.transformer.caption.tokenize)
 
     def encode(self, frames: np.ndarray, waveform: np.ndarray, layout: Layout) -> Tensor:
         """Frames uint8 [T, H, W, 3] and waveform [1, N] to normalised tokens [1, L, W]."""

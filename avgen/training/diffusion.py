@@ -42,6 +42,8 @@ class NetworkConfig:
         depth: Blocks.
         num_heads: Heads of attention in each block.
         mlp_ratio: Hidden width of each block's network over D.
+        caption_encoder: Name or folder of a Hugging Face text encoder for captions, frozen; None
+            learns a table of words.
         compile: Compile the blocks (a minute at the start, then about half the time a step).
         checkpoint_blocks: Recompute activations in the backward pass, for memory.
     """
@@ -50,6 +52,7 @@ class NetworkConfig:
     depth: int
     num_heads: int
     mlp_ratio: float = 4.0
+    caption_encoder: str | None = None
     compile: bool = False
     checkpoint_blocks: bool = False
 
@@ -125,6 +128,7 @@ class DiffusionSystem(L.LightningModule):
             depth=network.depth,
             num_heads=network.num_heads,
             mlp_ratio=network.mlp_ratio,
+            caption_encoder=network.caption_encoder,
         )
         self.transformer = AVTransformer(config)
         self.transformer.checkpoint_blocks = network.checkpoint_blocks
@@ -169,7 +173,8 @@ class DiffusionSystem(L.LightningModule):
         for record, start_s in zip(batch["records"], batch["starts_s"], strict=True):
             words = record.words if generator is None else self.jitter(record.words, generator)
             spoken.append(during(spread(words, self.lexicon), start_s, start_s + seconds))
-        return make_text([record.caption for record in batch["records"]], spoken)
+        captions = [record.caption for record in batch["records"]]
+        return make_text(captions, spoken, self.transformer.caption.tokenize)
 
     def jitter(self, words: tuple[Word, ...], generator: torch.Generator) -> list[Word]:
         """Words with noise on their starts and ends, at least 20 ms long each."""

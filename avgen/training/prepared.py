@@ -218,7 +218,7 @@ def encode_stills(pixels: Tensor, video: VideoCodec) -> Tensor:
     last = pixels.shape[2] - 1
     ends = [min(k, last) for k in range(0, last + video.stride[0], video.stride[0])]
     alone = pixels[0, :, ends].movedim(1, 0)[:, :, None]
-    return torch.cat([video.encode(frame[None])[0] for frame in alone], 1)
+    return video.encode(alone)[:, :, 0].movedim(0, 1)
 
 
 def write_statistics(out: Path, records: Iterable[ClipRecord]) -> None:
