@@ -114,6 +114,23 @@ def test_pooled_lag_is_that_of_the_mean_over_clips_that_have_one(measures):
     assert math.isnan(measures.pooled_lag(curves[-1:]))
 
 
+def test_what_all_sentences_share_correlates_and_their_detail_does_not(measures):
+    """One outline for all, syllables of their own: only the detail knows whose sound it is."""
+    generator = np.random.default_rng(3)
+    outline = np.hanning(73) * 3
+    mouths = [outline + 0.5 * generator.standard_normal(73) for _ in range(20)]
+    sounds = [mouth + 0.3 * generator.standard_normal(73) for mouth in mouths]
+    others = [*sounds[1:], sounds[0]]
+    assert np.mean([measures.correlation(*p) for p in zip(mouths, others, strict=True)]) > 0.6
+    assert abs(np.mean(measures.mismatched(mouths, sounds))) < 0.1
+    own = [
+        measures.correlation(measures.detail(mouth), measures.detail(sound))
+        for mouth, sound in zip(mouths, sounds, strict=True)
+    ]
+    assert np.mean(own) > 0.7
+    assert measures.detail(np.full(30, 2.0)) == pytest.approx(np.zeros(30))
+
+
 def test_a_mouth_that_stands_still_has_no_correlation(measures):
     sound = np.random.default_rng(1).standard_normal(73)
     assert math.isnan(measures.correlation(np.full(73, 0.1), sound))

@@ -17,6 +17,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -269,6 +270,9 @@ class Evaluation:
             "dnsmos": measures.dnsmos(waveform, rate),
             **measures.synchrony("sound", mouth, energy),
             **measures.synchrony("words", mouth, activity),
+            **measures.synchrony("detail", measures.detail(mouth), measures.detail(energy)),
+            "mouth": mouth.tolist(),
+            "energy": energy.tolist(),
             "opening_spread": float(np.std(mouth)),
             "detected": float(np.mean(~np.isnan(opening))),
             "frozen": measures.frozen(clip.frames, activity > 0.99),
@@ -380,6 +384,12 @@ def main() -> None:
         "weights_sha256": weights,
         "recognizer": measures.RECOGNIZER,
     }
+    with closing(evaluation.mouth.landmarker):
+        measure(args, evaluation, results)
+
+
+def measure(args: argparse.Namespace, evaluation: Evaluation, results: dict[str, Any]) -> None:
+    """Run every task; tables and figures are rewritten after each, so that a stop loses little."""
     runs = [("real", None, len(evaluation.reals))]
     for task, count in args.tasks:
         runs += [(name, make, count or args.num_clips) for name, make in MAKERS[task].items()]
@@ -391,7 +401,6 @@ def main() -> None:
         (args.out / "results.json").write_text(json.dumps(jsonable(results), indent=1) + "\n")
         (args.out / "tables.md").write_text(tables(results["summary"]))
     print(tables(results["summary"]))
-    evaluation.mouth.landmarker.close()
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ MOUTH_ROWS, MOUTH_COLUMNS = (0.72, 0.97), (0.32, 0.70)
 FROZEN_LEVELS = 0.4  # of 255; while words are said, no mouth of the train split changes by less
 ENERGY_RANGE_DB = 40.0  # below the loudest frame; what is quieter than this counts as silence
 MAX_LAG = 15  # frames each way
+DETAIL_FRAMES = 11  # what changes more slowly than this is the sentence's outline, not its words
+DELAY = 5  # frames, of the control
 SPEECH_RATE = 16000  # Hz, of the recogniser and of DNSMOS
 
 # Chosen on clips of the train split alone. The cepstral mean is the clip's own, so that no clip's
@@ -315,6 +317,20 @@ def activity(words: Sequence[Word], num_frames: int, fps: Fraction) -> np.ndarra
     return smoothed(said)
 
 
+def detail(series: np.ndarray) -> np.ndarray:
+    """A series [T] less its mean over `DETAIL_FRAMES` around each frame.
+
+    All of GRID's sentences begin and end alike, so that the sound of another sentence correlates
+    with a mouth almost as well as its own; what they do from syllable to syllable does not.
+    """
+    mean = np.convolve(
+        np.pad(series, DETAIL_FRAMES // 2, mode="edge"),
+        np.full(DETAIL_FRAMES, 1 / DETAIL_FRAMES),
+        mode="valid",
+    )
+    return series - mean
+
+
 def correlation(mouth: np.ndarray, sound: np.ndarray, lag: int = 0) -> float:
     """Pearson's correlation of mouth[t + lag] with sound[t]; NaN where one stands still."""
     length = len(mouth) - abs(lag)
@@ -342,6 +358,17 @@ def synchrony(name: str, mouth: np.ndarray, sound: np.ndarray) -> dict[str, Any]
 
 
 # Many clips
+
+
+def mismatched(
+    mouths: Sequence[Sequence[float]], energies: Sequence[Sequence[float]]
+) -> list[float]:
+    """Correlation in detail of each mouth with the sound of the next clip: nothing in sync."""
+    others = [*energies[1:], *energies[:1]]
+    return [
+        correlation(detail(np.array(mouth)), detail(np.array(energy)))
+        for mouth, energy in zip(mouths, others, strict=True)
+    ]
 
 
 def pooled_lag(curves: Sequence[Sequence[float]]) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 import librosa
 import numpy as np
-from measures import distribution, mouth_region, pooled_lag
+from measures import DELAY, MAX_LAG, distribution, mismatched, mouth_region, pooled_lag
 from PIL import Image
 
 from avgen.clips.clip import Clip
@@ -84,7 +84,12 @@ def summarize(clips: Sequence[dict[str, Any]], real: Sequence[dict[str, Any]]) -
     summary: dict[str, Any] = {name: distribution([clip[name] for clip in clips]) for name in names}
     anchors = {
         name: distribution([clip[name] for clip in real])
-        for name in ("sound_correlation", "words_correlation", "opening_spread")
+        for name in (
+            "sound_correlation",
+            "words_correlation",
+            "detail_correlation",
+            "opening_spread",
+        )
     }
     still = MOTIONLESS * anchors["opening_spread"]["p50"]
     summary |= {
@@ -95,10 +100,17 @@ def summarize(clips: Sequence[dict[str, Any]], real: Sequence[dict[str, Any]]) -
     }
     for name, anchor in anchors.items():
         summary[f"{name}_of_real"] = summary[name]["mean"] / anchor["mean"]
-    for name in ("sound", "words"):
+    for name in ("sound", "words", "detail"):
         near = [abs(clip[f"{name}_lag"]) <= 1 for clip in clips]
         summary[f"{name}_lag_within_1"] = float(np.mean(near))
         summary[f"{name}_pooled_lag"] = pooled_lag([clip[f"{name}_by_lag"] for clip in clips])
+    delayed = MAX_LAG + DELAY  # place of that lag in a curve
+    controls = {
+        "mismatched": mismatched([c["mouth"] for c in clips], [c["energy"] for c in clips]),
+        "delayed": [clip["detail_by_lag"][delayed] for clip in clips],
+    }
+    summary |= {name: distribution(values) for name, values in controls.items()}
+    summary["unscored"] = sum(math.isnan(clip["detail_correlation"]) for clip in clips)
     return summary
 
 
@@ -132,7 +144,7 @@ def _words(summaries: dict[str, dict[str, Any]]) -> str:
 
 def _lips(summaries: dict[str, dict[str, Any]]) -> str:
     parts = []
-    for driver in ("sound", "words"):
+    for driver in ("sound", "words", "detail"):
         rows = []
         for name, s in summaries.items():
             of_real = _fixed(s[f"{driver}_correlation_of_real"])
@@ -141,6 +153,16 @@ def _lips(summaries: dict[str, dict[str, Any]]) -> str:
             pooled = _fixed(s[f"{driver}_pooled_lag"], 0)
             rows.append((name, *_spread(s[f"{driver}_correlation"]), of_real, *lags, near, pooled))
         parts.append(_table(f"Opening of the mouth against {driver}, correlation", LIPS, rows))
+    rows = [
+        (
+            name,
+            *(_fixed(s[key]["mean"], 3) for key in ("detail_correlation", "delayed", "mismatched")),
+            str(s["unscored"]),
+        )
+        for name, s in summaries.items()
+    ]
+    columns = ("clips of", "own sound", f"delayed by {DELAY} frames", "another clip's", "unscored")
+    parts.append(_table("Controls: mouth against sound in detail", columns, rows))
     return "\n".join(parts)
 
 
