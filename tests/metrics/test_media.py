@@ -76,7 +76,7 @@ def write_with_av(
             container.mux(stream.encode(None))
 
 
-@pytest.mark.parametrize(("kind", "fps"), product(EXACT, RATES), ids=str)
+@pytest.mark.parametrize(("kind", "fps"), [*product(EXACT, RATES)], ids=str)
 def test_a_known_offset_comes_back_within_half_a_frame(tmp_path, kind, fps):
     suffix, picture, sound, rate = kind
     for offset_s in (-0.2, 0.0, 0.12):
@@ -89,7 +89,7 @@ def test_a_known_offset_comes_back_within_half_a_frame(tmp_path, kind, fps):
         assert not media_values(path)["timing_in_doubt"]
 
 
-@pytest.mark.parametrize(("kind", "fps"), product(IN_DOUBT, RATES[1:3]), ids=str)
+@pytest.mark.parametrize(("kind", "fps"), [*product(IN_DOUBT, RATES[1:3])], ids=str)
 def test_what_the_container_cannot_say_is_flagged(tmp_path, kind, fps):
     suffix, picture, sound, rate = kind
     path = tmp_path / f"clip.{suffix}"
