@@ -137,7 +137,8 @@ class Variation:
     Args:
         flip: Mirror every second window.
         fast: Share of windows that leave out frames: every second or every third is kept.
-        flash: Share of windows with a frame of one colour, half of them between frames of another.
+        flash: Share of windows with 1 to 5 frames of one colour, half of them between frames of
+            another.
     """
 
     flip: bool = False
@@ -156,7 +157,7 @@ class Variation:
             around, flash = random.integers(256, size=(2, 3)) if random.integers(2) else (0, 255)
             flat, at = random.integers(2), int(random.integers(len(frames)))
             frames = np.full_like(frames, around) if flat else np.array(frames)
-            frames[at] = flash
+            frames[at : at + int(random.integers(1, 6))] = flash
         return frames
 
 

@@ -167,9 +167,10 @@ def test_fast_windows_leave_out_frames(prepared):
     assert np.mean([found == {1} for found in steps]) == pytest.approx(0.5, abs=0.2)
 
 
-def test_a_flash_is_one_frame(prepared):
+def test_a_flash_is_a_few_frames(prepared):
     windows = Windows(Prepared(prepared, "train"), "video", 6, Variation(flash=0.5))
     flashes = flat = 0
+    lengths = set()
     for draw in range(80):
         video = windows[draw]["video"]
         of_one_colour = (video == video[:, :1, :1]).flatten(1).all(1)
@@ -179,8 +180,10 @@ def test_a_flash_is_one_frame(prepared):
         if of_one_colour.all():
             assert 1 <= int(changes.sum()) <= 2  # into the flash and out of it
         elif of_one_colour.any():
-            assert int(of_one_colour.sum()) == 1
+            assert int(of_one_colour.sum()) <= 5
+            lengths.add(int(of_one_colour.sum()))
     assert 25 < flashes < 55
+    assert len(lengths) >= 3
     assert 8 < flat < 35
 
 
