@@ -25,6 +25,8 @@ from avgen.metrics.sync_network import SyncConfig, SyncNetwork, curves, standard
 from avgen.training.data import clip_of_draw, hash_seed, stateful_loader
 from avgen.training.optimization import OptimizerConfig
 
+PITCHES = (0.87, 1.0, 1.15, 1.32, 1.52)  # how much higher each prepared clip's voice is read as
+AS_IT_IS = PITCHES.index(1.0)
 NEAR = 0.6  # frames: the lags beside the right one are right by a Gaussian of this width
 
 
@@ -172,7 +174,7 @@ class SyncSystem(L.LightningModule):
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Loss, and the share of clips whose best lag is within one frame, as they are."""
         picture = self.network.picture(picture_rows(batch["motion"].float()))
-        sound = self.network.sound(batch["mels"][:, batch["mels"].shape[1] // 2].float())
+        sound = self.network.sound(batch["mels"][:, AS_IT_IS].float())
         best = curves(picture, sound, self.max_lag).argmax(1) - self.max_lag
         loss = sync_loss(picture, sound, self.max_lag, self.log_sharpness.exp())
         self.log("val/loss", loss, prog_bar=True)
@@ -190,14 +192,18 @@ class SyncSystem(L.LightningModule):
             self.parameters(), config.lr, weight_decay=config.weight_decay
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, config.factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
 
 
 class SyncClips(Dataset):
     """Prepared clips (recipes/sync/prepare.py), numbered by draw: `data.clip_of_draw`.
 
     Args:
-        folder: Holds SPLIT/ID.npz with motion [T, 3, G, G] and mels [V, 4 T, M], float16.
+        folder: Holds SPLIT/ID.npz with motion [T, 3, G, G] and mels [V, 4 T, M] at PITCHES,
+            float16.
         split: "train" or "validation".
         seed: Of the order; None for the folder's own.
 
