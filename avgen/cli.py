@@ -1,4 +1,4 @@
-"""The command line: `avgen generate | train | reconstruct | probe`; arguments in, an exit code out.
+"""The command line: `avgen generate | train | evaluate | ...`; arguments in, an exit code out.
 
 Only argparse is imported here: numpy, PyAV and torch load when a command has work to do, so that
 every `--help` answers at once.
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from avgen import __version__
-from avgen.commands import generate, probe, reconstruct, train
+from avgen.commands import compare, evaluate, generate, probe, reconstruct, resync, train
 
 
 class _Parser(argparse.ArgumentParser):
@@ -40,6 +40,9 @@ def make_parser() -> argparse.ArgumentParser:
         ("train", train),
         ("reconstruct", reconstruct),
         ("probe", probe),
+        ("evaluate", evaluate),
+        ("compare", compare),
+        ("resync", resync),
     ):
         command = commands.add_parser(
             name,

@@ -16,7 +16,7 @@ from avgen.cli import main
 from avgen.clips import Clip, read_clip, read_metadata, write_clip
 from avgen.commands.generate import parse_words
 
-COMMANDS = ("generate", "train", "reconstruct", "probe")
+COMMANDS = ("generate", "train", "reconstruct", "probe", "evaluate", "compare", "resync")
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def remux_delayed(
             or a container that cannot hold these streams at these times. Nothing is left behind.
     """
     source, target, delay = Path(source), Path(target), exact(delay_s)
-    _check(source, target, overwrite)
+    check_target(source, target, overwrite=overwrite)
     scanned = scan(source)
     scanned.require_whole()
     if scanned.video is None or scanned.audio is None:
@@ -69,7 +69,12 @@ def remux_delayed(
     return left_out
 
 
-def _check(source: Path, target: Path, overwrite: bool) -> None:
+def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
+    """Make sure that `target` can be written, before the work that it would hold.
+
+    Raises:
+        MediaError: it is a folder, the source, or there already, or it has no folder.
+    """
     if target.is_dir():
         raise MediaError(f"{target}: is a folder; name a file in it")
     if not target.parent.is_dir():

@@ -172,7 +172,15 @@ def flash_click_offset(
     Raises:
         Unscored: no flash, no click, or none near the other.
     """
-    flashes, clicks = flash_times(frames, fps), click_times(waveform, sample_rate)
+    return match(flash_times(frames, fps), click_times(waveform, sample_rate), fps)
+
+
+def match(flashes: np.ndarray, clicks: np.ndarray, fps: Fraction) -> FlashClick:
+    """How far clicks [M] lie from flashes [N], in seconds both, at `fps` pictures a second.
+
+    Raises:
+        Unscored: as for `flash_click_offset`.
+    """
     if not len(flashes):
         raise Unscored("the picture never flashes")
     if not len(clicks):

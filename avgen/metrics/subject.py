@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avgen.clips.media import read_clip
+from avgen.clips.media_probe import probe
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from avgen.clips.clip import Clip
     from avgen.metrics.faces import FaceTracker, Track
 
 FPS = Fraction(25)  # what every sync protocol sees
 SAMPLE_RATE = 16_000  # Hz, likewise
+MAX_BYTES = 4 * 2**30  # of decoded frames; several clips are decoded at a time
 
 
 class Unscored(ValueError):  # noqa: N818 - it reads as what the clip is
@@ -31,11 +35,13 @@ class Subject:
         path: of the file.
         reference: the real clip that it is compared with, where there is one.
         tracker: finds faces; None for OpenCV's cascade.
+        landmarker: MediaPipe's `face_landmarker.task`, where it was given.
     """
 
     path: Path
     reference: Path | None = None
     tracker: FaceTracker | None = None
+    landmarker: Path | None = None
 
     @cached_property
     def clip(self) -> Clip:
@@ -62,9 +68,34 @@ class Subject:
 
         return (self.tracker or CascadeTracker())(self.clip.frames)
 
+    @cached_property
+    def landmarks(self) -> np.ndarray:
+        """The face's points in `clip.frames`: float32 [T, 478, 3], in pixels.
+
+        Raises:
+            Unscored: no model was given, or not one face throughout.
+        """
+        if self.landmarker is None:
+            raise Unscored("landmarks need --weights face_landmarker=PATH (face_landmarker.task)")
+        from avgen.metrics.faces import LandmarkTracker, the_face
+
+        points = the_face(LandmarkTracker(self.landmarker)(self.clip.frames)).landmarks
+        assert points is not None
+        return points
+
     def _read(
         self, fps: Fraction | None, sample_rate: int | None, num_channels: int | None
     ) -> Clip:
+        video = next((s for s in probe(self.path).streams if s.kind == "video" and s.is_read), None)
+        if video is not None and video.duration_s and video.width and video.height:
+            count = float(video.duration_s * (fps or video.fps or FPS))
+            needed = count * video.width * video.height * 3
+            if needed > MAX_BYTES:
+                raise Unscored(
+                    f"{count:.0f} frames of {video.width}x{video.height} need "
+                    f"{needed / 2**30:.0f} GiB; at most {MAX_BYTES / 2**30:.0f} are decoded: "
+                    "cut it into shorter clips"
+                )
         with warnings.catch_warnings():  # the media probe says them, in the report
             warnings.simplefilter("ignore", UserWarning)
             return read_clip(self.path, fps=fps, sample_rate=sample_rate, num_channels=num_channels)

@@ -1,0 +1,124 @@
+"""`avgen evaluate`: clips in, a report out: are sound and picture in sync, and how sure is that."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+SUMMARY = "measure whether sound and picture are in sync, and how well a clip is made"
+DESCRIPTION = """\
+Measure clips and write a report: a row for each file (clips.jsonl), a summary (summary.json,
+summary.md) and a page to look at (report.html) with lag curves and the worst clips.
+Every number stands beside the same number for mismatched sound and for sound that is 200 ms late,
+with a confidence interval. A file that cannot be measured gets a row with the reason. A run that
+was stopped goes on where it stopped: give the same command again.
+An offset above 0 means that the sound comes before the picture."""
+EXAMPLES = """\
+examples:
+  avgen evaluate clip.mp4 -o report
+  avgen evaluate generated/ --reference real/ -o report --workers 4
+  avgen evaluate generated/ --metrics sync lse@latentsync --weights syncnet=syncnet_v2.model -o r
+
+metrics: media (the file's own timing), sync (avgen-sync, needs nothing), lse@joonson, lse@wav2lip
+and lse@latentsync (LSE-C and LSE-D by SyncNet, --weights syncnet=PATH), mouth (opening, blinks;
+--weights face_landmarker=PATH), and more: `--metrics help` lists them. What lacks its weights is
+skipped, and the report says so."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Clips, references, metrics, weights, workers, the report's folder."""
+    parser.add_argument("clips", type=Path, metavar="CLIP_OR_FOLDER", help="a video, or a folder")
+    parser.add_argument(
+        "--reference",
+        type=Path,
+        metavar="FOLDER",
+        help="real clips; one of the same name is compared with, and all are measured as well",
+    )
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        metavar="NAME",
+        help="which (default: all that can be had; help: list them)",
+    )
+    parser.add_argument(
+        "--weights",
+        action="append",
+        nargs="+",
+        default=[],
+        type=_weight,
+        metavar="NAME=PATH",
+        help="a network that avgen does not ship",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="processes (default: one for each processor)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of mismatched sounds and intervals")
+    parser.add_argument(
+        "--speakers-by-folder",
+        action="store_true",
+        help="clips of one folder are of one speaker; intervals then count speakers",
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FOLDER", help="the report's folder"
+    )
+
+
+def _weight(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise argparse.ArgumentTypeError(f"{text!r}; it must be NAME=PATH")
+    return name, Path(path)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate, and print the summary's headlines."""
+    if args.workers < 1:
+        raise ValueError(f"--workers {args.workers}; it must be at least 1")
+    from avgen.metrics.run import Request, evaluate
+    from avgen.metrics.run_measures import measures
+
+    if args.metrics == ["help"]:
+        print("\n".join(f"{m.name:<18}{m.protocol}" for m in measures().values()))
+        return 0
+    from tqdm import tqdm
+
+    request = Request(
+        clips=args.clips,
+        reference=args.reference,
+        metrics=args.metrics,
+        weights=dict(pair for group in args.weights for pair in group),
+        seed=args.seed,
+        speakers_by_folder=args.speakers_by_folder,
+    )
+    with tqdm(unit="clip", desc="evaluate") as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total, bar.n = total, done
+            bar.refresh()
+
+        summary = evaluate(request, args.output, workers=args.workers, progress=progress)
+    print(_headlines(summary))
+    print(f"{args.output / 'report.html'}: the report")
+    return 0
+
+
+def _headlines(summary: dict) -> str:
+    """Coverage, and each metric's mean beside its controls, as text."""
+    from avgen.metrics.report import SETS, arrow, interval_text
+
+    lines = []
+    for group, counts in summary["coverage"].items():
+        lines.append(f"{group}: {counts['found']} found, {counts['scored']} scored")
+        lines += [f"  {n} x {reason}" for reason, n in counts["reasons"].items()]
+    for name, metric in summary["metrics"].items():
+        if metric["skipped"]:
+            lines.append(f"{name}: {next(iter(metric['reasons']))}")
+        for value, found in metric["values"].items():
+            sets = [f"{group} {interval_text(found[group])}" for group in SETS if group in found]
+            lines.append(f"{name} {value}{arrow(found['better'])}: {'; '.join(sets)}")
+    return "\n".join(lines)

@@ -1,0 +1,179 @@
+"""One clip in, its row out: every metric's values or the reason why there are none, and controls.
+
+Two controls show what a number is worth. **mismatched**: the same picture with the sound of another
+clip, which starts with it and goes round where it is shorter. **delayed**: the same picture with
+its own sound 5 frames (200 ms) late; what is missing at the start is silence.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avgen.clips.timebase import num_samples
+from avgen.metrics.media import read_audio_quietly
+from avgen.metrics.run_measures import Measure, Values, Weights, measures, own_sound
+from avgen.metrics.subject import FPS, SAMPLE_RATE, Subject, Unscored
+
+DELAY_FRAMES = 5  # of 25 fps
+ALONE = "there is no other clip with sound"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One clip to be measured.
+
+    Attributes:
+        group: "clips" or "reference".
+        id: its place in its folder.
+        path: of the file.
+        metrics: names.
+        weights: paths by name.
+        reference: the real clip that it is compared with, or None.
+        partner: whose sound it is mismatched with, or None.
+    """
+
+    group: str
+    id: str
+    path: Path
+    metrics: tuple[str, ...]
+    weights: Weights
+    reference: Path | None
+    partner: Path | None
+
+
+def set_up_worker() -> None:
+    """One thread a process: there are as many processes as there is to gain."""
+    import cv2
+
+    os.environ["OMP_NUM_THREADS"] = "1"  # torch reads it when a metric loads it
+    cv2.setNumThreads(1)
+
+
+def guarded_row(job: Job) -> dict[str, Any]:
+    """The row of a clip; whatever goes wrong is in it."""
+    start = time.perf_counter()
+    try:
+        row = row_of(job)
+    except MemoryError:
+        row = row_of_failure(job, "out of memory")
+    return row | {"took_s": round(time.perf_counter() - start, 3)}
+
+
+def row_of_failure(job: Job, reason: str) -> dict[str, Any]:
+    """The row of a clip that could not be measured at all."""
+    return _heading(job) | {"status": "failed", "reason": reason, "metrics": {}, "took_s": 0.0}
+
+
+def row_of(job: Job) -> dict[str, Any]:
+    """The row of a clip: `status` is "scored" where any metric but the probe has values."""
+    subject = Subject(job.path, job.reference, landmarker=job.weights.get("face_landmarker"))
+    known = measures()
+    results: dict[str, dict[str, Any]] = {}
+    for name in job.metrics:
+        measure = known[name]
+        missing = measure.missing(job.weights, job.reference is not None)
+        if missing is not None:
+            results[name] = {"status": "skipped", "reason": missing}
+        else:
+            results[name] = _measured(measure, subject, job)
+    scored = [n for n, r in results.items() if r["status"] == "scored" and n != "media"]
+    reasons = [r["reason"] for r in results.values() if r["status"] in ("unscored", "failed")]
+    row = _heading(job) | {"status": "scored" if scored else "failed", "metrics": results}
+    if not scored:
+        row["reason"] = reasons[0] if reasons else "no metric was asked for that applies to it"
+    return row
+
+
+def _heading(job: Job) -> dict[str, Any]:
+    return {
+        "set": job.group,
+        "id": job.id,
+        "path": str(job.path.resolve()),
+        "reference": str(job.reference.resolve()) if job.reference else None,
+        "mismatched_with": str(job.partner.resolve()) if job.partner else None,
+    }
+
+
+def _measured(measure: Measure, subject: Subject, job: Job) -> dict[str, Any]:
+    """A metric's result: its status, its values or its reason, and its controls."""
+    judge = measure.judge
+    if judge is None:
+        return _result(lambda: measure.look(subject, job.weights), subject.path)
+    seen: list[Any] = []
+
+    def own() -> Values:
+        seen.append(measure.look(subject, job.weights))
+        return judge(seen[0], own_sound(subject), job.weights)
+
+    result = _result(own, subject.path)
+    if seen:
+        sounds = {"mismatched": _mismatched, "delayed": _delayed}
+        result["controls"] = {
+            name: _result(
+                lambda sound=sound: judge(seen[0], sound(subject, job), job.weights), subject.path
+            )
+            for name, sound in sounds.items()
+        }
+    return result
+
+
+def _result(compute: Callable[[], Values], path: Path) -> dict[str, Any]:
+    """What `compute` gives, or why it gives nothing. An error of ours is a reason too."""
+    try:
+        return {"status": "scored", "values": _plain(compute())}
+    except (Unscored, ValueError, OSError) as reason:
+        line = " ".join(str(reason).split()).removeprefix(f"{path}: ")
+        return {"status": "unscored", "reason": line}
+    except MemoryError:
+        raise
+    except Exception as error:  # one bad clip, or one bug, must not stop a run of thousands
+        line = " ".join(str(error).split())
+        return {"status": "failed", "reason": f"{type(error).__name__}: {line}"}
+
+
+def _mismatched(subject: Subject, job: Job) -> np.ndarray:
+    """Another clip's sound [1, N], as long as the clip's own."""
+    if job.partner is None:
+        raise Unscored(ALONE)
+    sound, _ = read_audio_quietly(job.partner, SAMPLE_RATE)
+    if not sound.shape[1]:
+        raise Unscored(f"{job.partner.name} has no sound")
+    return np.resize(sound[:1], (1, own_sound(subject).shape[1]))
+
+
+def _delayed(subject: Subject, _: Job) -> np.ndarray:
+    """The clip's own sound [1, N], `DELAY_FRAMES` late."""
+    sound = own_sound(subject)
+    count = num_samples(DELAY_FRAMES, FPS, SAMPLE_RATE)
+    if sound.shape[1] <= count:
+        raise Unscored(f"the clip is shorter than {DELAY_FRAMES} frames")
+    return np.concatenate([np.zeros((1, count), sound.dtype), sound[:, :-count]], axis=1)
+
+
+def _plain(values: Values) -> Values:
+    """Values as JSON has them; what is not finite becomes None and a note."""
+    plain: Values = {}
+    notes = list(values.get("notes", []))
+    for name, value in values.items():
+        if isinstance(value, Fraction):
+            value = str(value)
+        elif isinstance(value, np.ndarray):
+            value = [round(float(item), 5) for item in value]
+        elif isinstance(value, np.generic):
+            value = value.item()
+        if isinstance(value, float):
+            if not np.isfinite(value):
+                notes.append(f"{name} is {value}")
+                value = None
+            else:
+                value = float(f"{value:.7g}")
+        plain[name] = value
+    return plain | ({"notes": notes} if notes else {})
