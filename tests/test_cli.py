@@ -539,3 +539,54 @@ def test_a_clip_of_another_rate_is_read_at_the_models(avgen, tiny_model, tmp_pat
     assert clip.num_frames == 50
     shown = clip.frames[:, 0, 0, 0] / 4  # the number of the frame at 30 fps
     assert np.abs(shown - np.arange(50) * 30 / 25).max() <= 1
+
+
+# --- evaluate, compare, resync -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "culprit"),
+    [
+        (["nowhere"], "nowhere"),
+        (["good.mp4", "--metrics", "beauty"], "beauty"),
+        (["good.mp4", "--weights", "syncnet"], "syncnet"),
+        (["good.mp4", "--weights", "syncnet=nowhere.model"], "nowhere.model"),
+        (["good.mp4", "--weights", "i3d=good.mp4"], "i3d"),
+        (["good.mp4", "--reference", "nowhere"], "nowhere"),
+        (["good.mp4", "--workers", "0"], "--workers"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_evaluate_refuses(refused, media, tmp_path, monkeypatch, arguments, culprit):
+    monkeypatch.chdir(media)
+    assert culprit in refused("evaluate", *arguments, "-o", tmp_path / "report")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_evaluate_says_what_it_found_and_compare_reads_it(avgen, refused, media, tmp_path):
+    asked = ["--metrics", "media", "flash_click", "--workers", "1", "-o"]
+    code, out, err = avgen("evaluate", media, *asked, tmp_path / "a")
+    assert code == 0, err
+    assert "6 found" in out
+    assert "git-lfs" not in out
+    code, out, err = avgen("compare", tmp_path / "a", tmp_path / "a", "--json")
+    assert code == 0, err
+    assert json.loads(out)["metrics"]["media"]["silence"]["difference"] == 0
+    assert "report" in refused("compare", tmp_path / "a", media)
+
+
+def test_resync_moves_the_sound_that_it_is_told_to(avgen, refused, media, tmp_path):
+    output = tmp_path / "moved.mp4"
+    code, out, err = avgen("resync", media / "good.mp4", output, "--offset-ms", "200")
+    assert code == 0, err
+    assert "200 ms later" in out
+    clip = read_clip(output)
+    assert np.abs(clip.waveform[0, : 48_000 // 8]).max() < 0.02
+    assert np.abs(clip.waveform[0, 12_000:24_000]).max() > 0.2
+    assert "exists" in refused("resync", media / "good.mp4", output, "--offset-ms", "200")
+
+
+@pytest.mark.parametrize("name", [*BAD_VIDEOS, "tone.wav", "silent.mp4", "good.mp4"])
+def test_resync_refuses_what_it_cannot_judge(refused, media, tmp_path, name):
+    assert name in refused("resync", media / name, tmp_path / "out.mp4")
+    assert list(tmp_path.iterdir()) == []

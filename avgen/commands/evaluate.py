@@ -20,10 +20,15 @@ examples:
   avgen evaluate generated/ --reference real/ -o report --workers 4
   avgen evaluate generated/ --metrics sync lse@latentsync --weights syncnet=syncnet_v2.model -o r
 
-metrics: media (the file's own timing), sync (avgen-sync, needs nothing), lse@joonson, lse@wav2lip
-and lse@latentsync (LSE-C and LSE-D by SyncNet, --weights syncnet=PATH), mouth (opening, blinks;
---weights face_landmarker=PATH), and more: `--metrics help` lists them. What lacks its weights is
-skipped, and the report says so."""
+metrics:
+  media            the file's own timing, silence, clipping
+  sync             avgen-sync: do the lips fit the sound, and how far apart are they
+  lse@joonson, lse@wav2lip, lse@latentsync
+                   LSE-C and LSE-D by three released protocols (--weights syncnet=PATH)
+  mouth            opening, frozen mouths, motion in silence, blinks
+                   (--weights face_landmarker=PATH)
+  flash_click      offset of flashes and clicks, for test clips (only when asked for)
+What lacks its weights is skipped, and the report says so."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--metrics",
         nargs="+",
         metavar="NAME",
-        help="which (default: all that can be had; help: list them)",
+        help="which (default: all that can be had)",
     )
     parser.add_argument(
         "--weights",
@@ -79,13 +84,9 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate, and print the summary's headlines."""
     if args.workers < 1:
         raise ValueError(f"--workers {args.workers}; it must be at least 1")
-    from avgen.metrics.run import Request, evaluate
-    from avgen.metrics.run_measures import measures
-
-    if args.metrics == ["help"]:
-        print("\n".join(f"{m.name:<18}{m.protocol}" for m in measures().values()))
-        return 0
     from tqdm import tqdm
+
+    from avgen.metrics.run import Request, evaluate
 
     request = Request(
         clips=args.clips,

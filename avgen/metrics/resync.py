@@ -126,8 +126,8 @@ def _look(path: Path, start_s: Fraction, end_s: Fraction, weights: dict[str, Pat
             path, start_s=start_s, end_s=end_s, fps=FPS, sample_rate=SAMPLE_RATE, num_channels=1
         )
     assert clip.waveform is not None  # _places made sure
-    model = sync_model(weights.get("sync"))
     face = the_face(CascadeTracker()(clip.frames))
+    model = sync_model(weights.get("sync"))
     picture = model.picture_features(clip.frames, face.boxes)
     found = model.score(picture, model.sound_features(clip.waveform, SAMPLE_RATE, len(picture)))
     low, high = found.interval_ms
