@@ -60,7 +60,8 @@ def mfcc(samples: np.ndarray) -> np.ndarray:
     windows = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::HOP]
     power = np.abs(np.fft.rfft(windows, _FFT_SIZE)) ** 2 / _FFT_SIZE  # [M, 257]
     bands = power @ _filters().T
-    cepstra = dct(np.log(_positive(bands)), type=2, norm="ortho", axis=1)[:, :NUM_CEPSTRA]
+    cepstra = np.asarray(dct(np.log(_positive(bands)), type=2, norm="ortho", axis=1))
+    cepstra = cepstra[:, :NUM_CEPSTRA]
     order = np.arange(NUM_CEPSTRA)
     cepstra *= 1 + _LIFTER / 2 * np.sin(np.pi * order / _LIFTER)
     cepstra[:, 0] = np.log(_positive(power.sum(1)))
