@@ -3,9 +3,9 @@
     python recipes/sync/evaluate.py OUT CLIP_OR_FOLDER... [--model FOLDER]
 
 Every clip is given each delay of -10 to 10 frames, truly: the waveform is shifted, what it leaves
-empty is silence. Windows shorter than the clip are cut from the middle, where GRID's speech is, and
-their sound is what lies there, delayed; longer ones join successive clips' second halves and first
-halves, of one speaker, so that there is a cut in them. OUT gets a line of JSON a clip and length.
+empty is silence. Windows of 1 and 2 s are cut from the middle, where GRID's speech is, and their
+sound is what lies there, delayed; with --join, 5 s around the cut between successive clips, which
+only makes sense of one speaker. OUT gets a line of JSON a clip and length.
 """
 
 import argparse
@@ -15,16 +15,18 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import mannwhitneyu
+from tqdm import tqdm
 
+from avgen.clips import read_clip
 from avgen.metrics import lags, sync
 from avgen.metrics.faces import CascadeTracker, the_face
-from avgen.metrics.statistics import auc
 from avgen.metrics.subject import Unscored
-from avgen.clips import read_clip
 
 FPS, RATE = 25, 16_000
 DELAYS = range(-10, 11)  # frames; above 0 the sound comes first
-LENGTHS = (1, 2, 3, 5)  # seconds
+
+Seen = tuple[np.ndarray, np.ndarray, np.ndarray]  # frames, boxes, waveform
 
 
 def delayed(waveform: np.ndarray, delay: int, start: int, num_frames: int) -> np.ndarray:
@@ -36,7 +38,7 @@ def delayed(waveform: np.ndarray, delay: int, start: int, num_frames: int) -> np
     return padded[:, first : first + num_frames * hop]
 
 
-def read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def read(path: Path) -> Seen:
     """Frames, boxes and waveform of a clip."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -56,10 +58,21 @@ def offsets(
         sound = model.sound_features(delayed(waveform, delay, start, length), RATE, length)
         offset = lags.offset(picture, sound)
         found.append(round(offset.frames, 2))
-        held.append(offset.interval[0] <= delay <= offset.interval[1])
+        held.append(bool(offset.interval[0] <= delay <= offset.interval[1]))
         sure.append(round(offset.confidence, 2))
-    within = [abs(f - d) <= 1 for f, d in zip(found, DELAYS, strict=True)]
+    within = [bool(abs(f - d) <= 1) for f, d in zip(found, DELAYS, strict=True)]
     return {"found": found, "within": within, "held": held, "confidence": sure}
+
+
+def joined(one: Seen, other: Seen) -> Seen:
+    """Two clips as one, the second's sound where its picture is."""
+    frames, boxes, waveform = one
+    waveform = waveform[:, : len(frames) * RATE // FPS]
+    return (
+        np.concatenate([frames, other[0]]),
+        np.concatenate([boxes, other[1]]),
+        np.concatenate([waveform, other[2]], 1),
+    )
 
 
 def main() -> None:
@@ -70,43 +83,41 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("clips", type=Path, nargs="+")
     parser.add_argument("--model", type=Path)
+    parser.add_argument("--join", action="store_true", help="5 s of two clips of one speaker")
     args = parser.parse_args()
     model = sync.load(args.model)
     paths = [p for c in args.clips for p in (sorted(c.glob("*.mpg")) if c.is_dir() else [c])]
-    rows, whole, before = [], [], None
-    for path in paths:
-        frames, boxes, waveform = read(path)
-        for seconds in LENGTHS:
-            length = seconds * FPS
-            clip = (frames, boxes, waveform)
-            if length > len(frames):
-                if before is None or len(before[0]) + len(frames) < length:
-                    continue
-                clip = tuple(
-                    np.concatenate(parts, axis)
-                    for parts, axis in zip(zip(before, clip, strict=True), (0, 0, 1), strict=True)
-                )
+    seen = {path.stem: read(path) for path in tqdm(paths)}
+    rows = []
+    for index, (name, clip) in enumerate(tqdm(seen.items())):
+        if args.join:
+            clip = joined(list(seen.values())[index - 1], clip)
+        for seconds in (5,) if args.join else (1, 2, 3):
             try:
-                row = offsets(model, *clip, length)
+                row = offsets(model, *clip, seconds * FPS)
             except Unscored as error:
                 row = {"unscored": str(error)}
-            rows.append({"clip": path.stem, "seconds": seconds, **row})
-        whole.append((frames, boxes, waveform))
-        before = (frames, boxes, waveform[:, : len(frames) * RATE // FPS])
-    args.out.write_text("".join(json.dumps(row, default=bool) + "\n" for row in rows))
-    for seconds in LENGTHS:
-        some = [r for r in rows if r["seconds"] == seconds and "within" in r]
+            rows.append({"clip": name, "seconds": seconds, **row})
+    args.out.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    summarize(rows)
+    if not args.join:
+        discrimination(model, list(seen.values()))
+
+
+def summarize(rows: list[dict]) -> None:
+    """Prints recovery at each length."""
+    for seconds in sorted({row["seconds"] for row in rows}):
+        some = [row for row in rows if row["seconds"] == seconds and "within" in row]
         if some:
-            shares = [np.mean(r["within"]) for r in some]
-            held = np.mean([r["held"] for r in some])
+            shares = [np.mean(row["within"]) for row in some]
             print(
                 f"{seconds} s: {len(some)} clips, within one frame {np.mean(shares):.3f}"
-                f" (worst clip {min(shares):.2f}), interval holds the delay {held:.3f}"
+                f" (worst clip {min(shares):.2f}), interval holds the delay"
+                f" {np.mean([row['held'] for row in some]):.3f}"
             )
-    discrimination(model, whole)
 
 
-def discrimination(model: sync.SyncModel, clips: list) -> None:
+def discrimination(model: sync.SyncModel, clips: list[Seen]) -> None:
     """Prints the AUC of r0 and of z, each clip's own sound against all other clips' sounds."""
     length = min(len(frames) for frames, _, _ in clips)
     pictures = [model.picture_features(f[:length], b[:length]) for f, b, _ in clips]
@@ -122,10 +133,12 @@ def discrimination(model: sync.SyncModel, clips: list) -> None:
             into["r0"].append(float(r0))
             into["z"].append(lags.z_score(float(r0), unrelated))
     for name in right:
+        pairs = len(right[name]) * len(wrong[name])
+        area = mannwhitneyu(right[name], wrong[name]).statistic / pairs  # ties count half
         print(
             f"{name}: own {np.mean(right[name]):.3f}+-{np.std(right[name]):.3f}, other "
             f"{np.mean(wrong[name]):.3f}+-{np.std(wrong[name]):.3f}, "
-            f"AUC {auc(np.array(right[name]), np.array(wrong[name])):.3f}"
+            f"AUC {area:.3f}"
         )
 
 
