@@ -3,7 +3,7 @@
     python recipes/sync/export.py runs/sync/last.ckpt prepared/sync OUT
 
 The bank of unrelated speech is made here: the trained sound tower's features of validation
-sentences, one after another. They are numbers that the sound cannot be made from again.
+sentences, one after another: 16 numbers a frame, no sound.
 """
 
 import argparse
