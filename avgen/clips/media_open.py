@@ -23,6 +23,14 @@ _CHECKSUMMED = ("flac",)  # FFV1 has one as well, but its decoder only complains
 _NOT_MEDIA = {"tty", "concat", "hls", "dash", "imf"}
 
 
+def decoder_versions() -> dict[str, str]:
+    """Of PyAV and of the FFmpeg libraries that decode, by name."""
+    found = {"av": av.__version__}
+    for name in ("libavcodec", "libavformat", "libswresample", "libswscale"):
+        found[name] = ".".join(str(number) for number in av.library_versions[name])
+    return found
+
+
 @contextmanager
 def media_errors(path: Path, what: str) -> Iterator[None]:
     """Turns PyAV's errors into a MediaError: "PATH: WHAT (reason)"."""

@@ -27,6 +27,12 @@ metrics:
                    LSE-C and LSE-D by three released protocols (--weights syncnet=PATH)
   mouth            opening, frozen mouths, motion in silence, blinks
                    (--weights face_landmarker=PATH)
+  av_align@2023-10, av_align@2025-02, av_align@javisbench
+                   AV-Align as it was released three times, for comparison with papers
+  onsets           do things move when they are heard: for sounds that are not speech
+  reference        PSNR, SSIM, lips, log-mel, SI-SDR, STOI, PESQ (--reference)
+  dnsmos           quality of the voice as listeners would rate it
+  speaker          likeness of the voice to the reference's (only when asked for)
   flash_click      offset of flashes and clicks, for test clips (only when asked for)
 What lacks its weights is skipped, and the report says so."""
 
@@ -96,13 +102,18 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
         speakers_by_folder=args.speakers_by_folder,
     )
-    with tqdm(unit="clip", desc="evaluate") as bar:
+    bars: list[tqdm] = []
 
-        def progress(done: int, total: int) -> None:
-            bar.total, bar.n = total, done
-            bar.refresh()
+    def progress(done: int, total: int) -> None:
+        if not bars:  # what is wrong with the request is said before, without a bar
+            bars.append(tqdm(unit="clip", desc="evaluate", total=total, initial=done))
+        bars[0].update(done - bars[0].n)
 
+    try:
         summary = evaluate(request, args.output, workers=args.workers, progress=progress)
+    finally:
+        for bar in bars:
+            bar.close()
     print(_headlines(summary))
     print(f"{args.output / 'report.html'}: the report")
     return 0

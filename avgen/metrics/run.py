@@ -26,7 +26,6 @@ VIDEO_SUFFIXES = frozenset(
         *(".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".webm", ".wmv"),
     ]
 )
-FFMPEG = ("libavcodec", "libavformat")
 ROWS, RUN = "clips.jsonl", "run.json"
 
 
@@ -86,6 +85,8 @@ def evaluate(
     _start(report, header)
     done = {(row["set"], row["id"]) for row in read_rows(report)}
     left = [job for job in jobs if (job.group, job.id) not in done]
+    if progress is not None:
+        progress(len(jobs) - len(left), len(jobs))
     with (report / ROWS).open("a", encoding="utf-8") as file:
         for count, row in enumerate(_rows(left, workers), len(jobs) - len(left) + 1):
             file.write(json.dumps(row, allow_nan=False) + "\n")
@@ -157,8 +158,9 @@ def _header(request: Request, hashes: dict[str, str], protocols: dict[str, str])
     """What makes rows comparable: all of this is the same for every row of a folder."""
     from importlib.metadata import version
 
-    import av
     import cv2
+
+    from avgen.clips.media_open import decoder_versions
 
     asked = asdict(request) | {
         "clips": str(request.clips.resolve()),
@@ -171,11 +173,9 @@ def _header(request: Request, hashes: dict[str, str], protocols: dict[str, str])
         "protocols": protocols,
         "weights": hashes,
         "versions": {
-            **{name: version(name) for name in ("av", "numpy", "torch")},
+            **decoder_versions(),
+            **{name: version(name) for name in ("numpy", "torch")},
             "opencv": cv2.__version__,
-            **{
-                f"ffmpeg's {name}": ".".join(map(str, av.library_versions[name])) for name in FFMPEG
-            },
         },
         "seed": request.seed,
         "delay_frames": DELAY_FRAMES,

@@ -25,6 +25,12 @@ WEIGHTS = {
     "sync": "a folder of an avgen-sync network other than the one that ships",
 }
 
+AV_ALIGN = {  # Hz that each release hears at; None for the clip's own
+    "av_align@2023-10": 22_050,
+    "av_align@2025-02": 22_050,
+    "av_align@javisbench": None,
+}
+
 Weights = dict[str, Path]
 Values = dict[str, Any]
 
@@ -37,11 +43,12 @@ class Measure:
         name: as `--metrics` names it.
         identify: gives `protocol`; what it imports loads when it is asked for.
         look: what of a clip does not depend on its sound; or, where `judge` is None, the values.
-        judge: values of what `look` found with a sound, float32 [1, N] at 16 kHz, or None for a
-            measure that has no controls.
+        judge: values of what `look` found with a sound, float32 [1, N], and its rate in Hz; or
+            None for a measure that has no controls.
         better: of each value that is averaged: 1 where more is better, -1 where less is, 0 where
             neither is.
         needs: name of the weights without which it is skipped.
+        sample_rate: Hz, at which it hears; None for the clip's own.
         paired: whether it compares with a reference, and is skipped without.
         by_default: whether it is taken when nothing is asked for.
     """
@@ -49,9 +56,10 @@ class Measure:
     name: str
     identify: Callable[[], str]
     look: Callable[[Subject, Weights], Any]
-    judge: Callable[[Any, np.ndarray, Weights], Values] | None = None
+    judge: Callable[[Any, np.ndarray, int, Weights], Values] | None = None
     better: dict[str, int] = field(default_factory=dict)
     needs: str | None = None
+    sample_rate: int | None = SAMPLE_RATE
     paired: bool = False
     by_default: bool = True
 
@@ -107,6 +115,7 @@ def measures() -> dict[str, Measure]:
             },
             needs="face_landmarker",
         ),
+        *_events(),
         Measure(
             "flash_click",
             lambda: "avgen-flash-click/1",
@@ -117,6 +126,54 @@ def measures() -> dict[str, Measure]:
         ),
     ]
     return {measure.name: measure for measure in found}
+
+
+def _events() -> list[Measure]:
+    """Those of run_events.py."""
+    from avgen.metrics import run_events
+
+    return [
+        *(
+            Measure(
+                name,
+                event.protocol,
+                event.look,
+                lambda seen, sound, rate, _, event=event: event.judge(seen, sound, rate),
+                {"score": 1},
+                sample_rate=rate,
+            )
+            for name, rate in AV_ALIGN.items()
+            for event in [run_events.AvAlign(name)]
+        ),
+        Measure(
+            "onsets",
+            lambda: import_module("avgen.metrics.av_align").ONSET_PROTOCOL,
+            run_events.see_motion,
+            lambda seen, sound, rate, _: run_events.hear_onsets(seen, sound, rate),
+            {"r0": 1, "offset_ms": 0},
+        ),
+        Measure(
+            "reference",
+            lambda: import_module("avgen.metrics.reference").PROTOCOL,
+            run_events.against_reference,
+            better=run_events.BOTH_WAYS,
+            paired=True,
+        ),
+        Measure(
+            "dnsmos",
+            lambda: import_module("avgen.metrics.speech").DNSMOS_PROTOCOL,
+            run_events.voice_quality,
+            better=dict.fromkeys(("overall", "speech", "background", "p808"), 1),
+        ),
+        Measure(
+            "speaker",
+            lambda: import_module("avgen.metrics.speech").SPEAKER_PROTOCOL,
+            run_events.same_voice,
+            better={"similarity": 1},
+            paired=True,
+            by_default=False,
+        ),
+    ]
 
 
 def chosen(names: list[str] | None) -> list[Measure]:
@@ -166,15 +223,24 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def own_sound(subject: Subject) -> np.ndarray:
-    """The clip's sound, float32 [1, N] at 16 kHz.
+def own_sound(subject: Subject, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+    """The clip's sound, float32 [1, N], beside its picture from the first frame to the last.
 
     Raises:
         Unscored: it has none.
     """
     if subject.clip.waveform is None:
         raise Unscored("has no sound")
-    return subject.clip.waveform
+    if sample_rate == SAMPLE_RATE:
+        return subject.clip.waveform
+    import numpy as np
+
+    from avgen.clips.timebase import num_samples
+    from avgen.metrics.media import read_audio_quietly
+
+    sound, _ = read_audio_quietly(subject.path, sample_rate)
+    count = num_samples(subject.clip.num_frames, FPS, sample_rate)
+    return np.pad(sound[:, :count], ((0, 0), (0, max(0, count - sound.shape[1]))))
 
 
 @cache
@@ -200,9 +266,9 @@ def _see_mouth(subject: Subject, weights: Weights) -> np.ndarray:
     return sync_model(weights.get("sync")).picture_features(subject.clip.frames, boxes)
 
 
-def _hear_mouth(picture: np.ndarray, waveform: np.ndarray, weights: Weights) -> Values:
+def _hear_mouth(picture: np.ndarray, waveform: np.ndarray, rate: int, weights: Weights) -> Values:
     model = sync_model(weights.get("sync"))
-    found = model.score(picture, model.sound_features(waveform, SAMPLE_RATE, len(picture)))
+    found = model.score(picture, model.sound_features(waveform, rate, len(picture)))
     names = ("r0", "z", "offset_ms", "offset_frames", "confidence", "reliable")
     return {
         **{name: getattr(found, name) for name in names},
@@ -247,10 +313,10 @@ class _SeeSyncNet:
         return tuple(syncnet.picture_features(subject.clip.frames, FPS, network, variant, boxes))
 
 
-def _hear_syncnet(picture: Any, waveform: np.ndarray, weights: Weights) -> Values:
+def _hear_syncnet(picture: Any, waveform: np.ndarray, rate: int, weights: Weights) -> Values:
     from avgen.metrics import syncnet
 
-    sound = syncnet.sound_features(waveform, SAMPLE_RATE, _syncnet(weights["syncnet"]), picture)
+    sound = syncnet.sound_features(waveform, rate, _syncnet(weights["syncnet"]), picture)
     found = syncnet.score(picture, sound)
     values: Values = {
         "lse_c": found.confidence,
@@ -294,7 +360,7 @@ def _see_flashes(subject: Subject, _: Weights) -> np.ndarray:
     return flashes
 
 
-def _hear_clicks(flashes: np.ndarray, waveform: np.ndarray, _: Weights) -> Values:
+def _hear_clicks(flashes: np.ndarray, waveform: np.ndarray, rate: int, _: Weights) -> Values:
     from avgen.metrics.media import click_times, match
 
-    return asdict(match(flashes, click_times(waveform, SAMPLE_RATE), FPS))
+    return asdict(match(flashes, click_times(waveform, rate), FPS))

@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from multiprocessing import parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -50,11 +52,22 @@ class Job:
 
 
 def set_up_worker() -> None:
-    """One thread a process: there are as many processes as there is to gain."""
+    """One thread a process: there are as many processes as there is to gain. It ends with its run.
+
+    A run that is killed cannot tell its processes to stop; each watches for it.
+    """
     import cv2
 
     os.environ["OMP_NUM_THREADS"] = "1"  # torch reads it when a metric loads it
     cv2.setNumThreads(1)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def guarded_row(job: Job) -> dict[str, Any]:
@@ -109,16 +122,22 @@ def _measured(measure: Measure, subject: Subject, job: Job) -> dict[str, Any]:
         return _result(lambda: measure.look(subject, job.weights), subject.path)
     seen: list[Any] = []
 
+    def rate() -> int:
+        return measure.sample_rate or subject.native.sample_rate or SAMPLE_RATE
+
     def own() -> Values:
         seen.append(measure.look(subject, job.weights))
-        return judge(seen[0], own_sound(subject), job.weights)
+        return judge(seen[0], own_sound(subject, rate()), rate(), job.weights)
 
     result = _result(own, subject.path)
     if seen:
         sounds = {"mismatched": _mismatched, "delayed": _delayed}
         result["controls"] = {
             name: _result(
-                lambda sound=sound: judge(seen[0], sound(subject, job), job.weights), subject.path
+                lambda sound=sound: judge(
+                    seen[0], sound(subject, job, rate()), rate(), job.weights
+                ),
+                subject.path,
             )
             for name, sound in sounds.items()
         }
@@ -139,20 +158,20 @@ def _result(compute: Callable[[], Values], path: Path) -> dict[str, Any]:
         return {"status": "failed", "reason": f"{type(error).__name__}: {line}"}
 
 
-def _mismatched(subject: Subject, job: Job) -> np.ndarray:
+def _mismatched(subject: Subject, job: Job, sample_rate: int) -> np.ndarray:
     """Another clip's sound [1, N], as long as the clip's own."""
     if job.partner is None:
         raise Unscored(ALONE)
-    sound, _ = read_audio_quietly(job.partner, SAMPLE_RATE)
+    sound, _ = read_audio_quietly(job.partner, sample_rate)
     if not sound.shape[1]:
         raise Unscored(f"{job.partner.name} has no sound")
-    return np.resize(sound[:1], (1, own_sound(subject).shape[1]))
+    return np.resize(sound[:1], (1, own_sound(subject, sample_rate).shape[1]))
 
 
-def _delayed(subject: Subject, _: Job) -> np.ndarray:
+def _delayed(subject: Subject, _: Job, sample_rate: int) -> np.ndarray:
     """The clip's own sound [1, N], `DELAY_FRAMES` late."""
-    sound = own_sound(subject)
-    count = num_samples(DELAY_FRAMES, FPS, SAMPLE_RATE)
+    sound = own_sound(subject, sample_rate)
+    count = num_samples(DELAY_FRAMES, FPS, sample_rate)
     if sound.shape[1] <= count:
         raise Unscored(f"the clip is shorter than {DELAY_FRAMES} frames")
     return np.concatenate([np.zeros((1, count), sound.dtype), sound[:, :-count]], axis=1)

@@ -69,6 +69,13 @@ class Subject:
         return (self.tracker or CascadeTracker())(self.clip.frames)
 
     @cached_property
+    def motion(self) -> np.ndarray:
+        """Mean length of the optical flow into each of `native`'s frames, in pixels: [T]."""
+        from avgen.metrics.av_align import picture_features
+
+        return picture_features(self.native.frames)
+
+    @cached_property
     def landmarks(self) -> np.ndarray:
         """The face's points in `clip.frames`: float32 [T, 478, 3], in pixels.
 

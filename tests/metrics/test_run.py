@@ -104,7 +104,7 @@ def test_a_stopped_run_goes_on_where_it_stopped(report, folder, tmp_path):
     evaluate(
         Request(folder, metrics=METRICS), stopped, progress=lambda *counts: done.append(counts)
     )
-    assert done == [(4, 7), (5, 7), (6, 7), (7, 7)]
+    assert done == [(3, 7), (4, 7), (5, 7), (6, 7), (7, 7)]
     assert sorted(by_id(stopped)) == sorted(by_id(report))
     assert len(read_rows(stopped)) == 7
     assert read_rows(stopped)[:3] == read_rows(report)[:3]
