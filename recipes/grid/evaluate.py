@@ -26,7 +26,7 @@ from typing import Any
 import measures
 import numpy as np
 import torch
-from measures import MouthTracker, Recognizer
+from measures import MouthTracker
 from report import jsonable, summarize, tables, write_sheets
 from tqdm import tqdm
 
@@ -35,6 +35,7 @@ from avgen.clips.clip import Clip, Word
 from avgen.clips.media import write_clip
 from avgen.clips.timebase import num_samples, parse_rate, to_index, to_seconds
 from avgen.datasets.manifest import ClipRecord, read_manifest
+from avgen.metrics.speech import RECOGNIZER, GridRecognizer, dnsmos, word_errors
 from avgen.pipeline import AVPipeline
 
 EXTENDED_S = 1.0  # a continuation begins at the first word that starts later than this, less a bit
@@ -236,7 +237,7 @@ class Evaluation:
     ) -> None:
         self.pipe, self.reals, self.out, self.sampling, self.seed = pipe, reals, out, sampling, seed
         self.stride = pipe.video_codec.stride[0]
-        self.mouth, self.recognize = MouthTracker(landmarks), Recognizer()
+        self.mouth, self.recognize = MouthTracker(landmarks), GridRecognizer()
         self.figures: dict[str, list[dict[str, Any]]] = {}
         self.openings: dict[str, np.ndarray] = {}
 
@@ -265,9 +266,9 @@ class Evaluation:
             "id": real.record.id,
             "said": " ".join(said),
             "heard": " ".join(heard),
-            "word_errors": measures.word_errors(said, heard),
+            "word_errors": word_errors(said, heard),
             "words": len(said),
-            "dnsmos": measures.dnsmos(waveform, rate),
+            "dnsmos": dnsmos(waveform, rate).overall,
             **measures.synchrony("sound", mouth, energy),
             **measures.synchrony("words", mouth, activity),
             **measures.synchrony("detail", measures.detail(mouth), measures.detail(energy)),
@@ -382,7 +383,7 @@ def main() -> None:
         "seed": args.seed,
         "versions": {"avgen": __version__} | {name: version(name) for name in PACKAGES},
         "weights_sha256": weights,
-        "recognizer": measures.RECOGNIZER,
+        "recognizer": RECOGNIZER,
     }
     with closing(evaluation.mouth.landmarker):
         measure(args, evaluation, results)

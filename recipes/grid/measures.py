@@ -1,7 +1,8 @@
-"""Frames, sound and words of a clip -> figures: pictures, words heard, and lips against sound.
+"""Frames, sound and words of a clip -> figures: pictures, sound, and lips against sound.
 
-Plain functions on numpy arrays; what needs a network of somebody else's (recogniser, face
-landmarks, speech quality) imports it when it is used: `pip install '.[evaluate]'`.
+Plain functions on numpy arrays; what needs a network of somebody else's (face landmarks) imports it
+when it is used: `pip install '.[evaluate]'`. Words heard and speech quality are in
+avgen/metrics/speech.py.
 
 A lag is in frames and positive where the mouth comes after the sound.
 """
@@ -9,8 +10,6 @@ A lag is in frames and positive where the mouth comes after the sound.
 from __future__ import annotations
 
 import math
-import re
-import tempfile
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
@@ -19,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torchaudio
 
 from avgen.clips.clip import Word
 from avgen.clips.timebase import num_samples, to_index
@@ -33,36 +31,6 @@ ENERGY_RANGE_DB = 40.0  # below the loudest frame; what is quieter than this cou
 MAX_LAG = 15  # frames each way
 DETAIL_FRAMES = 11  # what changes more slowly than this is the sentence's outline, not its words
 DELAY = 5  # frames, of the control
-SPEECH_RATE = 16000  # Hz, of the recogniser and of DNSMOS
-
-# Chosen on clips of the train split alone. The cepstral mean is the clip's own, so that no clip's
-# words depend on the clips before it; the grammar weighs little, as every sentence is as likely.
-RECOGNIZER: dict[str, Any] = {"cmn": "batch", "lw": 2.0}
-
-# GRID's six places; Cooke et al. 2006, "An audio-visual corpus for speech perception and automatic
-# speech recognition", table I. There is no w: its name has three syllables.
-GRAMMAR = """#JSGF V1.0;
-grammar grid;
-public <sentence> = <command> <colour> <preposition> <letter> <digit> <adverb>;
-<command> = bin | lay | place | set;
-<colour> = blue | green | red | white;
-<preposition> = at | by | in | with;
-<letter> = a | b | c | d | e | f | g | h | i | j | k | l | m
-         | n | o | p | q | r | s | t | u | v | x | y | z;
-<digit> = zero | one | two | three | four | five | six | seven | eight | nine;
-<adverb> = again | now | please | soon;
-"""
-
-# As the speakers, who are British, say them; a second line is a second way to say a word.
-PRONUNCIATIONS = """\
-a EY; again AH G EH N; again(2) AH G EY N; at AE T; b B IY; bin B IH N; blue B L UW; by B AY;
-c S IY; d D IY; e IY; eight EY T; f EH F; five F AY V; four F AO R; four(2) F AO; g JH IY;
-green G R IY N; h EY CH; i AY; in IH N; j JH EY; k K EY; l EH L; lay L EY; m EH M; n EH N;
-nine N AY N; now N AW; o OW; one W AH N; p P IY; place P L EY S; please P L IY Z; q K Y UW;
-r AA R; r(2) AA; red R EH D; s EH S; set S EH T; seven S EH V AH N; six S IH K S;
-soon S UW N; t T IY; three TH R IY; two T UW; u Y UW; v V IY; white W AY T;
-white(2) HH W AY T; with W IH DH; with(2) W IH TH; x EH K S; y W AY; z Z EH D;
-zero Z IH R OW; zero(2) Z IY R OW"""
 
 
 # Pictures
@@ -157,27 +125,11 @@ def identity(frames: np.ndarray, face: np.ndarray) -> dict[str, float]:
 # Sound
 
 
-def at_speech_rate(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-    """A waveform float32 [1, N] in [-1, 1] at 16 kHz: [n], clipped."""
-    sound = torchaudio.functional.resample(
-        torch.from_numpy(waveform[0].copy()), sample_rate, SPEECH_RATE
-    )
-    return sound.clamp(-1, 1).numpy()
-
-
 def stoi(real: np.ndarray, made: np.ndarray, sample_rate: int) -> float:
     """Short-time objective intelligibility of waveforms [1, N], 0 to 1 (Taal et al. 2011)."""
     from pystoi import stoi as of
 
     return float(of(real[0], made[0], sample_rate, extended=False))
-
-
-def dnsmos(waveform: np.ndarray, sample_rate: int) -> float:
-    """Predicted overall quality of speech, 1 to 5: DNSMOS P.835 OVRL (Reddy et al. 2022)."""
-    from speechmos import dnsmos as network
-
-    result: Any = network.run(at_speech_rate(waveform, sample_rate), SPEECH_RATE)
-    return float(result["ovrl_mos"])
 
 
 def sample_jump(waveform: np.ndarray, index: int, radius: int = 2) -> float:
@@ -195,46 +147,6 @@ def sample_jump(waveform: np.ndarray, index: int, radius: int = 2) -> float:
         if typical
         else math.nan
     )
-
-
-# Words
-
-
-def word_errors(real: Sequence[str], heard: Sequence[str]) -> int:
-    """Insertions, deletions and substitutions from one list of words to the other."""
-    row = np.arange(len(heard) + 1)
-    for i, word in enumerate(real, 1):
-        above, row = row, np.empty_like(row)
-        row[0] = i
-        for j, other in enumerate(heard, 1):
-            row[j] = min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (word != other))
-    return int(row[-1])
-
-
-class Recognizer:
-    """Hears a GRID sentence: pocketsphinx with the corpus' grammar and pronunciations."""
-
-    def __init__(self) -> None:
-        from pocketsphinx import Config, Decoder
-
-        with tempfile.NamedTemporaryFile("w", suffix=".dict") as file:
-            file.write(re.sub(r";\s+", "\n", PRONUNCIATIONS) + "\n")
-            file.flush()
-            config = Config(
-                samprate=SPEECH_RATE, lm=None, dict=file.name, loglevel="FATAL", **RECOGNIZER
-            )
-            self.decoder = Decoder(config)
-        self.decoder.add_jsgf_string("grid", GRAMMAR)
-        self.decoder.activate_search("grid")
-
-    def __call__(self, waveform: np.ndarray, sample_rate: int) -> list[str]:
-        """Words in a waveform float32 [1, N]; none where no sentence of the grammar fits."""
-        sound = (at_speech_rate(waveform, sample_rate) * 32767).astype(np.int16)
-        self.decoder.start_utt()
-        self.decoder.process_raw(sound.tobytes(), full_utt=True)
-        self.decoder.end_utt()
-        hypothesis = self.decoder.hyp()
-        return [] if hypothesis is None else hypothesis.hypstr.split()
 
 
 # Lips
