@@ -149,10 +149,11 @@ def _value(
     real = "reference" if numbers["reference"] else "clips"
     means = {group: found[group]["mean"] for group in SETS if numbers[group]}
     found["real"] = real
+    # Where real clips score no better than mismatched ones, the metric tells nothing: no skill.
     found["skill"] = {
         group: sync_skill(means[group], means["mismatched"], means[real])
         for group in ("clips", "delayed")
-        if group in means and means[real] != means["mismatched"]
+        if group in means and better * (means[real] - means["mismatched"]) > 0
     }
     matched, other = ([better * v for v in numbers[g].values()] for g in ("clips", "mismatched"))
     found["auc"] = area_under_curve(matched, other)
