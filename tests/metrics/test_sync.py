@@ -124,7 +124,8 @@ def test_loss_is_least_when_the_sound_is_its_own_and_in_time():
     right = sync_loss(features, features, 15, sharpness)
     late = sync_loss(features, features.roll(3, 1), 15, sharpness)
     other = sync_loss(features, features.roll(1, 0), 15, sharpness)
-    assert right < 5 and late > right + 3 and other > right + 3
+    # Of white features the neighbouring lags, a third of the target, are as wrong as any other.
+    assert right == pytest.approx(20 / 3, abs=1) and late > right + 3 and other > right + 3
 
 
 def test_variation_of_nothing_leaves_clips_alone():
