@@ -9,6 +9,7 @@ from real ones. The kernel distance has no bias, and an interval.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -98,7 +99,9 @@ def frechet_distance(real: np.ndarray, made: np.ndarray) -> float:
     """
     real, made = _checked(real, made)
     shift = real.mean(0) - made.mean(0)
-    factors = [np.linalg.qr((x - x.mean(0)) / np.sqrt(len(x) - 1), mode="r") for x in (real, made)]
+    factors: list[Any] = [
+        np.linalg.qr((x - x.mean(0)) / np.sqrt(len(x) - 1), mode="r") for x in (real, made)
+    ]
     spread = sum(float((factor**2).sum()) for factor in factors)
     shared = np.linalg.svd(factors[0] @ factors[1].T, compute_uv=False).sum()
     return float(max(0.0, shift @ shift + spread - 2 * shared))

@@ -175,13 +175,14 @@ def the_face(tracks: Sequence[Track]) -> Track:
     present = first.present
     if present.mean() < COVERAGE:
         raise Unscored(f"the face is seen in {present.sum()} of {len(present)} frames only")
-    return first if present.all() else Track(_bridged(first.boxes), _bridged(first.landmarks))
+    if present.all():
+        return first
+    landmarks = None if first.landmarks is None else _bridged(first.landmarks)
+    return Track(_bridged(first.boxes), landmarks)
 
 
-def _bridged(values: np.ndarray | None) -> np.ndarray | None:
+def _bridged(values: np.ndarray) -> np.ndarray:
     """Values [T, ...] with rows of NaN interpolated in time."""
-    if values is None:
-        return None
     flat = values.reshape(len(values), -1)
     there = ~np.isnan(flat[:, 0])
     columns = [

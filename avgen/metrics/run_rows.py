@@ -134,7 +134,7 @@ def _measured(measure: Measure, subject: Subject, job: Job) -> dict[str, Any]:
         sounds = {"mismatched": _mismatched, "delayed": _delayed}
         result["controls"] = {
             name: _result(
-                lambda sound=sound: judge(
+                lambda sound=sound, judge=judge: judge(
                     seen[0], sound(subject, job, rate()), rate(), job.weights
                 ),
                 subject.path,

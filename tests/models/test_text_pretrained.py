@@ -64,9 +64,7 @@ def test_the_encoder_is_neither_trained_nor_saved(encoder, tmp_path):
 
 
 def test_t5_gives_its_encoder(tmp_path):
-    config = T5Config(
-        vocab_size=len(WORDS), d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2
-    )
+    config = T5Config(vocab_size=len(WORDS), d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
     T5Model(config).save_pretrained(tmp_path)
     save_tokenizer(tmp_path)
     captions = PretrainedCaptions(str(tmp_path), 8)
