@@ -65,7 +65,5 @@ def test_flash_and_click_stay_together_through_everything(
     back = read_clip(tmp_path / "out.mp4", sample_rate=rate, num_channels=1)
     assert back.waveform is not None and back.num_frames == made.num_frames
     assert back.num_samples == made.num_samples
-    # The shipped codec has only ever seen faces and smears a white flash over its latent frame;
-    # LOG.md has by how much. The sound is exact.
-    assert abs(onset(back.frames.mean((1, 2, 3))) - frame) < pipe.video_codec.stride[0]
+    assert onset(back.frames.mean((1, 2, 3))) == frame
     assert abs(onset(loudness(back.waveform, rate)) - sample) <= to_index(0.010, rate)
