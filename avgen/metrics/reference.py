@@ -222,8 +222,8 @@ def pesq(real: np.ndarray, made: np.ndarray, sample_rate: int) -> float:
         Unscored: pesq is not installed (it is compiled), or it finds no speech.
     """
     try:
-        from pesq import PesqError
-        from pesq import pesq as of
+        from pesq import PesqError  # pyright: ignore[reportMissingImports]
+        from pesq import pesq as of  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise Unscored("PESQ needs the package pesq, which a C compiler builds") from error
     import librosa

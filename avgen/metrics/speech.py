@@ -198,7 +198,7 @@ def _voice(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
 @cache
 def _resemblyzer() -> tuple[Any, Any]:
     try:
-        from resemblyzer import VoiceEncoder, preprocess_wav
+        from resemblyzer import VoiceEncoder, preprocess_wav  # pyright: ignore[reportMissingImports]
     except ImportError as error:  # also its webrtcvad's, which looks for an old setuptools
         raise Unscored(
             f"speaker similarity needs resemblyzer and webrtcvad-wheels ({error})"
