@@ -161,6 +161,22 @@ def the_face(tracks: Sequence[Track]) -> Track:
     Raises:
         Unscored: no face; a second face as prominent; a face not seen in enough of the frames.
     """
+    first = the_speaker(tracks)
+    present = first.present
+    if present.mean() < COVERAGE:
+        raise Unscored(f"the face is seen in {present.sum()} of {len(present)} frames only")
+    if present.all():
+        return first
+    landmarks = None if first.landmarks is None else _bridged(first.landmarks)
+    return Track(_bridged(first.boxes), landmarks)
+
+
+def the_speaker(tracks: Sequence[Track]) -> Track:
+    """The one face that there is to speak, gaps and all.
+
+    Raises:
+        Unscored: no face; a second face as prominent.
+    """
     if not tracks:
         raise Unscored("no face was found")
     first = tracks[0]
@@ -172,13 +188,7 @@ def the_face(tracks: Sequence[Track]) -> Track:
     ]
     if rivals:
         raise Unscored(f"{1 + len(rivals)} faces were found: which one speaks is not known")
-    present = first.present
-    if present.mean() < COVERAGE:
-        raise Unscored(f"the face is seen in {present.sum()} of {len(present)} frames only")
-    if present.all():
-        return first
-    landmarks = None if first.landmarks is None else _bridged(first.landmarks)
-    return Track(_bridged(first.boxes), landmarks)
+    return first
 
 
 def _bridged(values: np.ndarray) -> np.ndarray:

@@ -88,6 +88,12 @@ def coverage(rows: Rows) -> dict[str, Any]:
 
 def values_of(rows: Rows, metric: str, value: str, group: str) -> dict[str, float]:
     """A metric's value by the clip's id, of "clips", "reference", "mismatched" or "delayed"."""
+    found = results_of(rows, metric, group)
+    return {name: float(v[value]) for name, v in found.items() if v.get(value) is not None}
+
+
+def results_of(rows: Rows, metric: str, group: str) -> dict[str, dict[str, Any]]:
+    """All of a metric's values by the clip's id, of the same four."""
     found = {}
     for row in rows:
         if row["set"] != ("reference" if group == "reference" else "clips"):
@@ -95,9 +101,7 @@ def values_of(rows: Rows, metric: str, value: str, group: str) -> dict[str, floa
         result = row["metrics"].get(metric, {})
         if group in ("mismatched", "delayed"):
             result = result.get("controls", {}).get(group, {})
-        number = result.get("values", {}).get(value)
-        if number is not None:
-            found[row["id"]] = float(number)
+        found[row["id"]] = result.get("values", {})
     return found
 
 

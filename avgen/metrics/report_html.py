@@ -21,6 +21,7 @@ from avgen.metrics.report import (
     arrow,
     interval_text,
     number_text,
+    results_of,
     values_of,
     worst,
 )
@@ -121,15 +122,8 @@ def _drawings(summary: dict[str, Any], rows: Rows) -> str:
 
 
 def _mean_curve(rows: Rows, metric: str, group: str) -> list[float]:
-    curves = []
-    for row in rows:
-        if row["set"] != ("reference" if group == "reference" else "clips"):
-            continue
-        result = row["metrics"].get(metric, {})
-        if group in ("mismatched", "delayed"):
-            result = result.get("controls", {}).get(group, {})
-        curve = result.get("values", {}).get("curve")
-        curves += [curve] if curve else []
+    found = results_of(rows, metric, group).values()
+    curves = [values["curve"] for values in found if values.get("curve")]
     return np.mean(curves, axis=0).tolist() if curves else []
 
 

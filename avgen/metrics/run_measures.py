@@ -298,17 +298,14 @@ class _SeeSyncNet:
     variant: str
 
     def __call__(self, subject: Subject, weights: Weights) -> tuple[Any, ...]:
-        import numpy as np
-
         from avgen.metrics import syncnet
+        from avgen.metrics.faces import the_speaker
         from avgen.metrics.syncnet_crop import VARIANTS
 
         own_sound(subject)
         variant, boxes = VARIANTS[self.variant], None
         if variant.min_track is not None:
-            tracks = subject.tracks
-            empty = np.full((subject.clip.num_frames, 4), np.nan)
-            boxes = tracks[0].boxes if tracks else empty
+            boxes = the_speaker(subject.tracks).boxes
         network = _syncnet(weights["syncnet"])
         return tuple(syncnet.picture_features(subject.clip.frames, FPS, network, variant, boxes))
 

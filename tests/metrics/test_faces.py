@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from avgen.clips import read_clip
-from avgen.metrics.faces import CascadeTracker, LandmarkTracker, Track, landmark_box, the_face
+from avgen.metrics.faces import (
+    CascadeTracker,
+    LandmarkTracker,
+    Track,
+    landmark_box,
+    the_face,
+    the_speaker,
+)
 from avgen.metrics.subject import Unscored
 
 CLIPS = Path(os.environ.get("AVGEN_CLIPS", "../shared/clips"))
@@ -49,6 +56,18 @@ def test_a_small_face_behind_and_a_brief_one_do_not_rival():
     first = track()
     brief = track(seen=np.arange(50) < 20, left=150.0)
     assert the_face([first, track(side=50.0, left=150.0), brief]) is first
+
+
+def test_the_speaker_keeps_gaps_and_is_not_guessed_either():
+    """What protocols with rules of their own for gaps are given (LSE)."""
+    seen = np.arange(50) < 30
+    only = track(seen=seen)
+    assert the_speaker([only]) is only
+    assert np.array_equal(~np.isnan(only.boxes[:, 0]), seen)
+    with pytest.raises(Unscored, match="2 faces were found"):
+        the_speaker([track(), track(side=80.0, left=150.0)])
+    with pytest.raises(Unscored, match="no face was found"):
+        the_speaker([])
 
 
 def test_a_face_that_leaves_is_said():
