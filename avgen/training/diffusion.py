@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from avgen.clips.clip import Word
+from avgen.codecs.base import load_tensors
 from avgen.diffusion.loss import bin_errors, modality_losses, token_errors
 from avgen.diffusion.path import mix, velocity
 from avgen.diffusion.schedules import TrainingSigmas
@@ -46,6 +47,7 @@ class NetworkConfig:
             learns a table of words.
         compile: Compile the blocks (a minute at the start, then about half the time a step).
         checkpoint_blocks: Recompute activations in the backward pass, for memory.
+        initial_weights: The `model.safetensors` of such a transformer to start from.
     """
 
     width: int
@@ -55,6 +57,7 @@ class NetworkConfig:
     caption_encoder: str | None = None
     compile: bool = False
     checkpoint_blocks: bool = False
+    initial_weights: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,8 @@ class DiffusionSystem(L.LightningModule):
             caption_encoder=network.caption_encoder,
         )
         self.transformer = AVTransformer(config)
+        if network.initial_weights is not None:
+            load_tensors(self.transformer, network.initial_weights)
         self.transformer.checkpoint_blocks = network.checkpoint_blocks
         if network.compile:
             self.transformer.compile_blocks()
