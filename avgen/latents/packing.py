@@ -4,10 +4,14 @@ A `Layout` says, for every token of the sequence, whose it is and where it lies 
 `pack` and `unpack` both follow it, so they cannot drift apart. Tokens of both modalities are padded
 with zeros to one width, so that a sampler walks one tensor. Reference: the layout value with build
 and revert of audiocraft's `codebooks_patterns.py` (read, not copied).
+
+A clip without sound has a layout without tokens of sound: they are absent, not silent. Clips of
+different layouts stand in one sequence by `concatenate`; no token of one sees another's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -27,7 +31,7 @@ class Layout:
 
     Attributes:
         video: The grid of the picture.
-        audio: The grid of the sound.
+        audio: The grid of the sound, or of the sound that a clip without any would have.
         order: int64 [L]; which token of [all video tokens, then all audio tokens] stands at each
             place.
         modality: int64 [L]; VIDEO or AUDIO.
@@ -46,6 +50,11 @@ class Layout:
     def num_tokens(self) -> int:
         """Tokens in the sequence, L."""
         return len(self.order)
+
+    @property
+    def has_sound(self) -> bool:
+        """Whether there are tokens of sound at all."""
+        return self.num_tokens > self.video.num_tokens
 
     @property
     def token_width(self) -> int:
@@ -72,10 +81,58 @@ class Layout:
         return replace(self, **moved)
 
 
-def make_layout(video: VideoGrid, audio: AudioGrid) -> Layout:
+@dataclass(frozen=True)
+class PackedLayout:
+    """Several clips in one sequence, one after another: L tokens of width W in all.
+
+    Attributes:
+        lengths: Tokens of each clip.
+        modality: int64 [L], as in `Layout`.
+        spans: float32 [L, 2]; seconds from the start of the token's own clip.
+        places: float32 [L, 2], as in `Layout`.
+        used: bool [L, W], as in `Layout`.
+    """
+
+    lengths: tuple[int, ...]
+    modality: Tensor
+    spans: Tensor
+    places: Tensor
+    used: Tensor
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens in the sequence, L."""
+        return sum(self.lengths)
+
+    @property
+    def segment(self) -> Tensor:
+        """int64 [L]; which clip each token is of."""
+        lengths = torch.tensor(self.lengths, device=self.modality.device)
+        return torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
+
+
+def concatenate(layouts: Sequence[Layout]) -> PackedLayout:
+    """The layouts of several clips as one sequence.
+
+    Raises:
+        ValueError: their tokens are not of one width.
+    """
+    widths = {layout.token_width for layout in layouts}
+    if len(widths) != 1:
+        raise ValueError(f"tokens of widths {sorted(widths)}; one sequence has tokens of one width")
+    return PackedLayout(
+        lengths=tuple(layout.num_tokens for layout in layouts),
+        modality=torch.cat([layout.modality for layout in layouts]),
+        spans=torch.cat([layout.spans for layout in layouts]),
+        places=torch.cat([layout.places for layout in layouts]),
+        used=torch.cat([layout.used for layout in layouts]),
+    )
+
+
+def make_layout(video: VideoGrid, audio: AudioGrid, has_sound: bool = True) -> Layout:
     """Lay the tokens of a clip out in time order.
 
-    By the start of their span, picture before sound.
+    By the start of their span, picture before sound; no sound where there is none.
     """
     entries = []
     rows, columns = video.token_size
@@ -83,7 +140,8 @@ def make_layout(video: VideoGrid, audio: AudioGrid) -> Layout:
         for row in range(rows):
             for column in range(columns):
                 entries.append((VIDEO, video.span(latent), video.center(row, column)))
-    entries += [(AUDIO, audio.span(token), (0.0, 0.0)) for token in range(audio.num_tokens)]
+    if has_sound:
+        entries += [(AUDIO, audio.span(token), (0.0, 0.0)) for token in range(audio.num_tokens)]
     order = sorted(range(len(entries)), key=lambda i: (entries[i][1][0], entries[i][0], i))
     placed = [entries[i] for i in order]
     return Layout(
@@ -131,24 +189,36 @@ def unpatchify_audio(tokens: Tensor, grid: AudioGrid) -> Tensor:
     return rearrange(tokens, "b t (p c) -> b c (t p)", p=grid.patch)[..., : grid.num_latents]
 
 
-def pack(video: Tensor, audio: Tensor, layout: Layout) -> Tensor:
+def pack(video: Tensor, audio: Tensor | None, layout: Layout) -> Tensor:
     """Video latents [B, Cv, T, H, W] and audio latents [B, Ca, T'] to tokens [B, L, W].
 
+    Args:
+        video: Latents of the picture.
+        audio: Latents of the sound; None exactly where the layout has none.
+        layout: Of the clips.
+
     Raises:
-        ValueError: the latents are not of the layout's grids.
+        ValueError: the latents are not of the layout's grids, or sound is there or missing against
+            the layout.
     """
-    expected_video = (layout.video.channels, layout.video.num_latents, *layout.video.latent_size)
-    expected_audio = (layout.audio.channels, layout.audio.num_latents)
-    for name, latents, expected in (
-        ("video", video, expected_video),
-        ("audio", audio, expected_audio),
-    ):
+    if (audio is not None) != layout.has_sound:
+        raise ValueError(
+            f"audio latents are {'missing' if audio is None else 'given'}; the layout is of a clip "
+            f"{'with' if layout.has_sound else 'without'} sound"
+        )
+    parts = [("video", video, (layout.video.num_latents, *layout.video.latent_size))]
+    if audio is not None:
+        parts.append(("audio", audio, (layout.audio.num_latents,)))
+    for name, latents, size in parts:
+        expected = ((layout.video if name == "video" else layout.audio).channels, *size)
         if tuple(latents.shape[1:]) != expected:
             raise ValueError(
                 f"{name} latents are {tuple(latents.shape[1:])}; the layout is of {expected}"
             )
     width = layout.token_width
-    by_modality = [patchify_video(video, layout.video), patchify_audio(audio, layout.audio)]
+    by_modality = [patchify_video(video, layout.video)]
+    if audio is not None:
+        by_modality.append(patchify_audio(audio, layout.audio))
     tokens = torch.cat([F.pad(tokens, (0, width - tokens.shape[2])) for tokens in by_modality], 1)
     return tokens[:, layout.order]
 
@@ -157,7 +227,12 @@ def unpack(tokens: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
     """Tokens [B, L, W] to video latents [B, Cv, T, H, W] and audio latents [B, Ca, T'].
 
     The inverse of `pack`.
+
+    Raises:
+        ValueError: the layout is of a clip without sound; there is nothing to return for it.
     """
+    if not layout.has_sound:
+        raise ValueError("the layout is of a clip without sound; it has no audio latents")
     by_modality = torch.empty_like(tokens)
     by_modality[:, layout.order] = tokens
     video, audio = by_modality.split([layout.video.num_tokens, layout.audio.num_tokens], 1)

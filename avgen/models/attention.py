@@ -6,12 +6,39 @@ Reference: Vaswani et al. 2017 (arXiv:1706.03762), section 3.2; QK-norm as in De
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from avgen.models.rope import rotate
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Which tokens of one packed sequence see each other: each clip's, in a row of its own.
+
+    This is a block mask, kept as the blocks: what lies between clips is not computed and then
+    hidden, it is not computed.
+
+    Attributes:
+        index: int64 [R, M]; the tokens of every clip, padded with any.
+        back: int64 [L]; where in [R * M] each token of the sequence is.
+    """
+
+    index: Tensor
+    back: Tensor
+
+    def split(self, heads: Tensor) -> Tensor:
+        """Heads [1, K, L, E] of the sequence as [R, K, M, E]."""
+        rows = heads[0].index_select(1, self.index.flatten())
+        return rows.unflatten(1, self.index.shape).transpose(0, 1)
+
+    def join(self, heads: Tensor) -> Tensor:
+        """The inverse of `split`; padding is dropped."""
+        return heads.transpose(0, 1).flatten(1, 2).index_select(1, self.back)[None]
 
 
 class Attention(nn.Module):
@@ -30,22 +57,29 @@ class Attention(nn.Module):
         self.query_gain = nn.Parameter(torch.ones(width // num_heads))
         self.key_gain = nn.Parameter(torch.ones(width // num_heads))
 
-    def forward(self, tokens: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
+    def forward(
+        self, tokens: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, rows: Rows | None = None
+    ) -> Tensor:
         """Attend.
 
         Args:
             tokens: [B, L, D].
             cos: Of the rotary angles, [B, 1, L, E / 2].
             sin: Likewise.
-            mask: Bool, broadcastable to [B, 1, L, L]; True where a query (row) may see a key
-                (column).
+            mask: Bool, broadcastable to [B, 1, L, L], or to [R, 1, M, M] of `rows`; True where a
+                query (row) may see a key (column).
+            rows: The clips of a packed sequence, whose B is 1.
         """
         query, key, value = rearrange(
             self.inward(tokens), "b l (n k e) -> n b k l e", n=3, k=self.num_heads
         ).unbind()
         query = rotate(normalize(query, self.query_gain), cos, sin).to(value.dtype)
         key = rotate(normalize(key, self.key_gain), cos, sin).to(value.dtype)
+        if rows is not None:
+            query, key, value = rows.split(query), rows.split(key), rows.split(value)
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        if rows is not None:
+            attended = rows.join(attended)
         return self.outward(rearrange(attended, "b k l e -> b l (k e)"))
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from avgen.models.attention import Attention
+from avgen.models.attention import Attention, Rows
 
 TIMESTEP_FEATURES = 64
 
@@ -69,6 +69,7 @@ class Block(nn.Module):
         cos: Tensor,
         sin: Tensor,
         mask: Tensor,
+        rows: Rows | None = None,
     ) -> Tensor:
         """Map tokens [B, L, D] to the same shape.
 
@@ -80,8 +81,10 @@ class Block(nn.Module):
             cos: Rotary, see `Attention`.
             sin: Likewise.
             mask: See `Attention`.
+            rows: Likewise.
         """
         own = kinds.to(modulation.dtype) @ self.table.to(modulation.dtype)
         shift1, scale1, gate1, shift2, scale2, gate2 = (modulation + own).chunk(6, -1)
-        tokens = tokens + gate1 * self.attention(modulate(tokens, shift1, scale1), cos, sin, mask)
+        attended = self.attention(modulate(tokens, shift1, scale1), cos, sin, mask, rows)
+        tokens = tokens + gate1 * attended
         return tokens + gate2 * self.mlp(modulate(tokens, shift2, scale2))

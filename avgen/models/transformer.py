@@ -1,7 +1,8 @@
 """AVTransformer: one stream of caption, speech, picture and sound tokens; self-attention only.
 
 In: noisy tokens of a `Layout`, a noise level for each of them, and text. Out: the velocity (noise -
-clean) of each. What is particular to a modality is its projections in and out and its rows in the
+clean) of each. Several clips may stand in one sequence (`PackedLayout`); text is a row a clip all
+the same. What is particular to a modality is its projections in and out and its rows in the
 modulation tables. Nothing here knows a frame rate, a sample rate or a size.
 """
 
@@ -12,9 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 
-from avgen.latents.packing import AUDIO, VIDEO, Layout
+from avgen.latents.packing import AUDIO, VIDEO, Layout, PackedLayout
+from avgen.models.attention import Rows
 from avgen.models.layers import Block, TimestepEmbedding, modulate
 from avgen.models.rope import CAPTION_PLACE, SOUND_PLACE, SPEECH_PLACE, angles
 from avgen.models.text import CaptionEmbedding, SpeechEmbedding, Text
@@ -98,17 +101,22 @@ class AVTransformer(nn.Module):
             block.compile()
 
     def forward(
-        self, tokens: Tensor, sigma: Tensor, layout: Layout, text: Text, decoupled: bool = False
+        self,
+        tokens: Tensor,
+        sigma: Tensor,
+        layout: Layout | PackedLayout,
+        text: Text,
+        decoupled: bool = False,
     ) -> Tensor:
         """Velocity [B, L, W] of noisy tokens [B, L, W] at noise levels sigma [B, L].
 
-        0 where tokens are padding.
+        0 where tokens are padding. B is 1 where several clips are packed.
 
         Args:
             tokens: Noisy, in the order of `layout`.
             sigma: In [0, 1]; 0 is given.
             layout: Whose each token is and where it lies.
-            text: Captions and speech; masked words are not seen.
+            text: Captions and speech, a row for every clip; masked words are not seen.
             decoupled: Keep picture and sound from seeing each other (for synchrony guidance), and
                 words from seeing either, since they would carry from one to the other.
         """
@@ -116,6 +124,10 @@ class AVTransformer(nn.Module):
         stream = torch.where(is_video, self.inward[VIDEO](tokens), self.inward[AUDIO](tokens))
         caption = self.caption(text.caption_ids, text.caption_mask).to(stream.dtype)
         speech = self.speech(text.speech_ids, text.speech_spans).to(stream.dtype)
+        rows = None
+        if isinstance(layout, PackedLayout):
+            rows = clip_rows(layout, text)
+            caption, speech = caption.flatten(0, 1)[None], speech.flatten(0, 1)[None]
         stream = torch.cat([caption, speech, stream], 1)
         num_text = stream.shape[1] - layout.num_tokens
         level = self.timestep(F.pad(sigma, (num_text, 0)))
@@ -126,25 +138,27 @@ class AVTransformer(nn.Module):
         for block in self.blocks:
             if self.checkpoint_blocks and self.training:
                 stream = checkpoint(
-                    block, stream, modulation, kinds, cos, sin, mask, use_reentrant=False
+                    block, stream, modulation, kinds, cos, sin, mask, rows, use_reentrant=False
                 )
             else:
-                stream = block(stream, modulation, kinds, cos, sin, mask)
+                stream = block(stream, modulation, kinds, cos, sin, mask, rows)
         shift, scale = self.last_modulation(F.silu(level[:, num_text:])).chunk(2, -1)
         stream = modulate(stream[:, num_text:], shift, scale)
         made = torch.where(is_video, self.outward[VIDEO](stream), self.outward[AUDIO](stream))
         return made.float() * layout.used
 
-    def kinds(self, layout: Layout, text: Text) -> Tensor:
+    def kinds(self, layout: Layout | PackedLayout, text: Text) -> Tensor:
         """Row of the modulation table for every token of the stream: int64 [P + S + L]."""
         fill = layout.modality.new_full
-        caption, speech = text.caption_ids.shape[1], text.speech_ids.shape[1]
+        clips = len(layout.lengths) if isinstance(layout, PackedLayout) else 1
+        caption, speech = clips * text.caption_ids.shape[1], clips * text.speech_ids.shape[1]
         return torch.cat([fill((caption,), CAPTION), fill((speech,), SPEECH), layout.modality])
 
-    def rotations(self, layout: Layout, text: Text) -> tuple[Tensor, Tensor]:
+    def rotations(self, layout: Layout | PackedLayout, text: Text) -> tuple[Tensor, Tensor]:
         """Cosine and sine of the rotary angles of the stream.
 
-        Float32 [B, 1, P + S + L, E / 2] each.
+        Float32 [B, 1, P + S + L, E / 2] each; of a packed layout, B is 1 and P and S are those of
+        all clips.
         """
         batch, num_words = text.caption_ids.shape
         device = layout.spans.device
@@ -157,30 +171,56 @@ class AVTransformer(nn.Module):
         speech_places = torch.tensor(SPEECH_PLACE, device=device).expand(
             text.speech_ids.shape[1], 2
         )
-        places = torch.cat([caption_places, speech_places, places]).expand(batch, -1, 2)
-        seconds = torch.cat(
-            [
-                torch.zeros(batch, num_words, device=device),
-                text.speech_spans.mean(-1),
-                layout.spans.mean(-1).expand(batch, -1),
-            ],
-            1,
-        )
+        by_kind = [
+            (torch.zeros(batch, num_words, device=device), caption_places),
+            (text.speech_spans.mean(-1), speech_places),
+        ]
+        if isinstance(layout, PackedLayout):
+            by_kind = [(s.reshape(1, -1), p.repeat(batch, 1)) for s, p in by_kind]
+            batch = 1
+        by_kind.append((layout.spans.mean(-1).expand(batch, -1), places))
+        seconds = torch.cat([seconds for seconds, _ in by_kind], 1)
+        places = torch.cat([places for _, places in by_kind]).expand(batch, -1, 2)
         angle = angles(seconds, places, self.config.width // self.config.num_heads)[:, None]
         return angle.cos(), angle.sin()
 
 
-def attention_mask(layout: Layout, text: Text, decoupled: bool) -> Tensor:
-    """Bool [B, 1, 1 or P + S + L, P + S + L]: True where a token (row) may see another (column)."""
-    batch = text.caption_mask.shape[0]
-    seen = torch.cat(
-        [text.caption_mask, text.speech_mask, text.speech_mask.new_ones(batch, layout.num_tokens)],
-        1,
-    )
+def clip_rows(layout: PackedLayout, text: Text) -> Rows:
+    """The tokens of every clip in the stream: its caption's, its speech's, its own, then padding.
+
+    The stream holds all captions, then all speech, then the tokens of the layout.
+    """
+    device = layout.modality.device
+    num_clips, num_words = text.caption_ids.shape
+    num_text = num_words + text.speech_ids.shape[1]
+    lengths = torch.tensor(layout.lengths, device=device)
+    starts = lengths.cumsum(0) - lengths + num_clips * num_text
+    place = torch.arange(max(layout.lengths), device=device)
+    inside = place < lengths[:, None]
+    texts = torch.arange(num_clips * num_text, device=device)
+    captions, speech = texts.split([num_clips * num_words, num_clips * (num_text - num_words)])
+    own = torch.where(inside, starts[:, None] + place, 0)
+    index = torch.cat([captions.view(num_clips, -1), speech.view(num_clips, -1), own], 1)
+    is_token = F.pad(inside, (num_text, 0), value=True).flatten()
+    back = torch.empty(num_clips * num_text + layout.num_tokens, dtype=torch.int64, device=device)
+    back[index.flatten()[is_token]] = torch.arange(len(is_token), device=device)[is_token]
+    return Rows(index, back)
+
+
+def attention_mask(layout: Layout | PackedLayout, text: Text, decoupled: bool) -> Tensor:
+    """Bool [B, 1, 1 or M, M]: True where a token (row) may see another (column).
+
+    M is P + S + L; of a packed layout, B counts its clips and L is the length of the longest.
+    """
+    batch, num_text = len(text.caption_mask), text.caption_mask.shape[1] + text.speech_mask.shape[1]
+    if isinstance(layout, PackedLayout):
+        modality = pad_sequence(layout.modality.split(layout.lengths), True, padding_value=-1)
+    else:
+        modality = layout.modality.expand(batch, -1)
+    seen = torch.cat([text.caption_mask, text.speech_mask, modality >= 0], 1)
     mask = seen[:, None, None, :]
     if decoupled:
-        num_text = seen.shape[1] - layout.num_tokens
-        both = F.pad(layout.modality, (num_text, 0), value=-1)
-        apart = (both[None, :] >= 0) & (both[:, None] != both[None, :])
+        both = F.pad(modality, (num_text, 0), value=-1)[:, None]
+        apart = (both[:, :, None, :] >= 0) & (both[:, :, :, None] != both[:, :, None, :])
         mask = mask & ~apart
     return mask

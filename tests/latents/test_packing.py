@@ -103,3 +103,23 @@ def test_latents_of_another_grid_are_an_error():
         pack(video, audio[..., 1:], layout)
     with pytest.raises(ValueError, match="audio latents are"):
         pack(video, audio[:, 1:], layout)
+
+
+def test_a_clip_without_sound_has_no_tokens_of_it():
+    """Missing is not silent: the tokens are not there, and silence has tokens."""
+    video_grid, audio_grid = grids(9)
+    mute, sounding = make_layout(video_grid, audio_grid, False), make_layout(video_grid, audio_grid)
+    assert (mute.has_sound, sounding.has_sound) == (False, True)
+    assert mute.num_tokens == video_grid.num_tokens
+    assert not bool((mute.modality == AUDIO).any())
+    assert int((sounding.modality == AUDIO).sum()) == audio_grid.num_tokens
+    video, audio = latents(sounding)
+    silent = pack(video, torch.zeros_like(audio), sounding)
+    tokens = pack(video, None, mute)
+    assert torch.equal(tokens, silent[:, sounding.modality == VIDEO])
+    with pytest.raises(ValueError, match="audio latents are given; .* without sound"):
+        pack(video, torch.zeros_like(audio), mute)
+    with pytest.raises(ValueError, match="audio latents are missing; .* with sound"):
+        pack(video, None, sounding)
+    with pytest.raises(ValueError, match="has no audio latents"):
+        unpack(tokens, mute)
