@@ -9,7 +9,7 @@ A prepared folder holds
     waveforms/ID.npy        int16 [C, N]
     rates.json              fps, sample_rate
     lexicon.json            pronunciations besides the dictionary's
-    latents/ID.safetensors  raw latents of both codecs (avgen/training/data_latents.py)
+    latents/ID.safetensors  raw latents of both codecs (data_latents.py and data_mixed.py here)
 
 Draws are numbered. Draw n of a run decides the clip (a permutation of the corpus an epoch) and
 seeds whatever else is random about it, so that resuming needs the number n alone.
@@ -52,11 +52,11 @@ class Draws(Sampler[int]):
 
     def __len__(self) -> int:
         """Draws of one epoch that are this process's."""
-        return self.total // _world()[1]
+        return self.total // rank_and_world()[1]
 
     def __iter__(self) -> Iterator[int]:
         """Yield the rest of this epoch; the number goes on from epoch to epoch."""
-        rank, world = _world()
+        rank, world = rank_and_world()
         stop = (self.next // len(self) + 1) * len(self)
         while self.next < stop:
             self.next += 1
@@ -71,7 +71,8 @@ class Draws(Sampler[int]):
         self.next = state["next"]
 
 
-def _world() -> tuple[int, int]:
+def rank_and_world() -> tuple[int, int]:
+    """This process's number, and how many there are."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1
@@ -122,8 +123,14 @@ class Prepared:
         return records
 
     def rates(self) -> tuple[Fraction, int]:
-        """Frames a second and samples a second of everything in the folder."""
+        """Frames a second and samples a second of everything in the folder.
+
+        Raises:
+            ValueError: its clips have frame rates of their own.
+        """
         rates = json.loads((self.folder / "rates.json").read_text())
+        if rates["fps"] is None:
+            raise ValueError(f"{self.folder}: its clips have frame rates of their own")
         return Fraction(rates["fps"]), int(rates["sample_rate"])
 
 
@@ -191,6 +198,10 @@ class Windows(Dataset[dict[str, Any]]):
             / f"{record.id}.npy"
             for record in prepared.records()
         ]
+        if modality == "waveform":  # that of a clip without sound has no channels
+            self.files = [path for path in self.files if len(np.load(path, mmap_mode="r"))]
+            if not self.files:
+                raise ValueError(f"{prepared.folder}: no {prepared.split} clip has sound")
         self.modality, self.length, self.seed = modality, length, seed
         self.variation = variation
 
@@ -274,7 +285,7 @@ def stateful_loader(
     Raises:
         ValueError: there are fewer clips than one batch of every process needs.
     """
-    num_clips, batch = len(dataset), batch_size * _world()[1]  # type: ignore[arg-type]
+    num_clips, batch = len(dataset), batch_size * rank_and_world()[1]  # type: ignore[arg-type]
     if num_clips < batch:
         raise ValueError(f"batches of {batch} clips over all processes; there are {num_clips}")
     draws = Draws(num_clips // batch * batch)

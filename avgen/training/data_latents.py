@@ -61,7 +61,10 @@ class Latents(Dataset[dict[str, Any]]):
         self.seed = seed
         self.items = []
         for record in prepared.records():
-            latents = load_file(prepared.folder / "latents" / f"{record.id}.safetensors")
+            path = prepared.folder / "latents" / f"{record.id}.safetensors"
+            latents = load_file(path)
+            if "audio" not in latents:
+                raise ValueError(f"{path}: the clip has no sound; train with MixedData")
             lengths = {
                 "video": num_video_latents,
                 "still": num_video_latents,

@@ -1,35 +1,41 @@
 """Trains the transformer: cached latents, words and a caption in; the velocity of every token out.
 
 Each step draws, for every clip: what is given and what is made, a noise level per modality, whether
-caption and words are seen, a jitter of the words' times, and the noise. All draws come from a
-generator seeded by (seed, step, rank), so that a resumed run repeats them exactly.
+caption and words are seen, a jitter of the words' times, and the noise. All draws of a batch of one
+shape (`LatentData`) come from a generator seeded by (seed, step, rank), those of every clip of
+mixed batches (`MixedData`) from one seeded by (seed, number of the draw), so that a resumed run
+repeats them exactly. The loss is a mean over the tokens of all processes, so that it does not
+depend on how clips are dealt out to them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+import torch.distributed
 from torch import Tensor
 
 from avgen.clips.clip import Word
 from avgen.codecs.base import load_tensors
+from avgen.datasets.manifest import ClipRecord
 from avgen.diffusion.loss import bin_errors, modality_losses, token_errors
 from avgen.diffusion.path import mix, velocity
 from avgen.diffusion.schedules import TrainingSigmas
 from avgen.latents.conditioning import Tasks
 from avgen.latents.packing import MODALITIES, VIDEO, Layout, make_layout, pack
-from avgen.models.speech import during, spread
+from avgen.models.speech import TimedPhoneme, during, spread
 from avgen.models.text import Text, make_text
 from avgen.models.transformer import AVTransformer, AVTransformerConfig
-from avgen.training.data import hash_seed
+from avgen.training.data import hash_seed, rank_and_world
 from avgen.training.data_latents import load_statistics
+from avgen.training.draws import Drawn, draw_clips, draw_sigma
 from avgen.training.optimization import OptimizerConfig, configure
-from avgen.training.prepared import read_latent_config, read_lexicon
+from avgen.training.prepared import ClipShape, read_latent_config, read_lexicon
 
 NUM_BINS = 4  # noise levels that losses are logged by
 
@@ -142,7 +148,7 @@ class DiffusionSystem(L.LightningModule):
         self.optimizer, self.sigmas, self.tasks = optimizer, sigmas, tasks
         self.drops, self.weights = drops, weights
         self.lexicon, self.seed = read_lexicon(folder), seed
-        self._layouts: dict[tuple[int, ...], tuple[Layout, dict[str, Tensor]]] = {}
+        self._layouts: dict[Any, tuple[Layout, dict[str, Tensor]]] = {}
 
     def layout(self, batch: Mapping[str, Any]) -> tuple[Layout, dict[str, Tensor]]:
         """Layout and token weights of a batch's shapes, on this device; made once a shape."""
@@ -154,6 +160,13 @@ class DiffusionSystem(L.LightningModule):
             layout = make_layout(video, audio).to(self.device)
             self._layouts[key] = layout, self.token_weights(layout)
         return self._layouts[key]
+
+    def layout_of(self, shape: ClipShape) -> tuple[Layout, dict[str, Tensor]]:
+        """Layout and token weights of a shape of clip, on this device; made once a shape."""
+        if shape not in self._layouts:
+            layout = make_layout(*self.latents.clip_grids(shape), shape.has_sound).to(self.device)
+            self._layouts[shape] = layout, self.token_weights(layout)
+        return self._layouts[shape]
 
     def token_weights(self, layout: Layout) -> dict[str, Tensor]:
         """Modality -> weight of every token, [L]."""
@@ -174,11 +187,25 @@ class DiffusionSystem(L.LightningModule):
         self, batch: Mapping[str, Any], seconds: float, generator: torch.Generator | None
     ) -> Text:
         """Captions and phonemes of a batch of clips; with a generator, the times are jittered."""
-        spoken = []
-        for record, start_s in zip(batch["records"], batch["starts_s"], strict=True):
-            words = record.words if generator is None else self.jitter(record.words, generator)
-            spoken.append(during(spread(words, self.lexicon), start_s, start_s + seconds))
-        captions = [record.caption for record in batch["records"]]
+        spoken = [
+            self.phonemes(record, start_s, seconds, generator)
+            for record, start_s in zip(batch["records"], batch["starts_s"], strict=True)
+        ]
+        return self.make_text([record.caption for record in batch["records"]], spoken)
+
+    def phonemes(
+        self,
+        record: ClipRecord,
+        start_s: float,
+        seconds: float,
+        generator: torch.Generator | None,
+    ) -> Sequence[TimedPhoneme]:
+        """What is said in a stretch of a clip; with a generator, the words' times are jittered."""
+        words = record.words if generator is None else self.jitter(record.words, generator)
+        return during(spread(words, self.lexicon), start_s, start_s + seconds)
+
+    def make_text(self, captions: Sequence[str], spoken: Sequence[Sequence[TimedPhoneme]]) -> Text:
+        """Tokens of captions and phonemes, as the network reads them."""
         return make_text(captions, spoken, self.transformer.caption.tokenize)
 
     def jitter(self, words: tuple[Word, ...], generator: torch.Generator) -> list[Word]:
@@ -192,6 +219,8 @@ class DiffusionSystem(L.LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """One step of conditional flow matching."""
+        if "clips" in batch:
+            return self.loss(self.draw_mixed(batch, "train"), "train", len(batch["clips"]))
         generator = torch.Generator().manual_seed(
             hash_seed(self.seed, self.global_step, self.global_rank)
         )
@@ -199,12 +228,26 @@ class DiffusionSystem(L.LightningModule):
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """The same with the same draws every time."""
+        if "clips" in batch:
+            drawn = self.draw_mixed(batch, "validation")
+            self.loss(drawn, "validation", len(batch["clips"]))
+            return
         self.step(
             batch, torch.Generator().manual_seed(hash_seed(self.seed, batch_idx)), "validation"
         )
 
     def step(self, batch: dict[str, Any], generator: torch.Generator, stage: str) -> Tensor:
         """Draw, predict, weigh and log."""
+        return self.loss(self.draw(batch, generator, stage), stage, len(batch["records"]))
+
+    def draw_mixed(self, batch: dict[str, Any], stage: str) -> Drawn:
+        """What a step draws for clips of any shapes, each from a generator of its own."""
+        kind = int(stage == "train")
+        seeds = [hash_seed(self.seed, draw, kind) for draw in batch["draws"]]
+        return draw_clips(self, batch["clips"], seeds, jitter=stage == "train")
+
+    def draw(self, batch: dict[str, Any], generator: torch.Generator, stage: str) -> Drawn:
+        """What a step draws for a batch of one shape."""
         layout, weights = self.layout(batch)
         size = len(batch["records"])
         clean = pack(
@@ -213,50 +256,84 @@ class DiffusionSystem(L.LightningModule):
             layout,
         )
         given = self.tasks.draw(layout, size, generator).to(self.device)
-        drawn = self.sigmas.draw(size, MODALITIES, generator)
-        sigma = torch.stack([drawn[name] for name in MODALITIES], 1).to(self.device)[
-            :, layout.modality
-        ]
-        sigma = torch.where(given, 0.0, sigma)
+        sigma = draw_sigma(self.sigmas, layout, given, generator)
         seconds = float(layout.video.num_frames / layout.video.fps)
         text = self.texts(batch, seconds, generator if stage == "train" else None)
         text = self.hide(text, given, layout, generator).to(self.device)
         noise = torch.randn(clean.shape, generator=generator).to(self.device) * layout.used
-        predicted = self.transformer(mix(clean, noise, sigma), sigma, layout, text)
+        return Drawn(layout, clean, noise, given, sigma, text, weights)
+
+    def errors(self, drawn: Drawn) -> Tensor:
+        """Mean squared error of the velocity of every token, [R, L]."""
+        clean, noise, layout = drawn.clean, drawn.noise, drawn.layout
+        noisy = mix(clean, noise, drawn.sigma)
+        predicted = self.transformer(noisy, drawn.sigma, layout, drawn.text)
         # `token_errors` averages over the padding too, in which nothing is wrong.
-        errors = token_errors(predicted, velocity(clean, noise)) / layout.used.float().mean(1)
-        made = {name: weight * ~given for name, weight in weights.items()}
+        return token_errors(predicted, velocity(clean, noise)) / layout.used.float().mean(1)
+
+    def loss(self, drawn: Drawn, stage: str, size: int) -> Tensor:
+        """Predict, weigh and log; `size` is how many clips there are."""
+        errors = self.errors(drawn)
+        made = {name: weight * ~drawn.given for name, weight in drawn.weights.items()}
         losses = modality_losses(errors, made)
+        if stage == "train":
+            shares = shares_of_processes(torch.stack([made[name].sum() for name in losses]))
+            losses = {
+                name: loss if share is None else share * loss
+                for (name, loss), share in zip(losses.items(), shares, strict=True)
+            }
         self.log_dict(
             {f"{stage}/{name}": loss for name, loss in losses.items()},
             batch_size=size,
             sync_dist=True,
         )
         for name in MODALITIES:
-            for index, mean in enumerate(bin_errors(errors, sigma, made[name], NUM_BINS).mean):
+            binned = bin_errors(errors, drawn.sigma, made[name], NUM_BINS)
+            for index, mean in enumerate(binned.mean):
                 if not mean.isnan():
                     self.log(f"{stage}/{name}_sigma_{index}", mean, batch_size=size)
         total = sum(self.weights.modalities[name] * loss for name, loss in losses.items())
-        self.log(
-            f"{stage}/loss", total, prog_bar=True, batch_size=size, sync_dist=stage == "validation"
-        )
+        self.log(f"{stage}/loss", total, prog_bar=True, batch_size=size, sync_dist=True)
         return total  # pyright: ignore[reportReturnType]
 
     def hide(self, text: Text, given: Tensor, layout: Layout, generator: torch.Generator) -> Text:
         """Hide caption and words as often as `drops` says."""
+        return text.drop(*self.hidden(given, layout, generator))
+
+    def hidden(
+        self, given: Tensor, layout: Layout, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Whose caption and whose words are hidden: bool [B] each."""
         drops, size = self.drops, len(given)
         both, caption, speech, guided = torch.rand(4, size, generator=generator).unbind()
         whole = torch.zeros(size, dtype=torch.bool)
         for index in range(len(MODALITIES)):
-            whole |= given[:, layout.modality == index].all(1).cpu()
+            own = layout.modality == index
+            if bool(own.any()):  # a clip without sound is not one whose sound is given
+                whole |= given[:, own].all(1).cpu()
         silent = (speech < drops.speech) | (whole & (guided < drops.given_speech))
-        return text.drop(
-            (both < drops.both) | (caption < drops.caption), (both < drops.both) | silent
-        )
+        return (both < drops.both) | (caption < drops.caption), (both < drops.both) | silent
 
     def configure_optimizers(self) -> dict:
         """AdamW with warm-up and cosine decay."""
         return configure(self, self.optimizer)
+
+
+def shares_of_processes(weights: Tensor) -> list[Tensor | None]:
+    """How much more than the average process's this one's mean losses count, for each modality.
+
+    The average over processes of `share * loss` is then the mean over the tokens of all of them,
+    and so is its gradient. None where there is one process.
+
+    Args:
+        weights: The sum of the weights of each modality, [M], here.
+    """
+    world = rank_and_world()[1]
+    if world == 1:
+        return [None] * len(weights)
+    total = weights.clone()
+    torch.distributed.all_reduce(total)
+    return list(weights * world / torch.where(total > 0, total, 1))
 
 
 def overlap(center: Tensor, half: float, start: float, stop: float) -> Tensor:

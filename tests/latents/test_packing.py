@@ -117,9 +117,9 @@ def test_a_clip_without_sound_has_no_tokens_of_it():
     silent = pack(video, torch.zeros_like(audio), sounding)
     tokens = pack(video, None, mute)
     assert torch.equal(tokens, silent[:, sounding.modality == VIDEO])
-    with pytest.raises(ValueError, match="audio latents are given; .* without sound"):
+    with pytest.raises(ValueError, match=r"audio latents are given; .* without sound"):
         pack(video, torch.zeros_like(audio), mute)
-    with pytest.raises(ValueError, match="audio latents are missing; .* with sound"):
+    with pytest.raises(ValueError, match=r"audio latents are missing; .* with sound"):
         pack(video, None, sounding)
     with pytest.raises(ValueError, match="has no audio latents"):
         unpack(tokens, mute)

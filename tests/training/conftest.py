@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from avgen.clips.clip import Word
 from avgen.datasets.manifest import ClipRecord, write_manifest
-from avgen.training.prepared import LatentConfig, write_statistics
+from avgen.training.prepared import ClipShape, LatentConfig, save_latents, write_statistics
 
 NUM_FRAMES = 9
 
@@ -109,3 +109,49 @@ def recipe(prepared_latents) -> dict:
             ],
         },
     }
+
+
+# Shapes of a mixed corpus, three clips each: sizes, aspect ratios, lengths and rates; two of them
+# without sound.
+SHAPES = (
+    ClipShape(17, 32, 32, Fraction(25), True),
+    ClipShape(13, 32, 64, Fraction(30000, 1001), True),
+    ClipShape(21, 64, 32, Fraction(24), False),
+    ClipShape(9, 48, 32, Fraction(30), True),
+    ClipShape(17, 32, 32, Fraction(25), False),
+)
+
+
+def prepare_mixed(folder: Path) -> LatentConfig:
+    """Random latents of clips of `SHAPES`; every second one has no words."""
+    config = LatentConfig(32, 32, "25", (4, 16, 16), 4, 2, 24000, 320, 4, 3, "none")
+    (folder / "latents").mkdir(parents=True)
+    generator = torch.Generator().manual_seed(0)
+    records = []
+    for number in range(4 * len(SHAPES)):
+        shape = SHAPES[number % len(SHAPES)]
+        video, audio = config.clip_grids(shape)
+        words = () if number % 2 else (Word("red", 0.05, 0.2),)
+        split = "validation" if number >= 3 * len(SHAPES) else "train"
+        name = f"m{number}"
+        records.append(
+            ClipRecord(name, f"{name}.mp4", "fake", "s0", split, "a man", words, None, "none")
+        )
+        size = (4, video.num_latents, *video.latent_size)
+        latents = {"video": torch.randn(size, generator=generator) + 1}
+        latents["still"] = latents["video"] + 100
+        if shape.has_sound:
+            latents["audio"] = torch.randn(4, audio.num_latents, generator=generator) - 3
+        save_latents(folder / "latents" / f"{name}.safetensors", latents, shape)
+    write_manifest(records, folder / "manifest.jsonl")
+    (folder / "latents" / "config.json").write_text(json.dumps(asdict(config)))
+    (folder / "lexicon.json").write_text("{}")
+    write_statistics(folder / "latents", [record for record in records if record.split == "train"])
+    return config
+
+
+@pytest.fixture
+def prepared_mixed(tmp_path) -> Path:
+    """The folder."""
+    prepare_mixed(tmp_path / "mixed")
+    return tmp_path / "mixed"

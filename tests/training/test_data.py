@@ -87,7 +87,7 @@ def test_draws_resume_in_the_middle_of_an_epoch():
 def test_ranks_share_an_epoch_between_them(monkeypatch, world):
     taken = []
     for rank in range(world):
-        monkeypatch.setattr(data_module, "_world", lambda rank=rank: (rank, world))
+        monkeypatch.setattr(data_module, "rank_and_world", lambda rank=rank: (rank, world))
         draws = Draws(6)
         assert len(draws) == 6 // world
         taken.append([*draws, *draws])
