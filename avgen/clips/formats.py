@@ -77,6 +77,7 @@ CONTAINERS = {
         video_codec="ffv1",
         pixel_format="bgr0",  # the 8-bit RGB that FFV1 takes
         audio_codec="flac",
+        muxer_options={"fflags": "+bitexact"},  # one clip, one file: no random number for its name
         video_options={"level": "3", "slicecrc": "1"},
     ),
 }
