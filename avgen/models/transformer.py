@@ -214,7 +214,8 @@ def attention_mask(layout: Layout | PackedLayout, text: Text, decoupled: bool) -
     """
     batch, num_text = len(text.caption_mask), text.caption_mask.shape[1] + text.speech_mask.shape[1]
     if isinstance(layout, PackedLayout):
-        modality = pad_sequence(layout.modality.split(list(layout.lengths)), True, padding_value=-1)
+        by_clip = list(layout.modality.split(layout.lengths))
+        modality = pad_sequence(by_clip, True, padding_value=-1)
     else:
         modality = layout.modality.expand(batch, -1)
     seen = torch.cat([text.caption_mask, text.speech_mask, modality >= 0], 1)

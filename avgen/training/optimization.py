@@ -5,7 +5,8 @@ The same for every system.
 A convolution of 2304 inputs feels an Adam step of 0.0005 in each of them at once, which left both
 the codec's and the transformer's training noisy at any rate worth having on a CPU (LOG.md has the
 figures). Muon bounds the step by its largest singular value instead. torch's own `torch.optim.Muon`
-takes two-dimensional weights alone, and Lightning one optimiser; hence this one.
+takes two-dimensional weights alone, and Lightning one optimiser; hence this one. Weights that FSDP2
+has sharded are stepped as if they were whole.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, Replicate
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of Jordan et al.
 NUM_ITERATIONS = 5  # bring singular values near 1
@@ -93,7 +95,13 @@ class Muon(torch.optim.Optimizer):
         average = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
         ahead = torch.lerp(parameter.grad, average, group["momentum"]).reshape(len(parameter), -1)
         scale = ADAM_RMS * math.sqrt(max(ahead.shape))
-        return scale * orthogonalize(ahead).reshape(parameter.shape)
+        if not isinstance(ahead, DTensor):
+            return scale * orthogonalize(ahead).reshape(parameter.shape)
+        # Singular values are of the whole matrix: every process gathers it and keeps its shard.
+        step = scale * orthogonalize(ahead.full_tensor()).reshape(parameter.shape)
+        whole = [Replicate()] * ahead.device_mesh.ndim
+        mesh, placements = ahead.device_mesh, average.placements
+        return DTensor.from_local(step, mesh, whole, run_check=False).redistribute(mesh, placements)
 
     def _adam(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
         assert parameter.grad is not None

@@ -1,0 +1,226 @@
+"""Processes and nodes share a training, and it is the training of one process.
+
+Two gloo processes with DDP, two "nodes" of one process each on loopback (torchrun), and two
+processes with FSDP2: the same clips, the same losses, and weights that one process can load.
+"""
+
+import copy
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from avgen.diffusion.path import clean_from_velocity
+from avgen.diffusion.samplers import euler
+from avgen.latents.packing import make_layout
+from avgen.models.text import make_text
+from avgen.training.cli import instantiate
+from avgen.training.sharding import read_checkpoint
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+STEPS = 6
+RECORD = """
+from pathlib import Path
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch.distributed.tensor import DTensor
+
+class Record(Callback):
+    def __init__(self, folder: str):
+        self.folder, self.losses, self.draws = Path(folder), [], []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.losses.append(float(trainer.callback_metrics["train/loss"]))
+        self.draws.append(batch["draws"])
+
+    def on_fit_end(self, trainer, pl_module):
+        weights = {n: p.detach().full_tensor() if isinstance(p, DTensor) else p.detach()
+                   for n, p in pl_module.named_parameters()}
+        sharded = [n for n, p in pl_module.named_parameters() if isinstance(p, DTensor)]
+        record = {"losses": self.losses, "draws": self.draws, "weights": weights,
+                  "sharded": sharded}
+        torch.save(record, self.folder / f"{trainer.global_rank}.pt")
+"""
+
+
+@pytest.fixture
+def mixed_recipe(recipe, prepared_mixed):
+    """Four clips a step, of one shape, over all processes; arithmetic in float32."""
+    recipe = copy.deepcopy(recipe)
+    recipe["model"]["init_args"]["folder"] = str(prepared_mixed)
+    recipe["data"] = {
+        "class_path": "avgen.training.data_mixed.MixedData",
+        "init_args": {
+            "folder": str(prepared_mixed),
+            "batching": {
+                "class_path": "avgen.training.batches.Buckets",
+                "init_args": {"batch_size": 4, "lengths_s": [0.3, 0.68]},
+            },
+        },
+    }
+    recipe["trainer"] |= {"precision": "32-true", "max_steps": STEPS, "callbacks": []}
+    recipe["trainer"] |= {"enable_checkpointing": False}
+    return recipe
+
+
+def environment(folder):
+    (folder / "record.py").write_text(RECORD)
+    path = os.pathsep.join((str(REPOSITORY), str(folder)))
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+
+
+def write(recipe, folder, batch_size, *callbacks, **trainer):
+    """The recipe as a file, that notes in `folder` how it went."""
+    folder.mkdir()
+    recipe = copy.deepcopy(recipe)
+    recipe["data"]["init_args"]["batching"]["init_args"]["batch_size"] = batch_size
+    record = {"class_path": "record.Record", "init_args": {"folder": str(folder)}}
+    recipe["trainer"] |= {"default_root_dir": str(folder), **trainer}
+    recipe["trainer"]["callbacks"] = [*callbacks, record]
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return folder / "recipe.yaml"
+
+
+def torchrun(recipe, *options, arguments=()):
+    """Start `torchrun OPTIONS -m avgen.cli train --config RECIPE ARGUMENTS`."""
+    command = [sys.executable, "-m", "torch.distributed.run", *options]
+    command += ["-m", "avgen.cli", "train", "--config", str(recipe), *arguments]
+    return subprocess.Popen(
+        command, env=environment(recipe.parent), stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def finish(*processes):
+    outputs = [process.communicate(timeout=600)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(outputs)
+
+
+def run_alone(mixed_recipe, tmp_path, *callbacks):
+    recipe = write(mixed_recipe, tmp_path / "one", 4, *callbacks)
+    finish(torchrun(recipe, "--standalone", "--nproc-per-node", "1"))
+    return torch.load(tmp_path / "one" / "0.pt")
+
+
+def apart(weight, expected):
+    """Norm of the difference over the norm. Muon's steps are of length 1 in bfloat16, and its first
+    ones of gradients near 0: what is rounding there is a few percent here."""
+    return float((weight - expected).norm() / expected.norm().clamp_min(1e-3))
+
+
+def assert_one_training(one, ranks):
+    """The same clips and losses; each process has its own half of the clips."""
+    for rank in ranks:
+        assert rank["losses"] == pytest.approx(one["losses"], rel=2e-4)
+        assert rank["losses"][0] == pytest.approx(one["losses"][0], rel=1e-6)
+    for step, draws in enumerate(one["draws"]):
+        taken = [rank["draws"][step] for rank in ranks]
+        assert sorted(draws) == sorted(draw for own in taken for draw in own)
+    assert one["losses"][0] != pytest.approx(one["losses"][-1], rel=1e-2)
+    for name, weight in one["weights"].items():
+        for rank in ranks:
+            assert apart(rank["weights"][name], weight) < 0.15, name
+
+
+@pytest.mark.slow
+def test_two_processes_and_two_nodes_are_one_training(mixed_recipe, tmp_path):
+    """Mean losses alone would not do: the processes' clips have other given tokens each."""
+    one = run_alone(mixed_recipe, tmp_path)
+    recipe = write(mixed_recipe, tmp_path / "two", 2, strategy="ddp", devices=2)
+    finish(torchrun(recipe, "--standalone", "--nproc-per-node", "2"))
+    assert_one_training(one, [torch.load(tmp_path / "two" / f"{rank}.pt") for rank in (0, 1)])
+
+    recipe = write(mixed_recipe, tmp_path / "nodes", 2, strategy="ddp", devices=1, num_nodes=2)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    nodes = [
+        torchrun(
+            recipe, "--nnodes", "2", "--nproc-per-node", "1", "--node-rank", str(rank),
+            "--master-addr", "127.0.0.1", "--master-port", str(port),
+        )
+        for rank in (0, 1)
+    ]  # fmt: skip
+    finish(*nodes)
+    assert_one_training(one, [torch.load(tmp_path / "nodes" / f"{rank}.pt") for rank in (0, 1)])
+
+
+def sample(transformer, layout):
+    """A clip's tokens by four steps of Euler."""
+    text = make_text(["a man"], [[]])
+    noise = torch.randn(1, layout.num_tokens, layout.token_width, generator=seeded(3))
+
+    def denoise(noisy, sigma):
+        levels = torch.as_tensor(sigma).expand(1, layout.num_tokens)
+        return clean_from_velocity(noisy, transformer(noisy, levels, layout, text), levels)
+
+    with torch.no_grad():
+        return euler(denoise, noise * layout.used, torch.linspace(1, 0, 5))
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.slow
+def test_sharded_is_one_training_and_its_checkpoint_loads_on_one_process(mixed_recipe, tmp_path):
+    sharding = "avgen.training.sharding"
+    mixed_recipe["model"]["class_path"] = f"{sharding}.ShardedDiffusionSystem"
+    average = {"class_path": f"{sharding}.ShardedEMA", "init_args": {"decay": 0.7}}
+    saved = {
+        "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
+        "init_args": {
+            "dirpath": str(tmp_path / "saved"),
+            "filename": "{step}",
+            "every_n_train_steps": 3,
+            "save_top_k": -1,
+        },
+    }
+    one = run_alone(mixed_recipe, tmp_path, average)
+    strategy = {
+        "class_path": "lightning.pytorch.strategies.ModelParallelStrategy",
+        "init_args": {"data_parallel_size": 2, "tensor_parallel_size": 1},
+    }
+    options = {"strategy": strategy, "devices": 2, "enable_checkpointing": True}
+    recipe = write(mixed_recipe, tmp_path / "two", 2, average, saved, **options)
+    finish(torchrun(recipe, "--standalone", "--nproc-per-node", "2"))
+    ranks = [torch.load(tmp_path / "two" / f"{rank}.pt") for rank in (0, 1)]
+    assert_one_training(one, ranks)
+    assert set(ranks[0]["sharded"]) == ranks[0]["weights"].keys()
+
+    folder = tmp_path / "saved" / f"step={STEPS}.ckpt"
+    assert len(list(folder.glob("*.distcp"))) == 2  # a part of each process
+    state = read_checkpoint(folder)["state_dict"]
+    plain = copy.deepcopy(mixed_recipe)
+    plain["trainer"]["callbacks"] = []
+    (tmp_path / "plain.yaml").write_text(yaml.safe_dump(plain))
+    system = instantiate(["--config", str(tmp_path / "plain.yaml")]).model
+    layout = make_layout(*system.latents.grids(9))
+    for prefix in ("transformer.", "averaged."):
+        made = []
+        for weights in (state, ranks[0]["weights"]):
+            own = {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
+            system.transformer.load_state_dict(own)
+            made.append(sample(system.transformer, layout))
+        assert torch.equal(*made)
+        assert float(made[0].abs().max()) > 0.5
+    # the average lags behind, by what six steps of 0.7 have left of the start
+    name = "transformer.outward.0.weight"
+    assert not torch.equal(state[name], state[name.replace("transformer", "averaged")])
+    name = name.replace("transformer", "averaged")
+    assert apart(state[name], one["weights"][name]) < 0.15
+
+    # and a run goes on from such a folder as if it had not stopped
+    options["enable_checkpointing"] = False
+    recipe = write(mixed_recipe, tmp_path / "again", 2, average, **options)
+    halfway = ("--ckpt_path", str(tmp_path / "saved" / "step=3.ckpt"))
+    finish(torchrun(recipe, "--standalone", "--nproc-per-node", "2", arguments=halfway))
+    again = torch.load(tmp_path / "again" / "0.pt")
+    assert again["losses"] == ranks[0]["losses"][3:]
+    for name, weight in ranks[0]["weights"].items():
+        assert torch.equal(weight, again["weights"][name]), name
