@@ -16,7 +16,6 @@ from avgen.codecs.base import load_module
 from avgen.models.speech import SpeechTimer
 from avgen.pipeline import AVPipeline, PipelineConfig
 from avgen.training.data import Prepared
-from avgen.training.data_latents import load_statistics
 from avgen.training.diffusion import DiffusionSystem
 from avgen.training.prepared import encoder_fingerprint
 
@@ -53,7 +52,6 @@ def build_pipeline(
     seconds = float(num_frames / latents.grids(num_frames)[0].fps)
     records = Prepared(folder, "train").records()
     timer = SpeechTimer.fit(((record.words, seconds) for record in records), system.lexicon)
-    video_statistics, audio_statistics = load_statistics(folder)
     stride = latents.video_stride[0]
     config = PipelineConfig(
         height=latents.height,
@@ -63,8 +61,8 @@ def build_pipeline(
         context_frames=1 + stride * max(1, round(num_frames / 6 / stride)),
         video_patch=latents.video_patch,
         audio_patch=latents.audio_patch,
-        video_statistics=video_statistics,
-        audio_statistics=audio_statistics,
+        video_statistics=system.video_statistics,
+        audio_statistics=system.audio_statistics,
         timer=timer,
         caption=records[0].caption,
     )

@@ -34,8 +34,10 @@ from avgen.models.transformer import AVTransformer, AVTransformerConfig
 from avgen.training.data import hash_seed, rank_and_world
 from avgen.training.data_latents import load_statistics
 from avgen.training.draws import Drawn, draw_clips, draw_sigma
+from avgen.training.lora import LoraConfig, adapt
 from avgen.training.optimization import OptimizerConfig, configure
 from avgen.training.prepared import ClipShape, read_latent_config, read_lexicon
+from avgen.training.start import start_from
 
 NUM_BINS = 4  # noise levels that losses are logged by
 
@@ -54,6 +56,9 @@ class NetworkConfig:
         compile: Compile the blocks (a minute at the start, then about half the time a step).
         checkpoint_blocks: Recompute activations in the backward pass, for memory.
         initial_weights: The `model.safetensors` of such a transformer to start from.
+        initial_model: Instead, a model folder to go on from: its transformer, whose sizes must be
+            these, and the statistics that its latents were normalised with.
+        lora: Train low-rank additions to the weights alone.
     """
 
     width: int
@@ -64,6 +69,13 @@ class NetworkConfig:
     compile: bool = False
     checkpoint_blocks: bool = False
     initial_weights: Path | None = None
+    initial_model: Path | None = None
+    lora: LoraConfig | None = None
+
+    def __post_init__(self) -> None:
+        """Check that there is one start."""
+        if self.initial_weights is not None and self.initial_model is not None:
+            raise ValueError("initial_weights and initial_model are both given; start from one")
 
 
 @dataclass(frozen=True)
@@ -142,6 +154,11 @@ class DiffusionSystem(L.LightningModule):
         self.transformer = AVTransformer(config)
         if network.initial_weights is not None:
             load_tensors(self.transformer, network.initial_weights)
+        if network.initial_model is not None:
+            started = start_from(network.initial_model, self.transformer, self.latents)
+            self.video_statistics, self.audio_statistics = started
+        if network.lora is not None:
+            adapt(self.transformer, network.lora)
         self.transformer.checkpoint_blocks = network.checkpoint_blocks
         if network.compile:
             self.transformer.compile_blocks()
