@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from avgen import __version__
-from avgen.commands import compare, evaluate, generate, probe, reconstruct, resync, train
+from avgen.commands import compare, evaluate, export, generate, probe, reconstruct, resync, train
 
 
 class _Parser(argparse.ArgumentParser):
@@ -38,6 +38,7 @@ def make_parser() -> argparse.ArgumentParser:
     for name, module in (
         ("generate", generate),
         ("train", train),
+        ("export", export),
         ("reconstruct", reconstruct),
         ("probe", probe),
         ("evaluate", evaluate),
@@ -71,7 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             args.overrides = train.overrides(
                 arguments
             )  # as typed: the recipe's keys have underscores
-        elif rest:
+            rest = []
+        elif args.run is export.run:
+            args.overrides = export.overrides(arguments)
+            rest = rest[len(args.overrides) :]
+        if rest:
             parser.error(f"unrecognized arguments: {' '.join(rest)}")
         return args.run(args)
     except KeyboardInterrupt:

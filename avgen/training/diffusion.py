@@ -31,6 +31,7 @@ from avgen.latents.packing import MODALITIES, VIDEO, Layout, make_layout, pack
 from avgen.models.speech import TimedPhoneme, during, spread
 from avgen.models.text import Text, make_text
 from avgen.models.transformer import AVTransformer, AVTransformerConfig
+from avgen.training.card import PROVENANCE, provenance
 from avgen.training.data import hash_seed, rank_and_world
 from avgen.training.data_latents import load_statistics
 from avgen.training.draws import Drawn, draw_clips, draw_sigma
@@ -330,6 +331,10 @@ class DiffusionSystem(L.LightningModule):
                 whole |= given[:, own].all(1).cpu()
         silent = (speech < drops.speech) | (whole & (guided < drops.given_speech))
         return (both < drops.both) | (caption < drops.caption), (both < drops.both) | silent
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note what is training, for the card."""
+        checkpoint[PROVENANCE] = provenance()
 
     def configure_optimizers(self) -> dict:
         """AdamW with warm-up and cosine decay."""

@@ -3,9 +3,11 @@
     python -m avgen.training.export codec CHECKPOINT RECIPE OUT
     python -m avgen.training.export model CHECKPOINT RECIPE CODECS OUT
 
-A codec's folder is what `load_module` reads; a model's is what `AVPipeline.from_pretrained` and
-`avgen generate --model` read. CODECS holds video_codec and audio_codec; the prepared folder is the
-recipe's. Dotted overrides that training was given (`--data.init_args.folder ...`) are given again.
+`avgen export` does the same and tells the two apart itself. A codec's folder is what `load_module`
+reads; a model's is what `AVPipeline.from_pretrained` and `avgen generate --model` read, and has a
+card. CODECS holds video_codec and audio_codec; the prepared folder is the recipe's. Dotted
+overrides that training was given (`--data.init_args.folder ...`) are given again. The checkpoint
+is a file, or the folder of a sharded run.
 """
 
 from __future__ import annotations
@@ -14,15 +16,19 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from avgen.codecs.base import save_module
+from avgen.codecs.base import load_module, save_module
+from avgen.pipeline.pipeline import PARTS
 from avgen.training.audio_codec import AudioCodecSystem
 from avgen.training.callbacks import build_pipeline
-from avgen.training.cli import instantiate
+from avgen.training.card import write_card
+from avgen.training.cli import TrainingCLI, instantiate
 from avgen.training.data_latents import LatentData
+from avgen.training.data_mixed import MixedData
 from avgen.training.diffusion import DiffusionSystem
+from avgen.training.lora import merge
+from avgen.training.sharding import AVERAGED, read_checkpoint
 from avgen.training.video_codec import VideoCodecSystem
 
 
@@ -87,28 +93,70 @@ def export_model(checkpoint: Path, recipe: Sequence[str], codecs: Path, out: Pat
     """
     trained = instantiate(recipe)
     system, data = trained.model, trained.datamodule
-    if not isinstance(system, DiffusionSystem) or not isinstance(data, LatentData):
+    if not isinstance(system, DiffusionSystem) or not isinstance(data, LatentData | MixedData):
         raise ValueError(f"{recipe[1]}: trains a {type(system).__name__}, which is no transformer")
     system.transformer.load_state_dict(averaged_weights(checkpoint, "transformer."))
-    build_pipeline(system.eval(), data.folder, codecs, data.num_frames).save_pretrained(out)
+    merge(system.transformer)
+    pipe = build_pipeline(system.eval(), data.folder, codecs, longest_clip(data))
+    pipe.save_pretrained(out)
+    parts = {name: load_module(out / name) for name in PARTS}
+    write_card(out, parts, data.folder, read_checkpoint(checkpoint), seed_of(trained))
+
+
+def export(checkpoint: Path, recipe: Sequence[str], codecs: Path | None, out: Path) -> str:
+    """Save what a recipe trains, a codec or a model, and say which it was.
+
+    Args:
+        checkpoint: Lightning's, of that recipe's run.
+        recipe: What that run's `avgen train` was given: `--config FILE` and overrides.
+        codecs: A folder with video_codec and audio_codec, for a model.
+        out: The folder.
+
+    Raises:
+        ValueError: as `export_codec` and `export_model`, or a model is to have no codecs.
+    """
+    if isinstance(instantiate(recipe).model, VideoCodecSystem | AudioCodecSystem):
+        export_codec(checkpoint, recipe, out)
+        return "codec"
+    if codecs is None:
+        raise ValueError(f"{recipe[1]}: trains a transformer; give --codecs, which a model holds")
+    export_model(checkpoint, recipe, codecs, out)
+    return "model"
+
+
+def longest_clip(data: LatentData | MixedData) -> int:
+    """Frames of a training clip; of the longest, where they differ."""
+    if isinstance(data, LatentData):
+        return data.num_frames
+    return max(shape.num_frames for shape in data.batches("train", 1).shapes)
+
+
+def seed_of(trained: TrainingCLI) -> int:
+    """The seed that a recipe begins with."""
+    seed = trained.config.get("seed_everything", 0)
+    return int(seed)
 
 
 def averaged_weights(checkpoint: Path, prefix: str) -> dict[str, Tensor]:
     """The EMA weights of one part of the system that a checkpoint is of.
 
-    Lightning's averaging callback stores them as the checkpoint's own state.
+    Lightning's averaging callback stores them as the checkpoint's own state, `ShardedEMA` under a
+    name of their own.
 
     Args:
-        checkpoint: Lightning's.
+        checkpoint: Lightning's, a file or the folder of a sharded run.
         prefix: What the part's tensors are named with there, "transformer." say; taken off.
 
     Raises:
         ValueError: the checkpoint was trained without averaging, or has no such part.
     """
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    if "averaging_state" not in state:
+    state = read_checkpoint(checkpoint)
+    if prefix == "transformer." and any(name.startswith(AVERAGED) for name in state["state_dict"]):
+        prefix = f"{AVERAGED}."
+    elif "averaging_state" not in state:
         raise ValueError(
-            f"{checkpoint}: has no averaged weights; train with lightning's EMAWeightAveraging"
+            f"{checkpoint}: has no averaged weights; train with lightning's EMAWeightAveraging, "
+            "or with ShardedEMA"
         )
     weights = {
         name.removeprefix(prefix): tensor

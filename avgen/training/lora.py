@@ -1,6 +1,6 @@
 """Low-rank adaptation: a network's matrices stay, a product of two thin ones is added to each.
 
-    weight = frozen + alpha / rank * up @ down        down [rank, in], up [out, rank], up starts at 0
+    weight = frozen + alpha / rank * up @ down    down [rank, in], up [out, rank] from 0 on
 
 It is torch's own parametrization of a weight, which also takes it off again: `merge` leaves plain
 weights that a checkpoint's folder holds like any. (The `peft` library does the same by wrapping

@@ -135,4 +135,5 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
         whole = Path(folder) / "whole.ckpt"
         dcp_to_torch_save(path, whole)
-        return torch.load(whole, map_location="cpu", weights_only=True)
+        rest = torch.load(path / "meta.pt", map_location="cpu", weights_only=True)
+        return rest | torch.load(whole, map_location="cpu", weights_only=True)

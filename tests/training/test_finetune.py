@@ -1,0 +1,185 @@
+"""A model goes on from its folder on a new speaker's clips, and comes out as such a folder."""
+
+import copy
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from avgen import AVPipeline, cli
+from avgen.clips import Word
+from avgen.codecs.base import load_module
+from avgen.datasets.manifest import ClipRecord, write_manifest
+from avgen.training.cli import instantiate
+from avgen.training.cli import main as train
+from avgen.training.data_latents import load_statistics
+from avgen.training.lora import LoraConfig, adapt, merge
+from avgen.training.prepared import encode
+
+NUM_FRAMES, SAMPLES = 9, 8640  # 0.36 s
+
+
+@pytest.fixture(scope="module")
+def speaker(tiny_model, tmp_path_factory) -> Path:
+    """A prepared folder of six clips of a new speaker, with latents of the model's codecs."""
+    folder = tmp_path_factory.mktemp("speaker")
+    random = np.random.default_rng(0)
+    for name in ("frames", "waveforms"):
+        (folder / name).mkdir()
+    records = []
+    for clip in range(6):
+        frames = random.integers(0, 256, (NUM_FRAMES, 32, 48, 3), dtype=np.uint8)
+        np.save(folder / "frames" / f"n{clip}.npy", frames)
+        sound = random.integers(-9000, 9000, (1, SAMPLES), dtype=np.int16)
+        np.save(folder / "waveforms" / f"n{clip}.npy", sound)
+        split, words = ("train", "validation")[clip > 3], (Word("red", 0.05, 0.2),)
+        licence = "CC-BY-4.0" if clip else "research only"
+        record = ClipRecord(
+            f"n{clip}", f"n{clip}.mp4", "own", "ada", split, "ada", words, None, licence
+        )
+        records.append(record)
+    (folder / "rates.json").write_text(json.dumps({"fps": "25", "sample_rate": 24000}))
+    (folder / "lexicon.json").write_text("{}")
+    write_manifest(records, folder / "manifest.jsonl")
+    encode(folder, *(load_module(tiny_model / name) for name in ("video_codec", "audio_codec")))
+    return folder
+
+
+@pytest.fixture
+def finetune(recipe, speaker, tiny_model, tmp_path):
+    """Writes the recipe: three steps from the model on, all of it or by additions."""
+
+    def write(lora):
+        made = copy.deepcopy(recipe)
+        network = {"width": 16, "depth": 1, "num_heads": 2, "initial_model": str(tiny_model)}
+        made["model"]["init_args"] |= {
+            "folder": str(speaker),
+            "network": network | ({"lora": lora} if lora else {}),
+        }
+        made["data"]["init_args"]["folder"] = str(speaker)
+        throughput = {"class_path": "avgen.training.throughput.Throughput"}
+        callbacks = [*made["trainer"]["callbacks"], throughput]
+        callbacks[1]["init_args"] |= {"dirpath": str(tmp_path), "every_n_train_steps": 3}
+        made["trainer"] |= {"max_steps": 3, "callbacks": callbacks, "precision": "32-true"}
+        made["trainer"] |= {"default_root_dir": str(tmp_path)}
+        made["seed_everything"] = 11
+        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(made))
+        return tmp_path / "recipe.yaml"
+
+    return write
+
+
+def test_a_network_starts_as_the_model_and_sees_latents_as_it_did(finetune, tiny_model, speaker):
+    system = instantiate(["--config", str(finetune(None))]).model
+    model = load_module(tiny_model / "transformer").state_dict()
+    own = system.transformer.state_dict()
+    assert all(torch.equal(own[name], weight) for name, weight in model.items())
+    assert system.video_statistics == AVPipeline.from_pretrained(tiny_model).config.video_statistics
+    assert system.video_statistics != load_statistics(speaker)[0]
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 4, "alpha": 8.0}], ids=["whole", "additions"])
+def test_a_model_is_finetuned_and_exported_with_its_card(
+    finetune, tiny_model, speaker, tmp_path, lora, capsys
+):
+    path, out = finetune(lora), tmp_path / "ada-model"
+    train(["--config", str(path)])
+    state = torch.load(tmp_path / "last.ckpt")
+    arguments = ["--checkpoint", str(tmp_path / "last.ckpt"), "--codecs", str(tiny_model)]
+    arguments = ["export", "--config", str(path), *arguments, "-o", str(out)]
+    assert cli.main([*arguments, "--data.init_args.batch_size", "1"]) == 0, capsys.readouterr().err
+    before = load_module(tiny_model / "transformer").state_dict()
+    after = load_module(out / "transformer").state_dict()
+    assert before.keys() == after.keys()
+    moved = {name for name, weight in after.items() if not torch.equal(weight, before[name])}
+    name = "blocks.0.attention.inward.weight"
+    if lora is None:
+        assert {name, "modulation.weight", "inward.0.weight"} <= moved
+        expected = state["state_dict"][f"transformer.{name}"]
+    else:
+        parts = ("attention.inward", "attention.outward", "mlp.0", "mlp.2")
+        assert moved <= {f"blocks.0.{part}.weight" for part in parts}
+        averaged = state["state_dict"]
+        stem = "transformer.blocks.0.attention.inward.parametrizations.weight"
+        assert torch.equal(averaged[f"{stem}.original"], before[name])
+        expected = before[name] + 2 * averaged[f"{stem}.0.up"] @ averaged[f"{stem}.0.down"]
+    torch.testing.assert_close(after[name], expected, atol=1e-4, rtol=2**-7)  # bfloat16's
+    assert float((after[name] - before[name]).abs().max()) > 1e-3
+    clip = AVPipeline.from_pretrained(out)('ada says "red"', progress=False)
+    assert clip.frames.shape == (NUM_FRAMES, 32, 48, 3)
+
+    card = (out / "README.md").read_text()
+    for said in (
+        "# ada-model", "| transformer | AVTransformer |", "48x32 at 25 fps", "24000 Hz",
+        "| train | 4 | 0.00 | 1 |", "| validation | 2 | 0.00 | 1 |", "own (6 clips)",
+        "CC-BY-4.0 (5 clips); research only (1 clips)", "3 steps", "seed 11", "To be written by",
+        "AI-generated",
+    ):  # fmt: skip
+        assert said in card, said
+    assert re.search(r"0\.00 hours a process; ", card.replace(", all waiting included", ""))
+    assert re.search(r"commit ([0-9a-f]{12}|unknown)", card)
+    (out / "README.md").write_text("mine")
+    assert cli.main(arguments) == 0
+    assert (out / "README.md").read_text() == "mine"
+
+
+def test_a_start_that_does_not_fit_is_refused(finetune, speaker, tiny_model, tmp_path):
+    path = finetune(None)
+    recipe = yaml.safe_load(path.read_text())
+    config = speaker / "latents" / "config.json"
+    kept = config.read_text()
+    for field, value, match in (
+        ("fingerprint", "another", "its codecs did not make the latents"),
+        ("audio_patch", 2, r"tokens of \(2, 3\) latents .* has \(2, 2\)"),
+    ):
+        try:
+            config.write_text(json.dumps(json.loads(kept) | {field: value}))
+            with pytest.raises(ValueError, match=match):
+                instantiate(["--config", str(path)])
+        finally:
+            config.write_text(kept)
+    recipe["model"]["init_args"]["network"]["width"] = 32
+    path.write_text(yaml.safe_dump(recipe))
+    with pytest.raises(ValueError, match="tensors do not match the configuration"):
+        instantiate(["--config", str(path)])
+
+
+def test_additions_start_at_nothing_and_merge_into_the_weights():
+    network = torch.nn.ModuleDict(
+        {"mlp": torch.nn.Linear(24, 32), "table": torch.nn.Linear(24, 32), "head": torch.nn.ReLU()}
+    )
+    kept, tokens = copy.deepcopy(network), torch.randn(3, 24)
+    adapt(network, LoraConfig(rank=2, alpha=6.0, targets=("mlp.",)))
+    assert torch.equal(network["mlp"](tokens), kept["mlp"](tokens))
+    trained = {n: p for n, p in network.named_parameters() if p.requires_grad}
+    assert [p.shape for p in trained.values()] == [(2, 24), (32, 2)]
+    down, up = trained.values()
+    with torch.no_grad():
+        up.copy_(torch.randn(32, 2))
+    expected = kept["mlp"](tokens) + 3 * tokens @ down.T @ up.T
+    torch.testing.assert_close(network["mlp"](tokens), expected, atol=1e-5, rtol=1e-5)
+    merge(network)
+    assert network.state_dict().keys() == kept.state_dict().keys()
+    torch.testing.assert_close(network["mlp"](tokens), expected, atol=1e-5, rtol=1e-5)
+    assert torch.equal(network["table"].weight, kept["table"].weight)
+    with pytest.raises(ValueError, match=r"holds any of \['nose'\]"):
+        adapt(network, LoraConfig(1, 1.0, ("nose",)))
+    with pytest.raises(ValueError, match="rank is 0"):
+        LoraConfig(0, 1.0)
+
+
+def test_what_export_does_not_know_is_an_error(capsys, tmp_path, finetune):
+    path = finetune(None)
+    arguments = ["export", "--config", str(path), "--checkpoint", "none.ckpt", "-o", str(tmp_path)]
+    assert cli.main(arguments) == 2
+    assert "give --codecs" in capsys.readouterr().err
+    assert cli.main([*arguments, "--codecs", str(tmp_path)]) == 2
+    assert "none.ckpt: neither a checkpoint file nor" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*arguments, "--colour", "red"])
+    assert stop.value.code == 2
+    assert "--colour" in capsys.readouterr().err
