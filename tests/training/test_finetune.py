@@ -24,7 +24,20 @@ NUM_FRAMES, SAMPLES = 9, 8640  # 0.36 s
 
 
 @pytest.fixture(scope="module")
-def speaker(tiny_model, tmp_path_factory) -> Path:
+def model(tiny_model, tmp_path_factory) -> Path:
+    """The tiny model with random weights: at its own start its gates are closed."""
+    pipe = AVPipeline.from_pretrained(tiny_model)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in pipe.transformer.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape))
+    folder = tmp_path_factory.mktemp("random") / "model"
+    pipe.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def speaker(model, tmp_path_factory) -> Path:
     """A prepared folder of six clips of a new speaker, with latents of the model's codecs."""
     folder = tmp_path_factory.mktemp("speaker")
     random = np.random.default_rng(0)
@@ -45,17 +58,17 @@ def speaker(tiny_model, tmp_path_factory) -> Path:
     (folder / "rates.json").write_text(json.dumps({"fps": "25", "sample_rate": 24000}))
     (folder / "lexicon.json").write_text("{}")
     write_manifest(records, folder / "manifest.jsonl")
-    encode(folder, *(load_module(tiny_model / name) for name in ("video_codec", "audio_codec")))
+    encode(folder, *(load_module(model / name) for name in ("video_codec", "audio_codec")))
     return folder
 
 
 @pytest.fixture
-def finetune(recipe, speaker, tiny_model, tmp_path):
+def finetune(recipe, speaker, model, tmp_path):
     """Writes the recipe: three steps from the model on, all of it or by additions."""
 
     def write(lora):
         made = copy.deepcopy(recipe)
-        network = {"width": 16, "depth": 1, "num_heads": 2, "initial_model": str(tiny_model)}
+        network = {"width": 16, "depth": 1, "num_heads": 2, "initial_model": str(model)}
         made["model"]["init_args"] |= {
             "folder": str(speaker),
             "network": network | ({"lora": lora} if lora else {}),
@@ -73,26 +86,26 @@ def finetune(recipe, speaker, tiny_model, tmp_path):
     return write
 
 
-def test_a_network_starts_as_the_model_and_sees_latents_as_it_did(finetune, tiny_model, speaker):
+def test_a_network_starts_as_the_model_and_sees_latents_as_it_did(finetune, model, speaker):
     system = instantiate(["--config", str(finetune(None))]).model
-    model = load_module(tiny_model / "transformer").state_dict()
+    trained = load_module(model / "transformer").state_dict()
     own = system.transformer.state_dict()
-    assert all(torch.equal(own[name], weight) for name, weight in model.items())
-    assert system.video_statistics == AVPipeline.from_pretrained(tiny_model).config.video_statistics
+    assert all(torch.equal(own[name], weight) for name, weight in trained.items())
+    assert system.video_statistics == AVPipeline.from_pretrained(model).config.video_statistics
     assert system.video_statistics != load_statistics(speaker)[0]
 
 
 @pytest.mark.parametrize("lora", [None, {"rank": 4, "alpha": 8.0}], ids=["whole", "additions"])
 def test_a_model_is_finetuned_and_exported_with_its_card(
-    finetune, tiny_model, speaker, tmp_path, lora, capsys
+    finetune, model, speaker, tmp_path, lora, capsys
 ):
     path, out = finetune(lora), tmp_path / "ada-model"
     train(["--config", str(path)])
     state = torch.load(tmp_path / "last.ckpt")
-    arguments = ["--checkpoint", str(tmp_path / "last.ckpt"), "--codecs", str(tiny_model)]
+    arguments = ["--checkpoint", str(tmp_path / "last.ckpt"), "--codecs", str(model)]
     arguments = ["export", "--config", str(path), *arguments, "-o", str(out)]
     assert cli.main([*arguments, "--data.init_args.batch_size", "1"]) == 0, capsys.readouterr().err
-    before = load_module(tiny_model / "transformer").state_dict()
+    before = load_module(model / "transformer").state_dict()
     after = load_module(out / "transformer").state_dict()
     assert before.keys() == after.keys()
     moved = {name for name, weight in after.items() if not torch.equal(weight, before[name])}
@@ -105,10 +118,11 @@ def test_a_model_is_finetuned_and_exported_with_its_card(
         assert moved <= {f"blocks.0.{part}.weight" for part in parts}
         averaged = state["state_dict"]
         stem = "transformer.blocks.0.attention.inward.parametrizations.weight"
-        assert torch.equal(averaged[f"{stem}.original"], before[name])
+        # an average of equal numbers is rounded too
+        torch.testing.assert_close(averaged[f"{stem}.original"], before[name], atol=1e-6, rtol=0)
         expected = before[name] + 2 * averaged[f"{stem}.0.up"] @ averaged[f"{stem}.0.down"]
     torch.testing.assert_close(after[name], expected, atol=1e-4, rtol=2**-7)  # bfloat16's
-    assert float((after[name] - before[name]).abs().max()) > 1e-3
+    assert name in moved
     clip = AVPipeline.from_pretrained(out)('ada says "red"', progress=False)
     assert clip.frames.shape == (NUM_FRAMES, 32, 48, 3)
 
@@ -127,7 +141,7 @@ def test_a_model_is_finetuned_and_exported_with_its_card(
     assert (out / "README.md").read_text() == "mine"
 
 
-def test_a_start_that_does_not_fit_is_refused(finetune, speaker, tiny_model, tmp_path):
+def test_a_start_that_does_not_fit_is_refused(finetune, speaker, model, tmp_path):
     path = finetune(None)
     recipe = yaml.safe_load(path.read_text())
     config = speaker / "latents" / "config.json"
