@@ -1,6 +1,6 @@
 """The GRID audiovisual sentence corpus -> records.
 
-    ROOT/s1/bbaf2n.mpg                  (or .mp4; s1 to s34)
+    ROOT/s1/bbaf2n.mpg                  (or .mp4; s1 to s34, of s21 there is no picture)
     ROOT/alignments/s1/bbaf2n.align     (or ROOT/align/bbaf2n.align)
 
 A line of an alignment is `start end word`, in units of 1/25000 s. A clip's name spells its
@@ -13,6 +13,8 @@ recognition".
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -21,12 +23,16 @@ from tqdm import tqdm
 from avgen.clips.clip import Word
 from avgen.clips.media import read_clip
 from avgen.datasets.faces import face_box
-from avgen.datasets.manifest import ClipRecord
+from avgen.datasets.layout import fault, files, folders, relative, wrong_layout
+from avgen.datasets.manifest import ClipRecord, Problem
 from avgen.models.speech import DIGITS
 
+NAME = "grid"
 UNITS_PER_SECOND = 25000
 SILENCE = frozenset(("sil", "sp"))
 LICENCE = "free for research; see https://zenodo.org/records/3625687"
+EXPECTED = "ROOT/s1/bbaf2n.mpg with ROOT/alignments/s1/bbaf2n.align or ROOT/align/bbaf2n.align"
+WOMEN = frozenset((4, 7, 11, 15, 16, 18, 20, 21, 22, 23, 24, 25, 29, 31, 33, 34))  # 18 are men
 # Letters are named, not read; Z is British. Everything else is in the dictionary.
 LEXICON = {
     "a": ["EY"], "b": ["B", "IY"], "c": ["S", "IY"], "d": ["D", "IY"], "e": ["IY"],
@@ -61,6 +67,9 @@ def sentence(name: str) -> tuple[str, ...]:
 
 def split_of(name: str) -> Literal["train", "validation", "test"]:
     """The split of a sentence, by its hash: the same for every speaker and for ever.
+
+    Not by speaker as in the other corpora: the recipes train on one of GRID's, and what they hold
+    out has to be sentences. `avgen prepare --split-by speaker` holds out speakers instead.
 
     Of forty buckets three are for testing, one for validation; of s1's 1000 sentences 75, 31 and
     894.
@@ -144,3 +153,39 @@ def grid_records(
             ClipRecord(path.stem, media, "grid", speaker, split, caption, words, box, LICENCE)
         )
     return records, left_out
+
+
+def records(root: Path) -> Iterator[ClipRecord | Problem]:
+    """All clips of all speakers at `root`; see `manifest.Corpus`.
+
+    Unlike `grid_records` it reads no media: there are no boxes, and an id has its speaker's name
+    before the sentence's. Splits are by sentence (`split_of`).
+    """
+    speakers = [place for place in folders(root) if re.fullmatch(r"s\d{1,2}", place.name)]
+    clips = [path for place in speakers for path in files(place, (".mpg", ".mp4"))]
+    if not clips:
+        raise wrong_layout(root, "GRID", EXPECTED)
+    for path in clips:
+        speaker, name, reason = path.parent.name, path.stem, fault(path)
+        try:
+            if reason is not None:
+                raise ValueError(reason)
+            sentence(name)
+            words = read_alignment(find_alignment(root, speaker, name))
+        except ValueError as error:
+            yield Problem(relative(path, root), str(error), speaker)
+            continue
+        yield ClipRecord(
+            id=f"{speaker}_{name}",
+            media=relative(path, root),
+            corpus=NAME,
+            speaker=speaker,
+            split=split_of(name),
+            caption="a woman" if int(speaker[1:]) in WOMEN else "a man",
+            words=words,
+            box=None,
+            licence=LICENCE,
+            transcript=" ".join(sentence(name)),
+            language="en-GB",
+            source=f"{speaker}/{name}",
+        )
