@@ -21,7 +21,7 @@ from avgen.datasets.manifest import ClipRecord, Problem
 from avgen.datasets.splits import split_by_speaker
 
 NAME = "mead"
-LICENCE = "see https://wywu.github.io/projects/MEAD/MEAD.html; research"
+LICENCE = "not verified; see https://wywu.github.io/projects/MEAD/MEAD.html"
 EXPECTED = "ROOT/M003/video/front/angry/level_1/001.mp4, with ROOT/M003/audio beside video"
 VIEWS = {
     "front": "from the front",

@@ -31,7 +31,7 @@ from avgen.datasets.manifest import ClipRecord, Problem, Split
 from avgen.datasets.splits import split_by_speaker
 
 NAME = "voxceleb2"
-LICENCE = "see https://www.robots.ox.ac.uk/~vgg/data/voxceleb/; research"
+LICENCE = "not verified; see https://www.robots.ox.ac.uk/~vgg/data/voxceleb/"
 EXPECTED = "ROOT/dev/mp4/id00012/21Uxsk56VDQ/00001.mp4, with aac/ or wav/ beside mp4/"
 SOUNDS = {"wav": ".wav", "aac": ".m4a"}
 SETS = ("dev", "test", "")
