@@ -19,6 +19,7 @@ The tree is that sentence::
     models/      THE NETWORK            imports latents, clips
     pipeline/    PROMPT -> CLIP         imports all of the above; the only way to generate
     datasets/    CORPORA -> MANIFEST    imports clips, models.speech
+    preparation/ CORPORA -> DATA        imports clips, codecs, datasets, metrics
     training/    LIGHTNING              imports all of the above
     cli.py       avgen generate | train | reconstruct | probe, one module each in commands/
 

@@ -15,7 +15,17 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from avgen import __version__
-from avgen.commands import compare, evaluate, export, generate, probe, reconstruct, resync, train
+from avgen.commands import (
+    compare,
+    evaluate,
+    export,
+    generate,
+    prepare,
+    probe,
+    reconstruct,
+    resync,
+    train,
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -37,6 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, module in (
         ("generate", generate),
+        ("prepare", prepare),
         ("train", train),
         ("export", export),
         ("reconstruct", reconstruct),
