@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-import avgen
+from avgen import __version__
 from avgen.datasets.manifest import ClipRecord, read_manifest
 from avgen.training.prepared import read_latent_config, read_shape
 
@@ -27,14 +27,14 @@ SPLITS = ("train", "validation", "test")
 @cache
 def provenance() -> dict[str, str]:
     """The version of avgen that runs, and its commit ("unknown" where it is no git checkout)."""
-    folder = Path(avgen.__file__).parent
+    folder = Path(__file__).parent
     git = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         done = subprocess.run(git, capture_output=True, text=True, check=True, timeout=10)
         commit = done.stdout.strip()
     except (OSError, subprocess.SubprocessError):
         commit = "unknown"
-    return {"version": avgen.__version__, "commit": commit}
+    return {"version": __version__, "commit": commit}
 
 
 def write_card(
