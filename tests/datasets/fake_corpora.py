@@ -141,7 +141,8 @@ def build_hdtf_videos(root: Path, media: Media) -> None:
 
 
 def build_voxceleb2(root: Path, media: Media) -> None:
-    for part, speakers in (("dev", ("id00012", "id00015", "id00016", "id00029")), ("test", ("id00017",))):
+    sets = {"dev": ("id00012", "id00015", "id00016", "id00029"), "test": ("id00017",)}
+    for part, speakers in sets.items():
         for speaker in speakers:
             for name in ("00001", "00002"):
                 place = Path(speaker) / "21Uxsk56VDQ" / name
