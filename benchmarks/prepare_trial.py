@@ -1,11 +1,12 @@
 """What `avgen prepare` does with clips that are wrong in known ways: a confusion table.
 
-    python benchmarks/prepare_trial.py OUT CLIPS... [--grid-split test] [--limit 100] [--rounds 1]
+    python benchmarks/prepare_trial.py OUT CLIPS... [--grid-split test] [--limit 100] [--each]
 
 Of the clips a fifth has its sound moved by 1 to 12 frames, a twentieth another clip's sound, a
 twentieth a face that stands still, a twentieth sound that is no speech; the rest is as it was. All
 are encoded anew (H.264, AAC), written to OUT/clips and prepared to OUT/prepared, from where the
-table is made. A clip that is drawn in several rounds is wrong in another way each time.
+table is made. `--each` makes every clip five times instead, once of each kind, so that a few clips
+say as much of each. A clip that is damaged in the corpus is left away.
 """
 
 import argparse
@@ -17,10 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from avgen.clips.clip import Clip
+from avgen.clips.clip import Clip, MediaError
 from avgen.clips.media import read_clip, write_clip
 from avgen.clips.timebase import num_samples
 from avgen.datasets.grid import split_of
+from avgen.datasets.manifest import safe_name
 from avgen.preparation import corpus
 from avgen.preparation.outcome import Outcome, read_outcome
 from avgen.preparation.run import Request, as_text, prepare
@@ -51,7 +53,7 @@ def main() -> None:
     parser.add_argument("clips", type=Path, nargs="+", help="folders of clips")
     parser.add_argument("--grid-split", choices=["train", "validation", "test"])
     parser.add_argument("--limit", type=int, default=100, help="clips of the folders")
-    parser.add_argument("--rounds", type=int, default=1, help="times that each is drawn")
+    parser.add_argument("--each", action="store_true", help="every clip once of each kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--engine", default="pool", choices=["process", "pool", "ray"])
@@ -61,7 +63,7 @@ def main() -> None:
         paths = [path for path in paths if split_of(path.stem) == args.grid_split]
     generator = np.random.default_rng(args.seed)
     paths = [paths[i] for i in generator.permutation(len(paths))[: args.limit]]
-    truth = make_set(paths, args.out / "clips", args.rounds, generator)
+    truth = make_set(paths, args.out / "clips", args.each, generator)
     request = Request(
         "folder",
         args.out / "clips",
@@ -79,22 +81,27 @@ def main() -> None:
 
 
 def make_set(
-    paths: list[Path], out: Path, rounds: int, generator: np.random.Generator
+    paths: list[Path], out: Path, each: bool, generator: np.random.Generator
 ) -> dict[str, Made]:
-    """Write the clips that are not there yet, and what is wrong with each."""
+    """Write the clips that are not there yet, and what is wrong with each, by record."""
     out.mkdir(parents=True, exist_ok=True)
+    drawn = [kind for kind, share in SHARES.items() for _ in range(round(share * len(paths)))]
+    drawn += ["good"] * (len(paths) - len(drawn))
+    mixed = [str(kind) for kind in generator.permutation(drawn)]
+    rounds = [[kind] * len(paths) for kind in ("good", *SHARES)] if each else [mixed]
     truth: dict[str, Made] = {}
-    for number in range(rounds):
-        kinds = [kind for kind, share in SHARES.items() for _ in range(round(share * len(paths)))]
-        kinds += ["good"] * (len(paths) - len(kinds))
-        for index, kind in enumerate(generator.permutation(kinds)):
-            name = f"{paths[index].stem}-{number}"
-            other = paths[(index + 1 + number) % len(paths)]
+    for number, kinds in enumerate(rounds):
+        for index, kind in enumerate(kinds):
+            file = out / f"{paths[index].stem}-{number}.mp4"
             draw = np.random.default_rng([number, index])
-            clip = read_clip(paths[index], fps=FPS, sample_rate=RATE, num_channels=1)
-            clip, truth[name] = spoil(clip, str(kind), other, draw)
-            if not (out / f"{name}.mp4").is_file():
-                write_clip(clip, out / f"{name}.mp4")
+            try:
+                clip = read_clip(paths[index], fps=FPS, sample_rate=RATE, num_channels=1)
+                clip, made = spoil(clip, kind, paths[(index + 1) % len(paths)], draw)
+            except MediaError:
+                continue
+            truth[safe_name(file.name)] = made
+            if not file.is_file():
+                write_clip(clip, file)
     (out.parent / "truth.json").write_text(json.dumps({k: vars(v) for k, v in truth.items()}))
     return truth
 

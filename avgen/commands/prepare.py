@@ -126,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
     from avgen.preparation.run import Request, as_text, prepare
     from avgen.preparation.words import load_plugin
 
-    settings = _settings(args)
+    settings, shard = _settings(args), _shard(args.shard, args.num_shards)
     for name in (settings.aligner, settings.recognizer, settings.captioner):
         if name is not None:
             load_plugin(name)  # a wrong one is said before the work
@@ -138,7 +138,7 @@ def run(args: argparse.Namespace) -> int:
         settings=settings,
         engine=args.engine,
         workers=args.workers,
-        shard=_shard(args.shard, args.num_shards),
+        shard=shard,
         lexicon=corpus.lexicon(args.corpus),
     )
     opt_out = corpus.opt_out(args.opt_out)
