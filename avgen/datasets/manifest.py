@@ -46,7 +46,8 @@ class ClipRecord:
         speaker: Who speaks.
         split: What the clip may be used for.
         caption: How it looks and sounds.
-        words: What is said, and when, in seconds from the first frame of the media.
+        words: What is said, and when, in seconds from the first frame: of the media in a corpus, of
+            the clip in a prepared folder.
         box: Square to crop: (x, y, width, height) in pixels of the frames as `read_clip` returns
             them.
         licence: Of the media.
