@@ -94,7 +94,7 @@ def test_made_up_media_are_media(tmp_path):
         assert clip.num_frames == 12
         assert clip.fps == 25
         assert clip.frames[0, 30, 10, 0] > 150 > clip.frames[0, 60, 60, 0]
-        assert abs(clip.waveform).max() > 0.2
+        assert clip.waveform.max() > 0.2
     for suffix in (".wav", ".m4a"):
         waveform, rate = read_audio(media(tmp_path / f"a{suffix}"))
         assert waveform.shape[1] / rate == pytest.approx(0.48, abs=0.03)
