@@ -15,11 +15,13 @@ import pytest
 import torch
 import yaml
 
+from avgen import __version__
 from avgen.diffusion.path import clean_from_velocity
 from avgen.diffusion.samplers import euler
 from avgen.latents.packing import make_layout
 from avgen.models.text import make_text
 from avgen.training.cli import instantiate
+from avgen.training.export import averaged_weights
 from avgen.training.sharding import read_checkpoint
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -195,7 +197,12 @@ def test_sharded_is_one_training_and_its_checkpoint_loads_on_one_process(mixed_r
 
     folder = tmp_path / "saved" / f"step={STEPS}.ckpt"
     assert len(list(folder.glob("*.distcp"))) == 2  # a part of each process
-    state = read_checkpoint(folder)["state_dict"]
+    checkpoint = read_checkpoint(folder)
+    assert checkpoint["global_step"] == STEPS
+    assert checkpoint["avgen"]["version"] == __version__
+    state = checkpoint["state_dict"]
+    averages = averaged_weights(folder, "transformer.")  # what `avgen export` takes
+    assert all(torch.equal(w, state[f"averaged.{n}"]) for n, w in averages.items())
     plain = copy.deepcopy(mixed_recipe)
     plain["trainer"]["callbacks"] = []
     (tmp_path / "plain.yaml").write_text(yaml.safe_dump(plain))
