@@ -19,10 +19,13 @@ examples:
   avgen evaluate clip.mp4 -o report
   avgen evaluate generated/ --reference real/ -o report --workers 4
   avgen evaluate generated/ --metrics sync lse@latentsync --weights syncnet=syncnet_v2.model -o r
+  avgen evaluate generated/ --recognizer avgen.metrics.speech.GridRecognizer -o report
 
 metrics:
   media            the file's own timing, silence, clipping
   sync             avgen-sync: do the lips fit the sound, and how far apart are they
+  landmark_sync    the same by a regression on landmarks: a second opinion
+                   (--weights face_landmarker=PATH)
   lse@joonson, lse@wav2lip, lse@latentsync
                    LSE-C and LSE-D by three released protocols (--weights syncnet=PATH)
   mouth            opening, frozen mouths, motion in silence, blinks
@@ -31,6 +34,11 @@ metrics:
                    AV-Align as it was released three times, for comparison with papers
   onsets           do things move when they are heard: for sounds that are not speech
   reference        PSNR, SSIM, lips, log-mel, SI-SDR, STOI, PESQ (--reference)
+  fd@avgen-video, fd@avgen-audio, fd@i3d, fd@vggish, fd@clap, fd@imagebind, fd@synchformer
+                   Frechet and kernel distances of the clips from the real ones (--reference), by
+                   features of avgen's codecs, or of a TorchScript file (--weights i3d=PATH ...)
+  wer              words that a recogniser gets wrong (--recognizer IMPORT.PATH); what was said is
+                   in --transcripts, or in the tags of clips that avgen made
   dnsmos           quality of the voice as listeners would rate it
   speaker          likeness of the voice to the reference's (only when asked for)
   flash_click      offset of flashes and clicks, for test clips (only when asked for)
@@ -68,6 +76,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="processes (default: one for each processor)",
     )
+    parser.add_argument(
+        "--transcripts",
+        type=Path,
+        metavar="FILE",
+        help='what is said: JSONL of {"id": ..., "text": ...} or a CSV with columns id and text',
+    )
+    parser.add_argument(
+        "--recognizer",
+        metavar="IMPORT.PATH",
+        help="a class or function that hears words, as avgen.metrics.speech.GridRecognizer",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of mismatched sounds and intervals")
     parser.add_argument(
         "--speakers-by-folder",
@@ -101,6 +120,8 @@ def run(args: argparse.Namespace) -> int:
         weights=dict(pair for group in args.weights for pair in group),
         seed=args.seed,
         speakers_by_folder=args.speakers_by_folder,
+        transcripts=args.transcripts,
+        recognizer=args.recognizer,
     )
     bars: list[tqdm] = []
 
@@ -122,15 +143,21 @@ def run(args: argparse.Namespace) -> int:
 def _headlines(summary: dict) -> str:
     """Coverage, and each metric's mean beside its controls, as text."""
     from avgen.metrics.report import SETS, arrow, interval_text
+    from avgen.metrics.run_sets import TABLE_HEADS, table_of_sets
 
     lines = []
     for group, counts in summary["coverage"].items():
         lines.append(f"{group}: {counts['found']} found, {counts['scored']} scored")
         lines += [f"  {n} x {reason}" for reason, n in counts["reasons"].items()]
+    skipped: dict[str, list[str]] = {}
     for name, metric in summary["metrics"].items():
         if metric["skipped"]:
-            lines.append(f"{name}: {next(iter(metric['reasons']))}")
+            skipped.setdefault(next(iter(metric["reasons"])), []).append(name)
         for value, found in metric["values"].items():
             sets = [f"{group} {interval_text(found[group])}" for group in SETS if group in found]
             lines.append(f"{name} {value}{arrow(found['better'])}: {'; '.join(sets)}")
+    for cells in table_of_sets(summary):
+        named = (f"{head} {cell}" for head, cell in zip(TABLE_HEADS, cells, strict=True) if cell)
+        lines.append("; ".join(named))
+    lines += [f"{', '.join(names)}: {reason}" for reason, names in skipped.items()]
     return "\n".join(lines)

@@ -13,6 +13,7 @@ import numpy as np
 from avgen.metrics.report import values_of
 from avgen.metrics.run import read_rows, read_run
 from avgen.metrics.run_measures import measures
+from avgen.metrics.run_sets import compared
 from avgen.metrics.statistics import paired_difference
 
 SAME = ("protocols", "weights", "delay_frames")
@@ -24,7 +25,8 @@ def compare(first: Path, second: Path) -> dict[str, Any]:
     Returns:
         `pairs` and what is only in one of the two; for each metric and value `n`, `first`,
         `second`, `difference`, its 95 % `interval` and `better`: "first", "second", or None where
-        the interval holds 0 or neither way is better.
+        the interval holds 0 or neither way is better. `sets` has both reports' distances from one
+        set of references, which are not of pairs: their intervals say what can be told apart.
 
     Raises:
         ValueError: not reports, unlike protocols or weights, or no clip in both.
@@ -38,6 +40,11 @@ def compare(first: Path, second: Path) -> dict[str, Any]:
         raise ValueError(f"{first} and {second} have no clip of the same name")
     by_folder = all(run["request"]["speakers_by_folder"] for run in runs)
     metrics: dict[str, dict[str, Any]] = {}
+    sets = {
+        name: found
+        for name in runs[0]["protocols"]
+        if measures()[name].in_sets and (found := compared(*rows, name)) is not None
+    }
     for metric in runs[0]["protocols"]:
         for value, better in measures()[metric].better.items():
             one, other = (values_of(some, metric, value, "clips") for some in rows)
@@ -56,6 +63,7 @@ def compare(first: Path, second: Path) -> dict[str, Any]:
         "only_in_second": sorted(keys[1].keys() - keys[0].keys()),
         "protocols": runs[0]["protocols"],
         "metrics": metrics,
+        "sets": sets,
     }
 
 
@@ -118,4 +126,17 @@ def as_text(found: dict[str, Any]) -> str:
                 f"{metric + ' ' + value:<34}{one['n']:>5}{one['first']:>10.3g}"
                 f"{one['second']:>10.3g}  {one['difference']:+.3g} [{ends}]{said}"
             )
+    for metric, both in found["sets"].items():
+        if "reason" in both:
+            lines.append(f"{metric}: {both['reason']}")
+            continue
+        for name in ("first", "second"):
+            lines.append(f"{metric} {name}: {_distance(both[name])}")
     return "\n".join(lines)
+
+
+def _distance(found: dict[str, Any]) -> str:
+    if "reason" in found:
+        return found["reason"]
+    low, high = found["kernel_interval"]
+    return f"Frechet {found['frechet']:.4g}, kernel {found['kernel']:.4g} [{low:.3g}, {high:.3g}]"

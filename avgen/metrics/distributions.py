@@ -18,6 +18,7 @@ from avgen.metrics.subject import Unscored
 PROTOCOL = "avgen-distributions/1"
 LEAST = 8  # clips in a set, and in each half of the real ones
 FEW = 256  # clips; the Frechet distance of fewer is flagged
+UNLIKE = 1.5  # times as many clips in the one set as in the other; more is flagged
 NUM_SPLITS = 10  # of the real clips, for the floor
 LEVEL = 0.95
 
@@ -69,6 +70,11 @@ def compare_sets(real: np.ndarray, made: np.ndarray, seed: int = 0) -> SetDistan
         flags.append(
             f"{len(real)} real and {len(made)} made clips: under {FEW}, the Frechet distance is "
             "mostly bias; compare it with the floor only, or use the kernel distance"
+        )
+    if max(len(real), len(made)) > UNLIKE * least:
+        flags.append(
+            f"{len(real)} real and {len(made)} made clips: sets of unlike size; the Frechet "
+            "distance's bias is the smaller set's, the kernel distance has none"
         )
     if least <= real.shape[1]:
         flags.append(f"no more clips than features ({real.shape[1]}): the covariance is singular")

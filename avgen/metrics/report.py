@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from avgen.metrics.run_measures import measures
+from avgen.metrics.run_sets import TABLE_HEADS, distance_of_rows, table_of_sets
 from avgen.metrics.statistics import area_under_curve, bootstrap_interval, sync_skill
 
 SETS = ("clips", "reference", "mismatched", "delayed")
@@ -133,7 +134,27 @@ def _metric(name: str, run: dict[str, Any], rows: Rows) -> dict[str, Any]:
             for value, better in measures()[name].better.items()
             if (found := _value(name, value, better, run, rows)) is not None
         },
+        **_together(name, run, rows),
     }
+
+
+def _together(name: str, run: dict[str, Any], rows: Rows) -> dict[str, Any]:
+    """What only all clips together have: a distance of sets, or the error rate of all words."""
+    if measures()[name].in_sets:
+        if not run["request"]["reference"]:
+            return {}
+        return {"sets": distance_of_rows(rows, name, run["seed"])}
+    if name != "wer":
+        return {}
+    found = {}
+    for group in SETS:
+        errors, words = (
+            sum(values_of(rows, name, value, group).values())
+            for value in ("num_errors", "num_words")
+        )
+        if words:
+            found[group] = errors / words
+    return {"rate_of_all_words": found}
 
 
 def _value(
@@ -199,6 +220,10 @@ def as_markdown(summary: dict[str, Any]) -> str:
             )
             cells += [number_text(skill), number_text(found.get("auc"))]
             lines.append(f"| {name} {value}{arrow(found['better'])} | {' | '.join(cells)} |")
+    sets = table_of_sets(summary)
+    if sets:
+        lines += ["", f"| {' | '.join(TABLE_HEADS)} |", "|-" * len(TABLE_HEADS) + "|"]
+        lines += [f"| {' | '.join(_cell(cell) for cell in cells)} |" for cells in sets]
     lines += ["", "| protocol | scored | not | why not |", "|-|-|-|-|"]
     for metric in summary["metrics"].values():
         missing = metric["unscored"] + metric["failed"] + metric["skipped"]

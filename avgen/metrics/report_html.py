@@ -26,6 +26,7 @@ from avgen.metrics.report import (
     worst,
 )
 from avgen.metrics.report_svg import COLOURS, distributions, lag_curves
+from avgen.metrics.run_sets import TABLE_HEADS, table_of_sets
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem;
@@ -52,6 +53,7 @@ def as_html(summary: dict[str, Any], rows: Rows, folder: Path) -> str:
         _coverage(summary),
         "<h2>Scores</h2>",
         _scores(summary),
+        _sets(summary),
         _drawings(summary, rows),
         _worst_clips(rows, folder),
         "<h2>Every clip</h2>",
@@ -99,6 +101,12 @@ def _scores(summary: dict[str, Any]) -> str:
             )
     heads = ["metric", *SETS, "skill of clips", "skill of delayed", "AUC against mismatched"]
     return _table(heads, lines) if lines else "<p class=bad>Nothing was scored.</p>"
+
+
+def _sets(summary: dict[str, Any]) -> str:
+    """Distances of sets, where there are any."""
+    lines = [[escape(cell) for cell in cells] for cells in table_of_sets(summary)]
+    return "<h2>Sets against sets</h2>" + _table(TABLE_HEADS, lines) if lines else ""
 
 
 def _drawings(summary: dict[str, Any], rows: Rows) -> str:

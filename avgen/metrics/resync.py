@@ -117,8 +117,8 @@ def _look(path: Path, start_s: Fraction, end_s: Fraction, weights: dict[str, Pat
     """
     import warnings
 
+    from avgen.metrics import sync
     from avgen.metrics.faces import CascadeTracker, the_face
-    from avgen.metrics.run_measures import sync_model
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -127,7 +127,7 @@ def _look(path: Path, start_s: Fraction, end_s: Fraction, weights: dict[str, Pat
         )
     assert clip.waveform is not None  # _places made sure
     face = the_face(CascadeTracker()(clip.frames))
-    model = sync_model(weights.get("sync"))
+    model = sync.load(weights.get("sync"))
     picture = model.picture_features(clip.frames, face.boxes)
     found = model.score(picture, model.sound_features(clip.waveform, SAMPLE_RATE, len(picture)))
     low, high = found.interval_ms

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from avgen import __version__
-from avgen.metrics.run_measures import Weights, check_weights, chosen
+from avgen.metrics.run_measures import Weights, check_weights, chosen, digest
 from avgen.metrics.run_rows import DELAY_FRAMES, Job, guarded_row
+from avgen.metrics.speech import recognizer_protocol
+from avgen.metrics.transcripts import read_transcripts, transcript_of
 
 VIDEO_SUFFIXES = frozenset(
     [
@@ -42,6 +44,9 @@ class Request:
         seed: of the choice of mismatched sounds and of every bootstrap.
         speakers_by_folder: whether clips of one folder are of one speaker; intervals then count
             speakers.
+        transcripts: a file of what is said in the clips, by id (transcripts.py); None for what the
+            clips themselves say.
+        recognizer: import path of what hears words (speech.py); None for no word error rate.
     """
 
     clips: Path
@@ -50,6 +55,8 @@ class Request:
     weights: Weights = field(default_factory=dict)
     seed: int = 0
     speakers_by_folder: bool = False
+    transcripts: Path | None = None
+    recognizer: str | None = None
 
 
 def evaluate(
@@ -76,12 +83,15 @@ def evaluate(
     from avgen.metrics.report import write_report
 
     selected = chosen(list(request.metrics) if request.metrics is not None else None)
-    hashes = check_weights(request.weights, shipped=any(m.name == "sync" for m in selected))
+    hashes = check_weights(request.weights, {m.ships for m in selected if m.ships})
+    protocols = {m.name: m.protocol for m in selected}
+    if request.recognizer is not None and "wer" in protocols:
+        protocols["wer"] = recognizer_protocol(request.recognizer)
     found = find_videos(request.clips)
     references = find_videos(request.reference) if request.reference else {}
-    jobs = _jobs(request, found, references, [measure.name for measure in selected])
+    jobs = _jobs(request, found, references, list(protocols))
+    header = _header(request, hashes, protocols)
     report.mkdir(parents=True, exist_ok=True)
-    header = _header(request, hashes, {m.name: m.protocol for m in selected})
     _start(report, header)
     done = {(row["set"], row["id"]) for row in read_rows(report)}
     left = [job for job in jobs if (job.group, job.id) not in done]
@@ -167,6 +177,7 @@ def _header(request: Request, hashes: dict[str, str], protocols: dict[str, str])
         "reference": str(request.reference.resolve()) if request.reference else None,
         "metrics": list(protocols),
         "weights": {name: str(path.resolve()) for name, path in request.weights.items()},
+        "transcripts": digest(request.transcripts) if request.transcripts else None,
     }
     return {
         "avgen": __version__,
@@ -208,23 +219,26 @@ def _jobs(
     own = {Path(name).with_suffix("").as_posix(): path for name, path in references.items()}
     others = _partners(clips, request.seed)
     real = _partners(references, request.seed)
-    jobs = [
-        Job(
-            group="clips",
+    given = read_transcripts(request.transcripts) if request.transcripts else {}
+    recognizer = request.recognizer if "wer" in metrics else None
+
+    def job(group: str, name: str, path: Path) -> Job:
+        made = group == "clips"
+        return Job(
+            group=group,
             id=name,
             path=path,
             metrics=tuple(metrics),
             weights=request.weights,
-            reference=own.get(Path(name).with_suffix("").as_posix()),
-            partner=others[name],
+            reference=own.get(Path(name).with_suffix("").as_posix()) if made else None,
+            partner=(others if made else real)[name],
+            in_sets=bool(references),
+            transcript=transcript_of(name, path, given) if recognizer else None,
+            recognizer=recognizer,
         )
-        for name, path in clips.items()
-    ]
-    jobs += [
-        Job("reference", name, path, tuple(metrics), request.weights, None, real[name])
-        for name, path in references.items()
-    ]
-    return jobs
+
+    jobs = [job("clips", name, path) for name, path in clips.items()]
+    return jobs + [job("reference", name, path) for name, path in references.items()]
 
 
 def _partners(clips: dict[str, Path], seed: int) -> dict[str, Path | None]:

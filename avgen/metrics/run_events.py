@@ -144,6 +144,41 @@ def voice_quality(subject: Subject, _: Weights) -> Values:
     return {name: getattr(found, name) for name in names}
 
 
+def words_said(subject: Subject, _: Weights) -> tuple[list[str], str]:
+    """The words of the clip's transcript, and what is to hear them.
+
+    Raises:
+        Unscored: nobody says which words they are, or it has no sound.
+    """
+    from avgen.metrics.transcripts import spoken_words
+
+    assert subject.recognizer is not None
+    if subject.transcript is None:
+        raise Unscored("no transcript: not in --transcripts, nor in its sidecar or tags")
+    words = spoken_words(subject.transcript)
+    if not words:
+        raise Unscored("its transcript has no words")
+    if subject.clip.waveform is None:
+        raise Unscored("has no sound")
+    return words, subject.recognizer
+
+
+def words_heard(seen: tuple[list[str], str], waveform: np.ndarray, rate: int) -> Values:
+    """Errors of the words that are heard in a sound [1, N] against those said."""
+    from avgen.metrics.speech import load_recognizer, word_errors
+    from avgen.metrics.transcripts import spoken_words
+
+    said, recognizer = seen
+    heard = spoken_words(" ".join(load_recognizer(recognizer)(waveform, rate)))
+    errors = word_errors(said, heard)
+    return {
+        "rate": errors / len(said),
+        "num_errors": errors,
+        "num_words": len(said),
+        "words": f'said "{" ".join(said)}", heard "{" ".join(heard)}"',
+    }
+
+
 def same_voice(subject: Subject, _: Weights) -> Values:
     """Likeness of the clip's voice and the reference's."""
     from avgen.metrics.speech import speaker_similarity

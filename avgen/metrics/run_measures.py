@@ -7,14 +7,16 @@ A `Measure` looks at a clip once and then judges it against any sound, so that t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avgen.metrics.subject import FPS, SAMPLE_RATE, Subject, Unscored
+from avgen.metrics.extractors import OWN, SCRIPTED, load_scripted
+from avgen.metrics.run_mouths import syncnet_of
+from avgen.metrics.subject import FPS, SAMPLE_RATE, Subject, Unscored, own_sound
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +25,7 @@ WEIGHTS = {
     "syncnet": "SyncNet's released state dict, syncnet_v2.model: LSE-C, LSE-D",
     "face_landmarker": "MediaPipe's face_landmarker.task: mouths, blinks, the second opinion",
     "sync": "a folder of an avgen-sync network other than the one that ships",
+    **{name: f"a TorchScript file that fd@{name} takes features from" for name in SCRIPTED},
 }
 
 AV_ALIGN = {  # Hz that each release hears at; None for the clip's own
@@ -51,6 +54,9 @@ class Measure:
         sample_rate: Hz, at which it hears; None for the clip's own.
         paired: whether it compares with a reference, and is skipped without.
         by_default: whether it is taken when nothing is asked for.
+        in_sets: whether its values are features, of which sets of clips are compared.
+        recognizes: whether it needs a recogniser.
+        ships: name of a network of avgen's that it uses; its hash goes into the report.
     """
 
     name: str
@@ -62,6 +68,9 @@ class Measure:
     sample_rate: int | None = SAMPLE_RATE
     paired: bool = False
     by_default: bool = True
+    in_sets: bool = False
+    recognizes: bool = False
+    ships: str | None = None
 
     @property
     def protocol(self) -> str:
@@ -82,7 +91,6 @@ def measures() -> dict[str, Measure]:
     """Every metric by its name, in the order of a report."""
     from avgen.metrics import media
 
-    lse = {"lse_c": 1, "lse_d": -1, "lse_c_valid": 1, "lse_d_valid": -1, "abs_offset_frames": -1}
     found = [
         Measure(
             "media",
@@ -90,32 +98,9 @@ def measures() -> dict[str, Measure]:
             lambda subject, _: media.media_values(subject.path),
             better={"sound_start_ms": 0, "sound_end_ms": 0, "silence": 0, "clipping": -1},
         ),
-        Measure(
-            "sync",
-            lambda: import_module("avgen.metrics.sync").PROTOCOL,
-            _see_mouth,
-            _hear_mouth,
-            {"r0": 1, "z": 1, "offset_ms": 0, "abs_offset_ms": -1, "reliable": 1},
-        ),
-        *(
-            Measure(name, _Protocol(name), _SeeSyncNet(name), _hear_syncnet, lse, needs="syncnet")
-            for name in ("lse@joonson", "lse@wav2lip", "lse@latentsync")
-        ),
-        Measure(
-            "mouth",
-            lambda: import_module("avgen.metrics.mouths").PROTOCOL,
-            _mouth,
-            better={
-                "articulation": 0,
-                "articulation_ratio": 0,
-                "mean_opening": 0,
-                "motion_in_silence": -1,
-                "frozen": -1,
-                "blinks_per_minute": 0,
-            },
-            needs="face_landmarker",
-        ),
+        *_mouths(),
         *_events(),
+        *_sets(),
         Measure(
             "flash_click",
             lambda: "avgen-flash-click/1",
@@ -126,6 +111,57 @@ def measures() -> dict[str, Measure]:
         ),
     ]
     return {measure.name: measure for measure in found}
+
+
+def _mouths() -> list[Measure]:
+    """Those of run_mouths.py."""
+    from avgen.metrics import run_mouths
+
+    lse = {"lse_c": 1, "lse_d": -1, "lse_c_valid": 1, "lse_d_valid": -1, "abs_offset_frames": -1}
+    return [
+        Measure(
+            "sync",
+            lambda: import_module("avgen.metrics.sync").PROTOCOL,
+            run_mouths.see_mouth,
+            run_mouths.hear_mouth,
+            {"r0": 1, "z": 1, "offset_ms": 0, "abs_offset_ms": -1, "reliable": 1},
+            ships="sync",
+        ),
+        Measure(
+            "landmark_sync",
+            lambda: import_module("avgen.metrics.landmark_sync").PROTOCOL,
+            run_mouths.see_landmarks,
+            run_mouths.hear_landmarks,
+            {"r0": 1, "z": 1, "offset_ms": 0, "abs_offset_ms": -1, "reliable": 1},
+            needs="face_landmarker",
+            ships="landmark_sync",
+        ),
+        *(
+            Measure(
+                name,
+                run_mouths.LseProtocol(name),
+                run_mouths.SeeSyncNet(name),
+                run_mouths.hear_syncnet,
+                lse,
+                needs="syncnet",
+            )
+            for name in ("lse@joonson", "lse@wav2lip", "lse@latentsync")
+        ),
+        Measure(
+            "mouth",
+            lambda: import_module("avgen.metrics.mouths").PROTOCOL,
+            run_mouths.mouth_values,
+            better={
+                "articulation": 0,
+                "articulation_ratio": 0,
+                "mean_opening": 0,
+                "motion_in_silence": -1,
+                "frozen": -1,
+                "blinks_per_minute": 0,
+            },
+            needs="face_landmarker",
+        ),
+    ]
 
 
 def _events() -> list[Measure]:
@@ -160,6 +196,14 @@ def _events() -> list[Measure]:
             paired=True,
         ),
         Measure(
+            "wer",
+            lambda: "wer/1",  # the recogniser's own id, where there is one (run.py)
+            run_events.words_said,
+            lambda seen, sound, rate, _: run_events.words_heard(seen, sound, rate),
+            {"rate": -1},
+            recognizes=True,
+        ),
+        Measure(
             "dnsmos",
             lambda: import_module("avgen.metrics.speech").DNSMOS_PROTOCOL,
             run_events.voice_quality,
@@ -176,6 +220,23 @@ def _events() -> list[Measure]:
     ]
 
 
+def _sets() -> list[Measure]:
+    """Those of run_sets.py: a clip's features, by our networks and by others' given as files."""
+    from avgen.metrics.run_sets import PREFIX, SetFeatures
+
+    return [
+        Measure(
+            f"{PREFIX}{name}",
+            SetFeatures(name).protocol,
+            SetFeatures(name),
+            needs=name if name in SCRIPTED else None,
+            in_sets=True,
+            ships=name if name in OWN else None,
+        )
+        for name in (*OWN, *SCRIPTED)
+    ]
+
+
 def chosen(names: list[str] | None) -> list[Measure]:
     """The measures of those names, or those that are taken by default.
 
@@ -189,12 +250,12 @@ def chosen(names: list[str] | None) -> list[Measure]:
     return [m for m in known.values() if (m.by_default if names is None else m.name in names)]
 
 
-def check_weights(weights: Weights, *, shipped: bool = False) -> dict[str, str]:
+def check_weights(weights: Weights, shipped: Collection[str] = ()) -> dict[str, str]:
     """The SHA-256 of every file (of a folder: of all its files but the card) by name.
 
     Args:
         weights: paths by name.
-        shipped: whether avgen-sync is used, so that its shipped weights count where none are given.
+        shipped: names of avgen's own networks that are used, where no others are given for them.
 
     Raises:
         ValueError: a name that nothing reads, or a path that is not there.
@@ -205,146 +266,27 @@ def check_weights(weights: Weights, *, shipped: bool = False) -> dict[str, str]:
             raise ValueError(f"--weights {name}; there are {', '.join(WEIGHTS)}")
         if not path.exists():
             raise ValueError(f"{path}: not found; --weights {name}=PATH names {WEIGHTS[name]}")
-        hashes[name] = _digest(path)
+        hashes[name] = digest(path)
     if "syncnet" in weights:
-        _syncnet(weights["syncnet"])  # a wrong file is an error of the request, not of every clip
+        syncnet_of(weights["syncnet"])  # a wrong file is an error of the request, not of every clip
     if "sync" in weights:
-        sync_model(weights["sync"])
-    elif shipped:
-        hashes["sync"] = _digest(import_module("avgen.metrics.sync").CHECKPOINT)
-    return hashes
+        import_module("avgen.metrics.sync").load(weights["sync"])
+    for name in weights.keys() & SCRIPTED.keys():
+        load_scripted(weights[name])
+    folders = OWN | {
+        name: import_module(f"avgen.metrics.{name}").CHECKPOINT
+        for name in ("sync", "landmark_sync")
+    }
+    return hashes | {n: digest(folders[n]) for n in sorted(shipped) if n not in weights}
 
 
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
+def digest(path: Path) -> str:
+    """The SHA-256 of a file, or of all files of a folder but its card."""
+    found = hashlib.sha256()
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
         if file.is_file() and file.suffix != ".md":
-            digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
-def own_sound(subject: Subject, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
-    """The clip's sound, float32 [1, N], beside its picture from the first frame to the last.
-
-    Raises:
-        Unscored: it has none.
-    """
-    if subject.clip.waveform is None:
-        raise Unscored("has no sound")
-    if sample_rate == SAMPLE_RATE:
-        return subject.clip.waveform
-    import numpy as np
-
-    from avgen.clips.timebase import num_samples
-    from avgen.metrics.media import read_audio_quietly
-
-    sound, _ = read_audio_quietly(subject.path, sample_rate)
-    count = num_samples(subject.clip.num_frames, FPS, sample_rate)
-    return np.pad(sound[:, :count], ((0, 0), (0, max(0, count - sound.shape[1]))))
-
-
-@cache
-def sync_model(path: Path | None) -> Any:
-    """The avgen-sync model in a folder, or the one that ships with avgen."""
-    from avgen.metrics import sync
-
-    return sync.load(path)
-
-
-@cache
-def _syncnet(path: Path) -> Any:
-    from avgen.metrics.syncnet_network import load_syncnet
-
-    return load_syncnet(path).network
-
-
-def _see_mouth(subject: Subject, weights: Weights) -> np.ndarray:
-    from avgen.metrics.faces import the_face
-
-    own_sound(subject)
-    boxes = the_face(subject.tracks).boxes
-    return sync_model(weights.get("sync")).picture_features(subject.clip.frames, boxes)
-
-
-def _hear_mouth(picture: np.ndarray, waveform: np.ndarray, rate: int, weights: Weights) -> Values:
-    model = sync_model(weights.get("sync"))
-    found = model.score(picture, model.sound_features(waveform, rate, len(picture)))
-    names = ("r0", "z", "offset_ms", "offset_frames", "confidence", "reliable")
-    return {
-        **{name: getattr(found, name) for name in names},
-        "abs_offset_ms": abs(found.offset_ms),
-        "interval_ms": list(found.interval_ms),
-        "curve": found.curve,
-        "words": found.words,
-    }
-
-
-@dataclass(frozen=True)
-class _Protocol:
-    """The id of a variant of LSE."""
-
-    variant: str
-
-    def __call__(self) -> str:
-        from avgen.metrics.syncnet_crop import VARIANTS
-
-        return VARIANTS[self.variant].protocol
-
-
-@dataclass(frozen=True)
-class _SeeSyncNet:
-    """What SyncNet sees of a clip by one variant's crops."""
-
-    variant: str
-
-    def __call__(self, subject: Subject, weights: Weights) -> tuple[Any, ...]:
-        from avgen.metrics import syncnet
-        from avgen.metrics.faces import the_speaker
-        from avgen.metrics.syncnet_crop import VARIANTS
-
-        own_sound(subject)
-        variant, boxes = VARIANTS[self.variant], None
-        if variant.min_track is not None:
-            boxes = the_speaker(subject.tracks).boxes
-        network = _syncnet(weights["syncnet"])
-        return tuple(syncnet.picture_features(subject.clip.frames, FPS, network, variant, boxes))
-
-
-def _hear_syncnet(picture: Any, waveform: np.ndarray, rate: int, weights: Weights) -> Values:
-    from avgen.metrics import syncnet
-
-    sound = syncnet.sound_features(waveform, rate, _syncnet(weights["syncnet"]), picture)
-    found = syncnet.score(picture, sound)
-    values: Values = {
-        "lse_c": found.confidence,
-        "lse_d": found.distance,
-        "offset_frames": found.offset,
-        "abs_offset_frames": abs(found.offset),
-        "num_windows": found.num_windows,
-        "curve": -found.curve,  # nearer is better, as in every other curve
-        "words": found.words,
-    }
-    try:
-        valid = syncnet.score_valid(picture, sound)
-    except Unscored as reason:
-        return values | {"notes": [f"no length-unbiased variant: {reason}"]}
-    return values | {"lse_c_valid": valid.confidence, "lse_d_valid": valid.distance}
-
-
-def _mouth(subject: Subject, weights: Weights) -> Values:
-    from avgen.metrics import mouths
-
-    clip = subject.clip
-    found = mouths.mouth(subject.landmarks, own_sound(subject), SAMPLE_RATE, FPS)
-    names = ("mean_opening", "articulation", "frozen", "motion_in_silence", "blinks_per_minute")
-    values: Values = {name: getattr(found, name) for name in names}
-    values["num_frames"] = clip.num_frames
-    if subject.reference is not None:
-        real = Subject(subject.reference, landmarker=weights["face_landmarker"])
-        values["articulation_ratio"] = mouths.articulation_ratio(
-            found.opening, mouths.opening(real.landmarks)
-        )
-    return values
+            found.update(file.read_bytes())
+    return found.hexdigest()
 
 
 def _see_flashes(subject: Subject, _: Weights) -> np.ndarray:

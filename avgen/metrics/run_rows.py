@@ -21,8 +21,8 @@ import numpy as np
 
 from avgen.clips.timebase import num_samples
 from avgen.metrics.media import read_audio_quietly
-from avgen.metrics.run_measures import Measure, Values, Weights, measures, own_sound
-from avgen.metrics.subject import FPS, SAMPLE_RATE, Subject, Unscored
+from avgen.metrics.run_measures import Measure, Values, Weights, measures
+from avgen.metrics.subject import FPS, SAMPLE_RATE, Subject, Unscored, own_sound
 
 DELAY_FRAMES = 5  # of 25 fps
 ALONE = "there is no other clip with sound"
@@ -40,6 +40,9 @@ class Job:
         weights: paths by name.
         reference: the real clip that it is compared with, or None.
         partner: whose sound it is mismatched with, or None.
+        in_sets: whether there is a set of real clips, which sets are compared with.
+        transcript: what is said in it, or None.
+        recognizer: import path of what hears words, or None.
     """
 
     group: str
@@ -49,6 +52,9 @@ class Job:
     weights: Weights
     reference: Path | None
     partner: Path | None
+    in_sets: bool = False
+    transcript: str | None = None
+    recognizer: str | None = None
 
 
 def set_up_worker() -> None:
@@ -87,12 +93,18 @@ def row_of_failure(job: Job, reason: str) -> dict[str, Any]:
 
 def row_of(job: Job) -> dict[str, Any]:
     """The row of a clip: `status` is "scored" where any metric but the probe has values."""
-    subject = Subject(job.path, job.reference, landmarker=job.weights.get("face_landmarker"))
+    subject = Subject(
+        job.path,
+        job.reference,
+        landmarker=job.weights.get("face_landmarker"),
+        transcript=job.transcript,
+        recognizer=job.recognizer,
+    )
     known = measures()
     results: dict[str, dict[str, Any]] = {}
     for name in job.metrics:
         measure = known[name]
-        missing = measure.missing(job.weights, job.reference is not None)
+        missing = _missing(measure, job)
         if missing is not None:
             results[name] = {"status": "skipped", "reason": missing}
         else:
@@ -103,6 +115,15 @@ def row_of(job: Job) -> dict[str, Any]:
     if not scored:
         row["reason"] = reasons[0] if reasons else "no metric was asked for that applies to it"
     return row
+
+
+def _missing(measure: Measure, job: Job) -> str | None:
+    """Why a clip of this run cannot have a measure, or None where it can."""
+    if measure.in_sets and not job.in_sets:
+        return "skipped: no --reference to compare with"
+    if measure.recognizes and job.recognizer is None:
+        return "skipped: no recogniser given (--recognizer IMPORT.PATH)"
+    return measure.missing(job.weights, job.reference is not None)
 
 
 def _heading(job: Job) -> dict[str, Any]:

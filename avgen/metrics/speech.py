@@ -12,7 +12,8 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol
+from importlib import import_module
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -54,7 +55,7 @@ zero Z IH R OW; zero(2) Z IY R OW"""
 
 
 class Recognizer(Protocol):
-    """Whatever hears words."""
+    """Whatever hears words; its attribute PROTOCOL, if it has one, is the id of its error rate."""
 
     def __call__(self, waveform: np.ndarray, sample_rate: int) -> list[str]:
         """Words in a waveform float32 [1, N] in [-1, 1], in order; none where it hears none."""
@@ -115,6 +116,32 @@ def word_error_rate(pairs: Iterable[tuple[Sequence[str], Sequence[str]]]) -> flo
     if not words:
         raise Unscored("no words were said; a word error rate needs at least one")
     return errors / words
+
+
+@cache
+def load_recognizer(path: str) -> Recognizer:
+    """The recogniser of an import path: a class, which is made without arguments, or a function.
+
+    Raises:
+        ValueError: it cannot be imported or made, or cannot be called.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(import_module(module), name)
+        recognizer = found() if isinstance(found, type) else found
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"recognizer {path}: cannot be had ({error}); it must be an import path, as "
+            "avgen.metrics.speech.GridRecognizer"
+        ) from error
+    if not callable(recognizer):
+        raise ValueError(f"recognizer {path}: a {type(recognizer).__name__}; it must be callable")
+    return cast(Recognizer, recognizer)
+
+
+def recognizer_protocol(path: str) -> str:
+    """Id of the word error rate by the recogniser of an import path."""
+    return str(getattr(load_recognizer(path), "PROTOCOL", f"wer@{path}"))
 
 
 class GridRecognizer:

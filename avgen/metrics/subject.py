@@ -9,12 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from avgen.clips.media import read_clip
 from avgen.clips.media_probe import probe
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from avgen.clips.clip import Clip
     from avgen.metrics.faces import FaceTracker, Track
 
@@ -36,12 +36,16 @@ class Subject:
         reference: the real clip that it is compared with, where there is one.
         tracker: finds faces; None for OpenCV's cascade.
         landmarker: MediaPipe's `face_landmarker.task`, where it was given.
+        transcript: what is said in it, where that is known.
+        recognizer: import path of what hears words (`speech.Recognizer`), where it was given.
     """
 
     path: Path
     reference: Path | None = None
     tracker: FaceTracker | None = None
     landmarker: Path | None = None
+    transcript: str | None = None
+    recognizer: str | None = None
 
     @cached_property
     def clip(self) -> Clip:
@@ -106,3 +110,21 @@ class Subject:
         with warnings.catch_warnings():  # the media probe says them, in the report
             warnings.simplefilter("ignore", UserWarning)
             return read_clip(self.path, fps=fps, sample_rate=sample_rate, num_channels=num_channels)
+
+
+def own_sound(subject: Subject, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+    """The clip's sound, float32 [1, N], beside its picture from the first frame to the last.
+
+    Raises:
+        Unscored: it has none.
+    """
+    if subject.clip.waveform is None:
+        raise Unscored("has no sound")
+    if sample_rate == SAMPLE_RATE:
+        return subject.clip.waveform
+    from avgen.clips.timebase import num_samples
+    from avgen.metrics.media import read_audio_quietly
+
+    sound, _ = read_audio_quietly(subject.path, sample_rate)
+    count = num_samples(subject.clip.num_frames, FPS, sample_rate)
+    return np.pad(sound[:, :count], ((0, 0), (0, max(0, count - sound.shape[1]))))

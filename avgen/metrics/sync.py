@@ -107,13 +107,8 @@ class SyncModel:
             return self.network.sound(mels)[0].numpy()
 
     def bank(self, num_frames: int) -> list[np.ndarray]:
-        """Unrelated speech's features, NUM_BANK stretches of [num_frames, D], always the same.
-
-        It goes round where a clip is longer than all of it.
-        """
-        whole = self.network.bank.numpy()
-        starts = np.linspace(0, len(whole), NUM_BANK, endpoint=False).astype(int)
-        return [np.take(whole, np.arange(s, s + num_frames), 0, mode="wrap") for s in starts]
+        """Unrelated speech's features, NUM_BANK stretches of [num_frames, D], always the same."""
+        return stretches(self.network.bank.numpy(), num_frames)
 
     def score(
         self, picture: np.ndarray, sound: np.ndarray, others: Sequence[np.ndarray] | None = None
@@ -129,30 +124,47 @@ class SyncModel:
         Raises:
             Unscored: too short a clip for lags of 15 frames, or no lag to find.
         """
-        curve = lags.correlation_curve(picture, sound)
-        r0 = float(curve[lags.MAX_LAG])
         unrelated = self.bank(len(picture)) if others is None else others
-        z = lags.z_score(r0, mismatched(picture, unrelated))
-        found = lags.offset(picture, sound)
-        best = float(curve.max())
-        z_best = lags.z_score(best, [lags.correlation_curve(picture, o).max() for o in unrelated])
-        reliable = z_best >= WEAK_Z and found.confidence >= WEAK_CONFIDENCE
-        fps = Fraction(FPS)
-        low, high = (lags.milliseconds(end, fps) for end in found.interval)
-        words = lags.sentence(found, fps)
-        if not reliable:
-            words = "sound and picture do not fit well at any lag; the best one says: " + words
-        return SyncScore(
-            r0=r0,
-            z=z,
-            offset_frames=found.frames,
-            offset_ms=lags.milliseconds(found.frames, fps),
-            interval_ms=(low, high),
-            confidence=found.confidence,
-            reliable=reliable,
-            curve=curve,
-            words=words,
-        )
+        return score_features(picture, sound, unrelated)
+
+
+def score_features(
+    picture: np.ndarray, sound: np.ndarray, unrelated: Sequence[np.ndarray]
+) -> SyncScore:
+    """How features [T, D] of a picture and of a sound fit, beside those of unrelated sounds.
+
+    Raises:
+        Unscored: too short a clip for lags of 15 frames, or no lag to find.
+    """
+    curve = lags.correlation_curve(picture, sound)
+    r0 = float(curve[lags.MAX_LAG])
+    z = lags.z_score(r0, mismatched(picture, unrelated))
+    found = lags.offset(picture, sound)
+    best = float(curve.max())
+    z_best = lags.z_score(best, [lags.correlation_curve(picture, o).max() for o in unrelated])
+    reliable = z_best >= WEAK_Z and found.confidence >= WEAK_CONFIDENCE
+    fps = Fraction(FPS)
+    low, high = (lags.milliseconds(end, fps) for end in found.interval)
+    words = lags.sentence(found, fps)
+    if not reliable:
+        words = "sound and picture do not fit well at any lag; the best one says: " + words
+    return SyncScore(
+        r0=r0,
+        z=z,
+        offset_frames=found.frames,
+        offset_ms=lags.milliseconds(found.frames, fps),
+        interval_ms=(low, high),
+        confidence=found.confidence,
+        reliable=reliable,
+        curve=curve,
+        words=words,
+    )
+
+
+def stretches(bank: np.ndarray, num_frames: int) -> list[np.ndarray]:
+    """NUM_BANK stretches [num_frames, D] of a bank [N, D]; it goes round where it is shorter."""
+    starts = np.linspace(0, len(bank), NUM_BANK, endpoint=False).astype(int)
+    return [np.take(bank, np.arange(s, s + num_frames), 0, mode="wrap") for s in starts]
 
 
 def mismatched(picture: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
@@ -175,4 +187,12 @@ def load(path: Path | None = None) -> SyncModel:
     return SyncModel(network)
 
 
-__all__ = ["PROTOCOL", "SOUND_RATE", "SyncModel", "SyncScore", "load", "mismatched"]
+__all__ = [
+    "PROTOCOL",
+    "SOUND_RATE",
+    "SyncModel",
+    "SyncScore",
+    "load",
+    "mismatched",
+    "score_features",
+]

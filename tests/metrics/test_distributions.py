@@ -119,6 +119,8 @@ def test_small_sets_are_flagged_and_tiny_ones_refused():
     features = np.random.default_rng(0).standard_normal((600, 20))
     assert compare_sets(features[:300], features[300:]).flags == ()
     flags = compare_sets(features[:300], features[300:400]).flags
+    assert len(flags) == 2 and "under 256" in flags[0] and "unlike size" in flags[1]
+    flags = compare_sets(features[:140], features[140:240]).flags
     assert len(flags) == 1 and "under 256" in flags[0]
     flags = compare_sets(features[:15], features[15:30]).flags
     assert len(flags) == 3 and "singular" in flags[1] and "no floor" in flags[2]

@@ -121,8 +121,12 @@ def test_a_folder_of_another_run_is_refused(report, folder, tmp_path):
 def test_what_cannot_be_asked_for_is_named(folder, tmp_path):
     with pytest.raises(ValueError, match="mouths"):
         evaluate(Request(folder, metrics=["mouths"]), tmp_path / "r")
-    with pytest.raises(ValueError, match="i3d"):
-        evaluate(Request(folder, weights={"i3d": folder}), tmp_path / "r")
+    with pytest.raises(ValueError, match="resnet"):
+        evaluate(Request(folder, weights={"resnet": folder}), tmp_path / "r")
+    with pytest.raises(ValueError, match="not a TorchScript file"):
+        evaluate(Request(folder, weights={"i3d": folder / "notes.txt"}), tmp_path / "r")
+    with pytest.raises(ValueError, match=r"recognizer avgen\.nowhere"):
+        evaluate(Request(folder, recognizer="avgen.nowhere.Ears"), tmp_path / "r")
     with pytest.raises(ValueError, match="no such file"):
         evaluate(Request(folder / "nowhere"), tmp_path / "r")
     assert not (tmp_path / "r").exists()
