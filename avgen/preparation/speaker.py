@@ -68,11 +68,13 @@ def offset_s(score: sync.SyncScore, length_s: float, limits: Limits) -> float:
         Dropped: the mouth and the sound do not belong together, or are too far apart.
     """
     best, ahead = float(score.curve.max()), lead(score.curve)
+    sure = score.confidence
     easier = (FIT_S / length_s) ** 0.5
     fit, lead_needed = limits.min_fit * easier, limits.min_lead * easier
     for wrong, detail in (
         (best < fit, f"mouth and sound correlate by {best:.2f} of {fit:.2f}"),
         (ahead < lead_needed, f"the best lag leads by {ahead:.2f} of {lead_needed:.2f}"),
+        (sure < limits.min_confidence, f"{sure:.0%} of the resamplings agree on the lag"),
         (not score.reliable, "mouth and sound fit no better than unrelated speech does"),
     ):
         if wrong:
