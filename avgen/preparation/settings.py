@@ -17,8 +17,8 @@ class Limits:
     Those of picture and sound are far from what good footage has, and only leave out what nobody
     would train on. Those of sync were chosen on 69 of GRID s1's training sentences: all stayed as
     they are, 99 % with their sound moved by up to 12 frames, and 5 % with the sound of another of
-    his sentences, which lie alike in time. They are for clips of FIT_S: what unrelated things correlate by falls with the root of the length,
-    and so do they.
+    his sentences, which lie alike in time. They are for clips of FIT_S: what unrelated things
+    correlate by falls with the root of the length, and so do they.
 
     Attributes:
         min_s: Seconds of the shortest clip.
