@@ -142,7 +142,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _headlines(summary: dict) -> str:
     """Coverage, and each metric's mean beside its controls, as text."""
-    from avgen.metrics.report import SETS, arrow, interval_text
+    from avgen.metrics.report import SETS, arrow, interval_text, sentences_together
     from avgen.metrics.run_sets import TABLE_HEADS, table_of_sets
 
     lines = []
@@ -156,6 +156,7 @@ def _headlines(summary: dict) -> str:
         for value, found in metric["values"].items():
             sets = [f"{group} {interval_text(found[group])}" for group in SETS if group in found]
             lines.append(f"{name} {value}{arrow(found['better'])}: {'; '.join(sets)}")
+    lines += sentences_together(summary)
     for cells in table_of_sets(summary):
         named = (f"{head} {cell}" for head, cell in zip(TABLE_HEADS, cells, strict=True) if cell)
         lines.append("; ".join(named))

@@ -144,6 +144,12 @@ def _together(name: str, run: dict[str, Any], rows: Rows) -> dict[str, Any]:
         if not run["request"]["reference"]:
             return {}
         return {"sets": distance_of_rows(rows, name, run["seed"])}
+    if name == "landmark_sync":
+        one, other = (values_of(rows, n, "offset_frames", "clips") for n in ("sync", name))
+        apart = [abs(one[clip] - other[clip]) for clip in one.keys() & other.keys()]
+        if not apart:
+            return {}
+        return {"beside_sync": {"n": len(apart), "within_one_frame": sum(a <= 1 for a in apart)}}
     if name != "wer":
         return {}
     found = {}
@@ -155,6 +161,21 @@ def _together(name: str, run: dict[str, Any], rows: Rows) -> dict[str, Any]:
         if words:
             found[group] = errors / words
     return {"rate_of_all_words": found}
+
+
+def sentences_together(summary: dict[str, Any]) -> list[str]:
+    """The same as sentences, where there are any."""
+    lines = []
+    for name, metric in summary["metrics"].items():
+        if found := metric.get("beside_sync"):
+            lines.append(
+                f"{name} and sync put the sound within one frame of each other in "
+                f"{found['within_one_frame']} of {found['n']} clips."
+            )
+        if found := metric.get("rate_of_all_words"):
+            rates = ", ".join(f"{group} {rate:.3g}" for group, rate in found.items())
+            lines.append(f"{name}: errors over all words: {rates}.")
+    return lines
 
 
 def _value(
@@ -220,6 +241,7 @@ def as_markdown(summary: dict[str, Any]) -> str:
             )
             cells += [number_text(skill), number_text(found.get("auc"))]
             lines.append(f"| {name} {value}{arrow(found['better'])} | {' | '.join(cells)} |")
+    lines += ["", *sentences_together(summary)]
     sets = table_of_sets(summary)
     if sets:
         lines += ["", f"| {' | '.join(TABLE_HEADS)} |", "|-" * len(TABLE_HEADS) + "|"]

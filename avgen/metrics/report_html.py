@@ -22,6 +22,7 @@ from avgen.metrics.report import (
     interval_text,
     number_text,
     results_of,
+    sentences_together,
     values_of,
     worst,
 )
@@ -53,6 +54,7 @@ def as_html(summary: dict[str, Any], rows: Rows, folder: Path) -> str:
         _coverage(summary),
         "<h2>Scores</h2>",
         _scores(summary),
+        *(f"<p>{escape(line)}</p>" for line in sentences_together(summary)),
         _sets(summary),
         _drawings(summary, rows),
         _worst_clips(rows, folder),

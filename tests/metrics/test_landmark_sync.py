@@ -98,3 +98,20 @@ def test_delays_of_real_clips_are_found(clips_folder):
 def test_another_folder_is_no_regression(tmp_path):
     with pytest.raises(ValueError, match=r"config\.json"):
         landmark_sync.load(tmp_path)
+
+
+def test_a_report_says_how_far_it_agrees_with_avgen_sync(clips_folder, tmp_path):
+    pytest.importorskip("mediapipe")
+    from avgen.metrics.run import Request, evaluate
+
+    task = clips_folder.parent / "models" / "face_landmarker.task"
+    path = clips_folder / "grid" / "others" / "pwij3p.mpg"
+    if not (task.is_file() and path.is_file()):
+        pytest.skip(f"{task} or {path} is not there")
+    request = Request(path, metrics=["sync", "landmark_sync"], weights={"face_landmarker": task})
+    summary = evaluate(request, tmp_path / "r")
+    assert summary["metrics"]["landmark_sync"]["beside_sync"] == {"n": 1, "within_one_frame": 1}
+    assert {"sync", "landmark_sync", "face_landmarker"} <= summary["run"]["weights"].keys()
+    values = summary["metrics"]["landmark_sync"]["values"]
+    assert values["offset_ms"]["delayed"]["mean"] == pytest.approx(-200, abs=40)
+    assert "in 1 of 1 clips" in (tmp_path / "r" / "summary.md").read_text()

@@ -100,6 +100,7 @@ def test_error_rates_and_reasons_in_a_report(folder, tmp_path):
     assert summary["protocol"] == "wer@parrot/1"
     assert summary["values"]["rate"]["clips"]["mean"] == pytest.approx(1 / 3)  # of 0 and 2 of 3
     assert summary["rate_of_all_words"]["clips"] == pytest.approx(2 / 4)
+    assert "errors over all words: clips 0.5" in (report / "summary.md").read_text()
     assert rows["wrong.mkv"]["controls"]["mismatched"]["status"] == "scored"
 
 
