@@ -129,9 +129,18 @@ class SyncModel:
 
 
 def score_features(
-    picture: np.ndarray, sound: np.ndarray, unrelated: Sequence[np.ndarray]
+    picture: np.ndarray,
+    sound: np.ndarray,
+    unrelated: Sequence[np.ndarray],
+    weak_z: float = WEAK_Z,
 ) -> SyncScore:
     """How features [T, D] of a picture and of a sound fit, beside those of unrelated sounds.
+
+    Args:
+        picture: Of a mouth.
+        sound: Of what is heard.
+        unrelated: Of unrelated sounds, at least 3.
+        weak_z: z of the best lag below which it is not to be believed.
 
     Raises:
         Unscored: too short a clip for lags of 15 frames, or no lag to find.
@@ -142,7 +151,7 @@ def score_features(
     found = lags.offset(picture, sound)
     best = float(curve.max())
     z_best = lags.z_score(best, [lags.correlation_curve(picture, o).max() for o in unrelated])
-    reliable = z_best >= WEAK_Z and found.confidence >= WEAK_CONFIDENCE
+    reliable = z_best >= weak_z and found.confidence >= WEAK_CONFIDENCE
     fps = Fraction(FPS)
     low, high = (lags.milliseconds(end, fps) for end in found.interval)
     words = lags.sentence(found, fps)
