@@ -208,20 +208,16 @@ def _finish(out: Path, codecs: Path | None, *, keep_frames: bool) -> None:
     from avgen.preparation.run import remove_frames
 
     records = read_manifest(out / "manifest.jsonl")
-    latents = out / "latents"
-    if codecs is not None and not all(
-        (out / "frames" / f"{record.id}.npy").is_file() for record in records
-    ):
-        missing = [r.id for r in records if not (latents / f"{r.id}.safetensors").is_file()]
-        if missing:
-            raise ValueError(f"{out}: the frames of {missing[0]} were removed; no latents of them")
-    elif codecs is not None:
+    if codecs is not None:
         if not any(record.split == "train" for record in records):
             raise ValueError(f"{out}: no clip is of the split train; --split-by clip has some")
         from avgen.codecs.base import load_module
-        from avgen.training.prepared import encode
+        from avgen.training.prepared import encode, encoder_fingerprint, read_latent_config
 
         video, audio = (load_module(codecs / name) for name in ("video_codec", "audio_codec"))
-        encode(out, video, audio)  # pyright: ignore[reportArgumentType]
+        if all((out / "frames" / f"{record.id}.npy").is_file() for record in records):
+            encode(out, video, audio)  # pyright: ignore[reportArgumentType]
+        elif read_latent_config(out).fingerprint != encoder_fingerprint(video, audio):
+            raise ValueError(f"{out}: has latents of another codec, and no frames to encode anew")
     if not keep_frames:
         remove_frames(out, records)
