@@ -25,6 +25,7 @@ from avgen.preparation.settings import Settings
 
 STRETCH_S = 30  # seconds that are decoded at a time
 STRETCH_BYTES = 2**30  # and how much of frames, unless the longest clip needs more
+CUT_SHORT_S = 0.3  # seconds by which words may outlast the picture
 SILENT_DB = -60.0  # RMS of full scale; what stays below has nobody speaking
 
 
@@ -65,6 +66,14 @@ def span_of(record: ClipRecord, root: Path, min_s: float) -> tuple[Fraction, Fra
         raise Dropped("unreadable", str(error)) from error
     if not heard:
         raise Dropped("no sound", f"{path}: has no stream of sound")
+    # A container that does not state its length (MPEG) does not know that it was cut short.
+    said_s = max((word.end_s for word in record.words), default=0.0)
+    if said_s > seen.duration_s + CUT_SHORT_S:
+        raise Dropped(
+            "unreadable",
+            f"{path}: is cut short: it ends at {float(seen.duration_s):.2f} s, its words at "
+            f"{said_s:.2f} s",
+        )
     start, end = (Fraction(0), seen.duration_s)
     if record.span is not None:
         start, end = exact(record.span[0]), min(exact(record.span[1]), end)
