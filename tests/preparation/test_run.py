@@ -17,6 +17,7 @@ import pytest
 
 from avgen.cli import main
 from avgen.clips import Clip, read_clip, write_clip
+from avgen.clips.clip import Word
 from avgen.datasets.consent import OptOut
 from avgen.datasets.manifest import Problem, read_manifest
 from avgen.preparation import engines
@@ -61,6 +62,7 @@ def test_what_is_damaged_is_reported_and_nothing_else(record, tmp_path):
     silence = np.zeros_like(sound)
     write_clip(Clip(frames, Fraction(25), silence, 24_000), tmp_path / "silent.mkv")
     items = [record(p.name, id=p.stem) for p in sorted(tmp_path.iterdir())]
+    items += [record("black.mkv", id="ends before its words", words=(Word("late", 3.0, 4.0),))]
     items += [record("gone.mp4"), Problem("odd.mp4", "no alignment", "s1")]
     out = tmp_path / "out"
     summary = prepare(Request("test", tmp_path, out), items, OptOut(), quiet)
@@ -71,15 +73,16 @@ def test_what_is_damaged_is_reported_and_nothing_else(record, tmp_path):
         "black": "no face",
         "cut": "unreadable",
         "empty": "unreadable",
+        "ends before its words": "unreadable",
         "gone": "unreadable",
         "mute": "no sound",
         "short": "too short",
         "silent": "no sound",
         "text": "unreadable",
     }
-    assert (summary.records, summary.clips) == (9, 0)
+    assert (summary.records, summary.clips) == (10, 0)
     page = (out / "report.html").read_text()
-    assert "unreadable: 4" in page and "is cut short or damaged" in page
+    assert "unreadable: 5" in page and "is cut short or damaged" in page
 
 
 def test_two_records_of_one_name_and_another_way_are_refused(record, tmp_path):
