@@ -12,7 +12,7 @@ import dataclasses
 import importlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol, get_type_hints, runtime_checkable
@@ -168,8 +168,13 @@ def read_config(path: Path) -> dict:
     return config
 
 
-def load_tensors(module: nn.Module, path: Path) -> None:
+def load_tensors(module: nn.Module, path: Path, optional: Collection[str] = ()) -> None:
     """Fill `module` from a safetensors file, which must hold exactly its tensors.
+
+    Args:
+        module: What to fill.
+        path: The file.
+        optional: Submodules that stay as they are where the file has no tensor of theirs.
 
     Raises:
         ValueError: unreadable file; missing, extra or wrongly shaped tensors (all named).
@@ -181,6 +186,9 @@ def load_tensors(module: nn.Module, path: Path) -> None:
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path}: is not a readable safetensors file ({error})") from error
     own = module.state_dict()
+    for part in optional:
+        if not any(name.startswith(f"{part}.") for name in state):
+            state |= {name: own[name] for name in own if name.startswith(f"{part}.")}
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     shapes = sorted(n for n in own.keys() & state.keys() if own[n].shape != state[n].shape)
     if missing or extra or shapes:

@@ -120,21 +120,39 @@ class Encoder(nn.Module):
 
     def __init__(self, config: ConvVideoCodecConfig) -> None:
         super().__init__()
-        widths = config.encoder_widths
-        layers: list[nn.Module] = [nn.Conv2d(3 * FRAMES * PATCH**2, widths[0], 3, padding=1)]
-        for stage, (width, depth) in enumerate(zip(widths, config.encoder_depths, strict=True)):
-            if stage > 0:
-                layers.append(nn.Conv2d(widths[stage - 1], width, 3, stride=2, padding=1))
-            layers += [
-                ResidualBlock(width, width // 2 if stage == 2 else None) for _ in range(depth)
+        w, depths = config.encoder_widths, config.encoder_depths
+        self.inward = nn.Conv2d(3 * FRAMES * PATCH**2, w[0], 3, padding=1)
+        self.stages = nn.ModuleList(
+            [
+                EncoderStage(w[0], depths[0], w[0], w[1]),
+                EncoderStage(w[1], depths[1], w[1], w[2]),
+                EncoderStage(w[2], depths[2], w[2] // 2, None),
             ]
-        layers += [ChannelNorm(widths[-1]), nn.Conv2d(widths[-1], config.latent_channels, 1)]
-        self.layers = nn.Sequential(*layers)
+        )
+        self.norm = ChannelNorm(w[2])
+        self.outward = nn.Conv2d(w[2], config.latent_channels, 1)
 
     def forward(self, folded: Tensor) -> Tensor:
         """Encode; each latent is normalised over its channels, so its scale carries nothing."""
-        latents = self.layers(channels_last(folded)).float()
+        x = self.inward(channels_last(folded))
+        for stage in self.stages:
+            x = stage(x)
+        latents = self.outward(self.norm(x)).float()
         return F.layer_norm(latents.movedim(1, -1), latents.shape[1:2]).movedim(-1, 1)
+
+
+class EncoderStage(nn.Module):
+    """One resolution of the encoder: residual blocks and the step down."""
+
+    def __init__(self, width: int, depth: int, hidden: int, down_to: int | None) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*(ResidualBlock(width, hidden) for _ in range(depth)))
+        self.down = None if down_to is None else nn.Conv2d(width, down_to, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, C, H, W] to [B, C', H/2, W/2], or to the same shape in the last stage."""
+        x = self.blocks(x)
+        return x if self.down is None else self.down(x)
 
 
 class DecoderStage(nn.Module):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from avgen.codecs.base import load_tensors
-from avgen.codecs.video import ConvVideoCodec, ConvVideoCodecConfig
+from avgen.codecs.video import ConvVideoCodec, ConvVideoCodecConfig, ResidualBlock
 from avgen.training.optimization import OptimizerConfig, configure
 
 
@@ -56,7 +56,8 @@ class VideoCodecSystem(L.LightningModule):
         optimizer: Learning rate and its course.
         loss: What errors cost.
         noise: Standard deviation of the noise on the latents (which have unit variance).
-        initial_weights: A `model.safetensors` of this codec to start from.
+        initial_weights: A `model.safetensors` to start from: of this codec, or of one with fewer
+            residual blocks, where those that are new start as the identity.
         freeze_encoder: Train the decoder alone, so that latents cached from this encoder stay
             valid.
         compile: Compile encoder and decoder (a minute at the start, then about three times as fast
@@ -77,7 +78,9 @@ class VideoCodecSystem(L.LightningModule):
         self.optimizer, self.loss, self.noise = optimizer, loss, noise
         self.codec = ConvVideoCodec(codec)
         if initial_weights is not None:
-            load_tensors(self.codec, initial_weights)
+            modules = self.codec.named_modules()
+            blocks = [name for name, module in modules if isinstance(module, ResidualBlock)]
+            load_tensors(self.codec, initial_weights, optional=blocks)
         if freeze_encoder:
             self.codec.encoder.requires_grad_(False)
         if compile:

@@ -1,6 +1,7 @@
 """A module becomes a folder and back; a folder that is not one says which file and why."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -121,3 +122,20 @@ def test_weights_alone_can_be_read(folder):
     assert all(
         torch.equal(codec.state_dict()[name], tensor.float()) for name, tensor in stored.items()
     )
+
+
+def test_a_part_may_be_missing_whole_but_not_in_part(folder, tmp_path):
+    deeper = ConvVideoCodec(replace(SMALL, encoder_depths=(1, 1, 2)))
+    before = {name: tensor.clone() for name, tensor in deeper.state_dict().items()}
+    new = "encoder.stages.2.blocks.1"
+    load_tensors(deeper, folder / "model.safetensors", optional=[new])
+    stored = load_file(folder / "model.safetensors")
+    for name, tensor in deeper.state_dict().items():
+        expected = before[name] if name.startswith(new) else stored[name].float()
+        assert torch.equal(tensor, expected), name
+    assert sum(name.startswith(new) for name in before) > 1
+
+    one = f"{new}.conv1.weight"
+    save_file({**stored, one: before[one].contiguous()}, tmp_path / "part.safetensors")
+    with pytest.raises(ValueError, match=rf"{new}.conv1.bias"):
+        load_tensors(deeper, tmp_path / "part.safetensors", optional=[new])
