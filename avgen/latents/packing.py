@@ -206,7 +206,9 @@ def pack(video: Tensor, audio: Tensor | None, layout: Layout) -> Tensor:
             f"audio latents are {'missing' if audio is None else 'given'}; the layout is of a clip "
             f"{'with' if layout.has_sound else 'without'} sound"
         )
-    parts = [("video", video, (layout.video.num_latents, *layout.video.latent_size))]
+    parts: list[tuple[str, Tensor, tuple[int, ...]]] = [
+        ("video", video, (layout.video.num_latents, *layout.video.latent_size))
+    ]
     if audio is not None:
         parts.append(("audio", audio, (layout.audio.num_latents,)))
     for name, latents, size in parts:

@@ -74,8 +74,8 @@ def _pool(
 
 def _ray(function: Function, jobs: Sequence[Any], workers: int) -> Iterator[str]:
     try:
-        import ray
-        import ray.data
+        import ray  # pyright: ignore[reportMissingImports]
+        import ray.data  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ValueError("--engine ray needs Ray: pip install 'avgen[ray]'") from error
     started = not ray.is_initialized()
