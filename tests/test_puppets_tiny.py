@@ -18,6 +18,7 @@ from avgen.codecs.base import load_module, save_module
 from avgen.codecs.video import ConvVideoCodec
 from avgen.datasets.manifest import read_manifest
 from avgen.training.callbacks import build_pipeline
+from avgen.training.data_latents import load_statistics
 from avgen.training.prepared import read_latent_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -107,7 +108,10 @@ def test_a_second_run_does_nothing_again(out):
 
 def test_codecs_that_did_not_make_the_latents_are_refused(out, tmp_path):
     """Latents of one encoder mean nothing to another; another decoder is welcome."""
+    video_statistics, audio_statistics = load_statistics(out / "prepared")
     system = SimpleNamespace(
+        video_statistics=video_statistics,
+        audio_statistics=audio_statistics,
         latents=read_latent_config(out / "prepared"),
         lexicon={},
         device=torch.device("cpu"),
