@@ -4,10 +4,14 @@ import os
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from avgen.clips import read_clip
+from avgen.datasets.puppets_draw import Pose, draw
+from avgen.datasets.puppets_mouth import Mouth
+from avgen.datasets.puppets_person import draw_puppet
 from avgen.metrics.faces import (
     CascadeTracker,
     LandmarkTracker,
@@ -114,6 +118,47 @@ def test_faces_side_by_side_are_two_and_one_that_leaves_is_one():
     gone[11:] = 90
     with pytest.raises(Unscored, match="seen in 11 of 25 frames"):
         the_face(CascadeTracker()(gone))
+
+
+LEANS = np.repeat([0, 0, 0, 8, 16, 24, 32, 36, 36, 36, 32, 24, 16, 8, 0, 0, 0], 5)  # degrees
+
+
+def leaning(angles, seed=0):
+    """A drawn head that leans by so many degrees, one picture an angle: uint8 [T, 144, 180, 3]."""
+    picture = draw(draw_puppet(seed), Mouth(), Pose(), (144, 180))
+    turns = [cv2.getRotationMatrix2D((90, 72), float(angle), 1) for angle in angles]
+    edge = cv2.BORDER_REPLICATE
+    return np.stack([cv2.warpAffine(picture, turn, (180, 144), borderMode=edge) for turn in turns])
+
+
+def test_a_face_that_the_cascade_loses_for_a_while_is_followed_by_its_pixels():
+    """A head that leans far is no face to a frontal cascade, and still the one that was there."""
+    frames = leaning(LEANS)
+    assert CascadeTracker()(frames[30:55]) == []
+    (track,) = CascadeTracker()(frames)
+    assert the_face([track]) is track
+
+
+def test_a_face_that_goes_and_one_that_comes_are_two():
+    """In the same place, after as long: nothing in between says that they are one."""
+    frames = leaning(LEANS)
+    frames[30:55] = 120
+    frames[55:] = leaning(LEANS[55:], seed=6)
+    tracks = CascadeTracker()(frames)
+    assert len(tracks) == 2
+    with pytest.raises(Unscored, match="2 faces were found"):
+        the_face(tracks)
+
+
+def test_one_speaker_who_grimaces_is_one_face(clips_folder):
+    """The cascade loses squeezed eyes for a second, and finds the same face again."""
+    path = clips_folder / "odd/lipify_alphabet.mp4"
+    if not path.is_file():
+        pytest.skip(f"{path} is not there")
+    clip = read_clip(path, fps=Fraction(25), sample_rate=16000, num_channels=1)
+    boxes = the_face(CascadeTracker()(clip.frames)).boxes
+    middle = boxes[:, :2] + boxes[:, 2:] / 2
+    assert np.all(np.abs(middle - [545, 815]) < 100)  # of 1080x1920
 
 
 @needs_clips
