@@ -138,6 +138,10 @@ def _decode(
             if frame.pts is None:
                 raise MediaError(f"{path}: sound at about {float(where):.2f} s has no timestamp")
             samples = _to_float(frame)
+            if np.isnan(samples).any():
+                raise MediaError(
+                    f"{path}: sound at about {float(where):.2f} s has samples that are no numbers"
+                )
             where = frame.pts * tick_s(frame)
             if shape is not None and shape != (samples.shape[0], frame.sample_rate):
                 raise MediaError(

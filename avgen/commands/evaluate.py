@@ -31,7 +31,8 @@ metrics:
   mouth            opening, frozen mouths, motion in silence, blinks
                    (--weights face_landmarker=PATH)
   av_align@2023-10, av_align@2025-02, av_align@javisbench
-                   AV-Align as it was released three times, for comparison with papers
+                   AV-Align as it was released three times, for comparison with papers (only when
+                   asked for: slow)
   onsets           do things move when they are heard: for sounds that are not speech
   reference        PSNR, SSIM, lips, log-mel, SI-SDR, STOI, PESQ (--reference)
   fd@avgen-video, fd@avgen-audio, fd@i3d, fd@vggish, fd@clap, fd@imagebind, fd@synchformer
@@ -39,9 +40,10 @@ metrics:
                    features of avgen's codecs, or of a TorchScript file (--weights i3d=PATH ...)
   wer              words that a recogniser gets wrong (--recognizer IMPORT.PATH); what was said is
                    in --transcripts, or in the tags of clips that avgen made
-  dnsmos           quality of the voice as listeners would rate it
+  dnsmos           quality of the voice as listeners would rate it (only when asked for: slow)
   speaker          likeness of the voice to the reference's (only when asked for)
   flash_click      offset of flashes and clicks, for test clips (only when asked for)
+  all              every one of these
 What lacks its weights is skipped, and the report says so."""
 
 

@@ -51,7 +51,9 @@ VERSIONS = {
     "av_align@javisbench": Version("javisbench-av-align@2025-08/1", None, False, 0.0, 1e-6),
 }
 
-ONSET_PROTOCOL = "avgen-onset-motion/1"
+ONSET_PROTOCOL = "avgen-onset-motion/2"  # 1 took the motion of pictures of full size
+ONSET_SIDE = 144  # pixels of the shorter side, at which it does
+STILL = 0.002  # pixels a frame: what an encoder leaves of a still moves a third as much
 
 
 @dataclass(frozen=True)
@@ -69,25 +71,35 @@ class OnsetMotion:
     offset: Offset
 
 
-def picture_features(frames: np.ndarray) -> np.ndarray:
+def picture_features(frames: np.ndarray, side: int | None = None) -> np.ndarray:
     """Mean length of the optical flow into each frame of uint8 [T, H, W, 3], in pixels: [T].
 
     Farneback's flow (2003, "Two-Frame Motion Estimation Based on Polynomial Expansion") of grey
-    frames of full size. The first frame has the second's.
+    frames. The first frame has the second's.
+
+    Args:
+        frames: The picture.
+        side: Pixels of the shorter side, to which larger frames are shrunk; None for full size,
+            as AV-Align has it.
 
     Raises:
-        Unscored: fewer than two frames.
+        Unscored: fewer than two frames, or nothing moves.
     """
     import cv2
 
     if len(frames) < 2:
-        raise Unscored(f"{len(frames)} frames; motion needs at least 2")
+        raise Unscored("the picture has one frame; motion needs at least 2")
     grey = [cv2.cvtColor(np.ascontiguousarray(f), cv2.COLOR_RGB2GRAY) for f in frames]
+    scale = 1.0 if side is None else side / min(frames.shape[1:3])
+    if scale < 1:
+        grey = [cv2.resize(g, None, None, scale, scale, cv2.INTER_AREA) for g in grey]
     motion = []
     for before, after in pairwise(grey):
         still = np.zeros((*after.shape, 2), np.float32)
         flow = cv2.calcOpticalFlowFarneback(before, after, still, 0.5, 3, 15, 3, 5, 1.2, 0)
         motion.append(cv2.mean(cv2.magnitude(flow[..., 0], flow[..., 1]))[0])
+    if max(motion) < STILL:
+        raise Unscored("nothing moves in the picture")
     return np.array([motion[0], *motion])
 
 

@@ -6,8 +6,10 @@ score of synchrony means little for a file whose own clock is in doubt.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,16 +96,26 @@ def read_audio_quietly(path: Path, sample_rate: int | None = None) -> tuple[np.n
 
     Mono where `sample_rate` is given, as the sync protocols want it.
 
+    The last few are kept, as every metric asks for the same; they must not be written to.
+
     Raises:
         MediaError: no readable sound.
     """
-    import warnings
+    status = path.stat()
+    return _sound_of(path, sample_rate, status.st_mtime_ns, status.st_size)
 
+
+@lru_cache(maxsize=6)  # a clip's own sound and its partner's, at three rates
+def _sound_of(
+    path: Path, sample_rate: int | None, _mtime_ns: int, _size: int
+) -> tuple[np.ndarray, int]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        return read_audio(
+        sound, rate = read_audio(
             path, sample_rate=sample_rate, num_channels=None if sample_rate is None else 1
         )
+    sound.setflags(write=False)
+    return sound, rate
 
 
 def _places(video: StreamProbe, audio: StreamProbe) -> dict[str, float]:

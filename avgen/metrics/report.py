@@ -57,7 +57,7 @@ def write_report(folder: Path, wanted: Iterable[tuple[str, str]] | None = None) 
 
 def _write(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_text(text, encoding="utf-8", errors="replace")  # names that are no text
     temporary.replace(path)
 
 

@@ -214,4 +214,5 @@ def _how(summary: dict[str, Any]) -> str:
 
 
 def _link(path: Path, folder: Path) -> str:
-    return escape(quote(os.path.relpath(path, folder.resolve()).replace(os.sep, "/")))
+    place = os.path.relpath(path, folder.resolve()).replace(os.sep, "/")
+    return escape(quote(os.fsencode(place)))

@@ -120,7 +120,7 @@ def find_videos(path: Path) -> dict[str, Path]:
     found = {
         p.relative_to(path).as_posix(): p
         for p in files
-        if p.is_file() and not any(part.startswith(".") for part in p.relative_to(path).parts)
+        if not p.is_dir() and not any(part.startswith(".") for part in p.relative_to(path).parts)
     }
     if not found:
         raise ValueError(f"{path}: has no videos ({' '.join(sorted(VIDEO_SUFFIXES))})")

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from avgen.metrics.subject import FPS, SAMPLE_RATE, Subject, Unscored
+from avgen.metrics.media import silence
+from avgen.metrics.subject import FPS, SAMPLE_RATE, Subject, Unscored, own_sound
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,9 +37,7 @@ class AvAlign:
 
     def look(self, subject: Subject, _: Weights) -> Any:
         """Motion of the picture at its own size and rate, and the rates of both."""
-        rate = subject.native.sample_rate
-        if rate is None:
-            raise Unscored("has no sound")
+        own_sound(subject)
         return subject.motion, subject.native.fps
 
     def judge(self, seen: Any, waveform: np.ndarray, rate: int) -> Values:
@@ -46,6 +45,8 @@ class AvAlign:
         from avgen.metrics import av_align
 
         motion, fps = seen
+        if silence(waveform, rate) == 1:
+            raise Unscored("the sound is silent")
         version = av_align.VERSIONS[self.name]
         onsets = av_align.sound_features(waveform, rate, version)
         return {"score": av_align.score(motion, onsets, fps, version)}
@@ -53,11 +54,10 @@ class AvAlign:
 
 def see_motion(subject: Subject, _: Weights) -> np.ndarray:
     """Motion at 25 frames a second."""
-    from avgen.metrics.av_align import picture_features
+    from avgen.metrics.av_align import ONSET_SIDE, picture_features
 
-    if subject.clip.waveform is None:
-        raise Unscored("has no sound")
-    return picture_features(subject.clip.frames)
+    own_sound(subject)
+    return picture_features(subject.clip.frames, ONSET_SIDE)
 
 
 def hear_onsets(motion: np.ndarray, waveform: np.ndarray, rate: int) -> Values:

@@ -57,6 +57,7 @@ class Measure:
         in_sets: whether its values are features, of which sets of clips are compared.
         recognizes: whether it needs a recogniser.
         ships: name of a network of avgen's that it uses; its hash goes into the report.
+        delays: whether it is judged with the sound late as well; not where that changes nothing.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Measure:
     in_sets: bool = False
     recognizes: bool = False
     ships: str | None = None
+    delays: bool = True
 
     @property
     def protocol(self) -> str:
@@ -177,6 +179,7 @@ def _events() -> list[Measure]:
                 lambda seen, sound, rate, _, event=event: event.judge(seen, sound, rate),
                 {"score": 1},
                 sample_rate=rate,
+                by_default=False,
             )
             for name, rate in AV_ALIGN.items()
             for event in [run_events.AvAlign(name)]
@@ -202,12 +205,14 @@ def _events() -> list[Measure]:
             lambda seen, sound, rate, _: run_events.words_heard(seen, sound, rate),
             {"rate": -1},
             recognizes=True,
+            delays=False,
         ),
         Measure(
             "dnsmos",
             lambda: import_module("avgen.metrics.speech").DNSMOS_PROTOCOL,
             run_events.voice_quality,
             better=dict.fromkeys(("overall", "speech", "background", "p808"), 1),
+            by_default=False,
         ),
         Measure(
             "speaker",
@@ -238,12 +243,14 @@ def _sets() -> list[Measure]:
 
 
 def chosen(names: list[str] | None) -> list[Measure]:
-    """The measures of those names, or those that are taken by default.
+    """The measures of those names ("all" is every one), or those that are taken by default.
 
     Raises:
         ValueError: a name that there is not.
     """
     known = measures()
+    if names is not None and "all" in names:
+        names = [*known, *(name for name in names if name != "all")]
     for name in names or []:
         if name not in known:
             raise ValueError(f"metric {name!r}; there are {', '.join(known)}")

@@ -31,8 +31,21 @@ def see_mouth(subject: Subject, weights: Weights) -> np.ndarray:
     from avgen.metrics.faces import the_face
 
     own_sound(subject)
+    _require_length(subject)
     boxes = the_face(subject.tracks).boxes
     return sync.load(weights.get("sync")).picture_features(subject.clip.frames, boxes)
+
+
+def _require_length(subject: Subject) -> None:
+    """Raises Unscored for a clip too short for any lag to be told, before faces are looked for."""
+    from avgen.metrics.lags import MAX_LAG, MIN_OVERLAP
+
+    least = MAX_LAG + MIN_OVERLAP
+    if subject.clip.num_frames < least:
+        raise Unscored(
+            f"lasts {float(subject.clip.num_frames / FPS):.2f} s; "
+            f"an offset needs {float(least / FPS):.0f} s"
+        )
 
 
 def hear_mouth(picture: np.ndarray, waveform: np.ndarray, rate: int, weights: Weights) -> Values:
@@ -48,6 +61,7 @@ def see_landmarks(subject: Subject, _: Weights) -> np.ndarray:
     from avgen.metrics import landmark_sync
 
     own_sound(subject)
+    _require_length(subject)
     return landmark_sync.picture_features(subject.landmarks)
 
 

@@ -26,6 +26,7 @@ from avgen.metrics.subject import FPS, SAMPLE_RATE, Subject, Unscored, own_sound
 
 DELAY_FRAMES = 5  # of 25 fps
 ALONE = "there is no other clip with sound"
+SAME_SOUND = 0.95  # cosine of two waveforms, above which one is the other, encoded anew
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,9 @@ def _measured(measure: Measure, subject: Subject, job: Job) -> dict[str, Any]:
 
     result = _result(own, subject.path)
     if seen:
-        sounds = {"mismatched": _mismatched, "delayed": _delayed}
+        sounds = {"mismatched": _mismatched}
+        if measure.delays:
+            sounds["delayed"] = _delayed
         result["controls"] = {
             name: _result(
                 lambda sound=sound, judge=judge: judge(
@@ -170,13 +173,17 @@ def _result(compute: Callable[[], Values], path: Path) -> dict[str, Any]:
     try:
         return {"status": "scored", "values": _plain(compute())}
     except (Unscored, ValueError, OSError) as reason:
-        line = " ".join(str(reason).split()).removeprefix(f"{path}: ")
+        line = _line(reason).removeprefix(f"{_line(path)}: ")
         return {"status": "unscored", "reason": line}
     except MemoryError:
         raise
     except Exception as error:  # one bad clip, or one bug, must not stop a run of thousands
-        line = " ".join(str(error).split())
-        return {"status": "failed", "reason": f"{type(error).__name__}: {line}"}
+        return {"status": "failed", "reason": f"{type(error).__name__}: {_line(error)}"}
+
+
+def _line(said: object) -> str:
+    """In one line that can be printed: a file's name may be bytes that are no text."""
+    return " ".join(str(said).encode("utf-8", "replace").decode("utf-8").split())
 
 
 def _mismatched(subject: Subject, job: Job, sample_rate: int) -> np.ndarray:
@@ -186,10 +193,15 @@ def _mismatched(subject: Subject, job: Job, sample_rate: int) -> np.ndarray:
     sound, _ = read_audio_quietly(job.partner, sample_rate)
     if not sound.shape[1]:
         raise Unscored(f"{job.partner.name} has no sound")
-    return np.resize(sound[:1], (1, own_sound(subject, sample_rate).shape[1]))
+    own = own_sound(subject, sample_rate)
+    other = np.resize(sound[:1], own.shape)
+    likeness = np.vdot(own, other) / (np.linalg.norm(own) * np.linalg.norm(other) + 1e-9)
+    if likeness > SAME_SOUND:
+        raise Unscored(f"{job.partner.name} has the same sound: nothing would be mismatched")
+    return other
 
 
-def _delayed(subject: Subject, _: Job, sample_rate: int) -> np.ndarray:
+def _delayed(subject: Subject, job: Job, sample_rate: int) -> np.ndarray:
     """The clip's own sound [1, N], `DELAY_FRAMES` late."""
     sound = own_sound(subject, sample_rate)
     count = num_samples(DELAY_FRAMES, FPS, sample_rate)

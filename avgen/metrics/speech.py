@@ -23,6 +23,7 @@ DNSMOS_PROTOCOL = "dnsmos-p835@speechmos-0.0.1.1/1"
 SPEAKER_PROTOCOL = "ge2e@resemblyzer-0.1.4/1"
 SPEECH_RATE = 16_000  # Hz, of everything here
 LEAST_SPEECH_S = 0.5  # of a voice, to be somebody's
+LEAST_RATED_S = 1.0  # of sound, for DNSMOS: what is shorter would be heard ten times over
 
 # Chosen on clips of GRID's train split alone. The cepstral mean is the clip's own, so that no
 # clip's words depend on those before it; the grammar weighs little, as every sentence is as likely.
@@ -185,13 +186,16 @@ def dnsmos(waveform: np.ndarray, sample_rate: int) -> Quality:
     The network takes 9.01 s; a shorter sound is repeated, as in its release.
 
     Raises:
-        Unscored: speechmos is not installed, or the sound is silent.
+        Unscored: speechmos is not installed, or the sound is silent or too short.
     """
     try:
         from speechmos import dnsmos as network
     except ImportError as error:
         raise Unscored("DNSMOS needs speechmos: pip install 'avgen[evaluate]'") from error
     _refuse_silence(waveform)
+    length_s = waveform.shape[1] / sample_rate
+    if length_s < LEAST_RATED_S:
+        raise Unscored(f"{length_s:.2f} s of sound; DNSMOS rates {LEAST_RATED_S:.0f} s and more")
     found: Any = network.run(at_speech_rate(waveform, sample_rate), SPEECH_RATE)
     names = ("ovrl_mos", "sig_mos", "bak_mos", "p808_mos")
     return Quality(*(float(found[name]) for name in names))

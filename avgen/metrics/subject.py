@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +13,11 @@ import numpy as np
 
 from avgen.clips.media import read_clip
 from avgen.clips.media_probe import probe
+from avgen.clips.timebase import num_samples
 
 if TYPE_CHECKING:
     from avgen.clips.clip import Clip
+    from avgen.clips.media_probe import StreamProbe
     from avgen.metrics.faces import FaceTracker, Track
 
 FPS = Fraction(25)  # what every sync protocol sees
@@ -63,7 +65,15 @@ class Subject:
         Raises:
             MediaError: no readable video, or a damaged one.
         """
-        return self._read(None, None, None)
+        video = self._video
+        if video is None or video.fps != FPS:
+            return self._read(None, None, None)
+        if self.clip.waveform is None:
+            return self.clip
+        from avgen.metrics.media import read_audio_quietly
+
+        sound, rate = read_audio_quietly(self.path)  # the pictures are those of `clip`
+        return replace(self.clip, waveform=_beside(sound, self.clip, rate), sample_rate=rate)
 
     @cached_property
     def tracks(self) -> list[Track]:
@@ -94,10 +104,15 @@ class Subject:
         assert points is not None
         return points
 
+    @property
+    def _video(self) -> StreamProbe | None:
+        """The picture that is read, as the file describes it."""
+        return next((s for s in probe(self.path).streams if s.kind == "video" and s.is_read), None)
+
     def _read(
         self, fps: Fraction | None, sample_rate: int | None, num_channels: int | None
     ) -> Clip:
-        video = next((s for s in probe(self.path).streams if s.kind == "video" and s.is_read), None)
+        video = self._video
         if video is not None and video.duration_s and video.width and video.height:
             count = float(video.duration_s * (fps or video.fps or FPS))
             needed = count * video.width * video.height * 3
@@ -122,9 +137,12 @@ def own_sound(subject: Subject, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
         raise Unscored("has no sound")
     if sample_rate == SAMPLE_RATE:
         return subject.clip.waveform
-    from avgen.clips.timebase import num_samples
     from avgen.metrics.media import read_audio_quietly
 
-    sound, _ = read_audio_quietly(subject.path, sample_rate)
-    count = num_samples(subject.clip.num_frames, FPS, sample_rate)
+    return _beside(read_audio_quietly(subject.path, sample_rate)[0], subject.clip, sample_rate)
+
+
+def _beside(sound: np.ndarray, clip: Clip, rate: int) -> np.ndarray:
+    """Sound [C, N] as long as a clip's picture: cut, or followed by silence."""
+    count = num_samples(clip.num_frames, clip.fps, rate)
     return np.pad(sound[:, :count], ((0, 0), (0, max(0, count - sound.shape[1]))))

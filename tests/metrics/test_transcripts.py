@@ -32,7 +32,8 @@ def parrot(waveform, sample_rate):
 
 def clip(loudness: float) -> Clip:
     frames = np.zeros((10, 16, 16, 3), np.uint8)
-    return Clip(frames, Fraction(25), np.full((1, 6400), loudness, np.float32), RATE)
+    noise = np.random.default_rng(int(10 * loudness)).uniform(-loudness, loudness, (1, 6400))
+    return Clip(frames, Fraction(25), noise.astype(np.float32), RATE)
 
 
 def test_words_are_compared_without_case_and_punctuation():
