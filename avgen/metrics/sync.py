@@ -156,7 +156,7 @@ def score_features(
     found = lags.offset(picture, sound)
     found = replace(found, interval=(found.interval[0] - slack, found.interval[1] + slack))
     best = float(curve.max())
-    z_best = lags.z_score(best, [lags.correlation_curve(picture, o).max() for o in unrelated])
+    z_best = lags.z_score(best, lags.correlation_curves(picture, np.stack(unrelated)).max(1))
     reliable = z_best >= weak_z and found.confidence >= WEAK_CONFIDENCE
     fps = Fraction(FPS)
     low, high = (lags.milliseconds(end, fps) for end in found.interval)

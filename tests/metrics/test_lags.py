@@ -117,3 +117,14 @@ def test_the_sentence_says_who_leads():
     found = lags.Offset(-3.0, (-3.5, -2.5), 1.0)
     assert lags.sentence(found, FPS) == "the sound trails the picture by 120 ms [100, 140]"
     assert "in sync" in lags.sentence(lags.Offset(0.0, (-0.5, 0.5), 1.0), FPS)
+
+
+def test_curves_of_many_sounds_are_those_of_each() -> None:
+    """Sums of products give what standardising at every lag gives; a still stretch counts as 0."""
+    generator = np.random.default_rng(5)
+    picture = generator.normal(size=(60, 4)).cumsum(0)
+    sounds = 3 + 0.1 * generator.normal(size=(7, 60, 4)).cumsum(1)
+    sounds[2, :, 1] = 4.5
+    sounds[3, :40, 0] = -7.25  # still at lags of 20 and more
+    expected = [lags.correlation_curve(picture, sound, 25) for sound in sounds]
+    np.testing.assert_allclose(lags.correlation_curves(picture, sounds, 25), expected, atol=1e-9)
