@@ -23,7 +23,7 @@ from avgen.metrics import av_align, sync, sync_features
 from avgen.metrics.faces import CascadeTracker
 from avgen.metrics.report import write_report
 from avgen.metrics.run import Request, evaluate, find_videos
-from avgen.metrics.run_rows import set_up_worker
+from avgen.metrics.run_processes import set_up_worker
 
 # A stage is the time inside these functions, of which none calls another.
 STAGES = {

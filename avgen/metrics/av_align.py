@@ -51,8 +51,8 @@ VERSIONS = {
     "av_align@javisbench": Version("javisbench-av-align@2025-08/1", None, False, 0.0, 1e-6),
 }
 
-ONSET_PROTOCOL = "avgen-onset-motion/2"  # 1 took the motion of pictures of full size
-ONSET_SIDE = 144  # pixels of the shorter side, at which it does
+ONSET_PROTOCOL = "avgen-onset-motion/3"  # 1 took pictures of full size, 2 of 144 pixels
+ONSET_SIDE = 72  # pixels of the shorter side, at which it does
 STILL = 0.002  # pixels a frame: what an encoder leaves of a still moves a third as much
 
 

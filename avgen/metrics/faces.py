@@ -24,6 +24,7 @@ TOP, CHIN, LIPS = 10, 152, [13, 14]  # MediaPipe's numbers of points
 STRIDE = 5  # frames from one detection to the next
 DETECT_SIDE = 288  # pixels of the shorter side at which faces are looked for, where it is longer
 SMALLEST = 1 / 6  # side of the smallest face looked for, over the frame's shorter side
+HALF = 0.5  # of the largest face's side in the look before: smaller ones are not looked for again
 PART_OF_FACE = 0.4  # a box with this share of itself in a larger one is a part of that face, as a
 # mouth and chin that the cascade takes for a face
 SAME_FACE = 0.3  # least intersection over union of one face in successive detections
@@ -73,10 +74,12 @@ class CascadeTracker:
 
     Args:
         stride: Frames from one detection to the next.
+        every_face: Whether faces of less than half the largest's side are wanted as well, which
+            takes twice the time; for `the_face` they do not count.
     """
 
-    def __init__(self, stride: int = STRIDE) -> None:
-        self.stride = stride
+    def __init__(self, stride: int = STRIDE, every_face: bool = False) -> None:
+        self.stride, self.every_face = stride, every_face
 
     def __call__(self, frames: np.ndarray) -> list[Track]:
         """The faces in frames uint8 [T, H, W, 3], the largest and longest seen first.
@@ -90,8 +93,11 @@ class CascadeTracker:
         seen = [_grey(frames[place]) for place in looked]
         scale = min(frames.shape[1:3]) / min(seen[0].shape)
         chains: list[dict[int, np.ndarray]] = []
+        largest = 0.0
         for index, grey in enumerate(seen):
-            _link(chains, _detect(grey), index)
+            boxes = _detect(grey, 0.0 if self.every_face else HALF * largest)
+            largest = float(boxes[0][2]) if boxes else 0.0
+            _link(chains, boxes, index)
         chains = [chain for chain in chains if len(chain) > 1 or len(looked) == 1]
         chains = [_scaled(chain, scale) for chain in _rejoined(chains, seen)]
         tracks = [Track(_filled(chain, looked, len(frames))) for chain in chains]
@@ -233,9 +239,9 @@ def _scaled(chain: dict[int, np.ndarray], scale: float) -> dict[int, np.ndarray]
     return {index: box * scale for index, box in chain.items()}
 
 
-def _detect(grey: np.ndarray) -> list[np.ndarray]:
-    """Boxes [4] of the faces in a grey picture uint8 [H, W]."""
-    smallest = max(24, int(SMALLEST * min(grey.shape)))
+def _detect(grey: np.ndarray, least: float = 0.0) -> list[np.ndarray]:
+    """Boxes [4] of faces of at least that side in a grey picture uint8 [H, W], largest first."""
+    smallest = max(24, int(SMALLEST * min(grey.shape)), int(least))
     found = _cascade().detectMultiScale(grey, 1.1, 5, minSize=(smallest, smallest))
     boxes = sorted((np.array(box, np.float64) for box in found), key=lambda box: -box[2])
     kept: list[np.ndarray] = []

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from avgen import __version__
 from avgen.metrics.run_measures import Weights, check_weights, chosen, digest
-from avgen.metrics.run_rows import DELAY_FRAMES, Job, guarded_row
+from avgen.metrics.run_processes import in_processes
+from avgen.metrics.run_rows import DELAY_FRAMES, Job, guarded_row, row_of_failure
 from avgen.metrics.speech import recognizer_protocol
 from avgen.metrics.transcripts import read_transcripts, transcript_of
 
@@ -266,33 +267,8 @@ def _rows(jobs: Sequence[Job], workers: int) -> Iterable[dict[str, Any]]:
     """A row for each job, in the order in which they are done."""
     if workers < 2 or len(jobs) < 2:
         return map(guarded_row, jobs)
-    return _rows_of_processes(jobs, workers)
+    return in_processes(guarded_row, jobs, workers, _died)
 
 
-def _rows_of_processes(jobs: Sequence[Job], workers: int) -> Iterator[dict[str, Any]]:
-    """The same from several processes; where one dies, its jobs are tried again, each alone."""
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-    from concurrent.futures.process import BrokenProcessPool
-    from multiprocessing import get_context
-
-    from avgen.metrics.run_rows import row_of_failure, set_up_worker
-
-    context = get_context("spawn")
-    lost: list[Job] = []
-    with ProcessPoolExecutor(workers, context, initializer=set_up_worker) as pool:
-        futures = {pool.submit(guarded_row, job): job for job in jobs}
-        try:
-            for future in as_completed(futures):
-                try:
-                    yield future.result()
-                except BrokenProcessPool:
-                    lost.append(futures[future])
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    for job in lost:
-        with ProcessPoolExecutor(1, context, initializer=set_up_worker) as pool:
-            try:
-                yield pool.submit(guarded_row, job).result()
-            except BrokenProcessPool:
-                yield row_of_failure(job, "the process that read it ended: out of memory, or a bug")
+def _died(job: Job) -> dict[str, Any]:
+    return row_of_failure(job, "the process that read it ended: out of memory, or a bug")

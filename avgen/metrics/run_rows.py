@@ -7,14 +7,11 @@ its own sound 5 frames (200 ms) late; what is missing at the start is silence.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from multiprocessing import parent_process
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -56,25 +53,6 @@ class Job:
     in_sets: bool = False
     transcript: str | None = None
     recognizer: str | None = None
-
-
-def set_up_worker() -> None:
-    """One thread a process: there are as many processes as there is to gain. It ends with its run.
-
-    A run that is killed cannot tell its processes to stop; each watches for it.
-    """
-    import cv2
-
-    os.environ["OMP_NUM_THREADS"] = "1"  # torch reads it when a metric loads it
-    cv2.setNumThreads(1)
-    Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def guarded_row(job: Job) -> dict[str, Any]:

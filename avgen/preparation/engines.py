@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, get_args
 
+from avgen.metrics.run_processes import in_processes
+
 Engine = Literal["process", "pool", "ray"]
 ENGINES: tuple[str, ...] = get_args(Engine)
 
@@ -37,39 +39,9 @@ def run(
     if engine == "ray" and jobs:
         yield from _ray(function, jobs, workers)
     elif engine == "pool" and jobs:
-        yield from _pool(function, jobs, workers, lost)
+        yield from in_processes(function, jobs, workers, lost)
     else:
         yield from map(function, jobs)
-
-
-def _pool(
-    function: Function, jobs: Sequence[Any], workers: int, lost: Callable[[Any], str]
-) -> Iterator[str]:
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-    from concurrent.futures.process import BrokenProcessPool
-    from multiprocessing import get_context
-
-    from avgen.metrics.run_rows import set_up_worker
-
-    context = get_context("spawn")
-    broken = []
-    with ProcessPoolExecutor(workers, context, initializer=set_up_worker) as pool:
-        futures = {pool.submit(function, job): job for job in jobs}
-        try:
-            for future in as_completed(futures):
-                try:
-                    yield future.result()
-                except BrokenProcessPool:
-                    broken.append(futures[future])
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    for job in broken:  # one of them ended the process; each alone, to know which
-        with ProcessPoolExecutor(1, context, initializer=set_up_worker) as pool:
-            try:
-                yield pool.submit(function, job).result()
-            except BrokenProcessPool:
-                yield lost(job)
 
 
 def _ray(function: Function, jobs: Sequence[Any], workers: int) -> Iterator[str]:

@@ -55,7 +55,7 @@ def find(frames: np.ndarray, scene: tuple[int, int], fps: float, min_frames: int
     first, last = scene
     stride = max(1, round(fps / DETECTIONS_PER_S))
     people = []
-    for track in CascadeTracker(stride)(frames[first:last]):
+    for track in CascadeTracker(stride, every_face=True)(frames[first:last]):
         there = np.flatnonzero(track.present)
         start, end = int(there[0]), int(there[-1]) + 1
         if end - start >= min_frames:
