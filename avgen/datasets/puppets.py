@@ -23,6 +23,7 @@ from avgen.datasets.puppets_voice import SAMPLE_RATE, Speech, speak
 from avgen.models.speech import TimedPhoneme
 
 __all__ = [
+    "GRAMMAR",
     "Pose",
     "Puppet",
     "PuppetCorpus",
@@ -37,7 +38,7 @@ __all__ = [
 ]
 
 # One word of each group makes a sentence.
-_GRAMMAR = (
+GRAMMAR = (
     ("i", "we", "you", "they", "people"),
     ("buy", "see", "paint", "move", "want", "keep", "find", "sell"),
     ("two", "four", "five", "nine"),
@@ -60,7 +61,7 @@ _LICENCE = "Apache-2.0"
 
 def draw_sentence(rng: np.random.Generator) -> str:
     """One of about 46,000 sentences of six to eight words, in lower case."""
-    return " ".join(str(rng.choice(words)) for words in _GRAMMAR)
+    return " ".join(str(rng.choice(words)) for words in GRAMMAR)
 
 
 def make_clip(

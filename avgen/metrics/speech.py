@@ -145,27 +145,29 @@ def recognizer_protocol(path: str) -> str:
     return str(getattr(load_recognizer(path), "PROTOCOL", f"wer@{path}"))
 
 
-class GridRecognizer:
-    """Hears a GRID sentence: pocketsphinx with the corpus' grammar and pronunciations.
+class GrammarRecognizer:
+    """Hears a sentence of a grammar: pocketsphinx with its American voices.
 
     It hears a sentence of the grammar in whatever sounds, so its error rate says nothing of other
     speech.
+
+    Args:
+        grammar: In JSGF.
+        pronunciations: Words as the speakers say them, a line each; None for the CMU dictionary.
     """
 
-    PROTOCOL = "wer@pocketsphinx-grid/1"
-
-    def __init__(self) -> None:
+    def __init__(self, grammar: str, pronunciations: str | None = None) -> None:
         from pocketsphinx import Config, Decoder
 
+        settings = {"samprate": SPEECH_RATE, "lm": None, "loglevel": "FATAL", **RECOGNIZER}
         with tempfile.NamedTemporaryFile("w", suffix=".dict") as file:
-            file.write(re.sub(r";\s+", "\n", PRONUNCIATIONS) + "\n")
-            file.flush()
-            config = Config(
-                samprate=SPEECH_RATE, lm=None, dict=file.name, loglevel="FATAL", **RECOGNIZER
-            )
-            self.decoder = Decoder(config)
-        self.decoder.add_jsgf_string("grid", GRAMMAR)
-        self.decoder.activate_search("grid")
+            if pronunciations is not None:
+                file.write(pronunciations)
+                file.flush()
+                settings["dict"] = file.name
+            self.decoder = Decoder(Config(**settings))
+        self.decoder.add_jsgf_string("sentences", grammar)
+        self.decoder.activate_search("sentences")
 
     def __call__(self, waveform: np.ndarray, sample_rate: int) -> list[str]:
         """Words in a waveform float32 [1, N]; none where no sentence of the grammar fits."""
@@ -175,6 +177,15 @@ class GridRecognizer:
         self.decoder.end_utt()
         hypothesis = self.decoder.hyp()
         return [] if hypothesis is None else hypothesis.hypstr.split()
+
+
+class GridRecognizer(GrammarRecognizer):
+    """Hears a GRID sentence, with the corpus' grammar and pronunciations."""
+
+    PROTOCOL = "wer@pocketsphinx-grid/1"
+
+    def __init__(self) -> None:
+        super().__init__(GRAMMAR, re.sub(r";\s+", "\n", PRONUNCIATIONS) + "\n")
 
 
 # Quality and voice
