@@ -66,6 +66,7 @@ def make(
 ) -> list[Clip]:
     """The sentences by the model, in the reference's size."""
     pipe, clips = AVPipeline.from_pretrained(args.model), []
+    args.out.mkdir(parents=True, exist_ok=True)
     for index in tqdm(range(args.num_clips), desc="making"):
         clip = pipe(
             record.caption,
@@ -75,7 +76,7 @@ def make(
             seed=args.seed + index,
             progress=False,
         )
-        write_clip(clip, args.out / f"{index:02d}.mp4")
+        write_clip(clip, args.out / f"{index:02d}.mp4", overwrite=True)
         clips.append(clip)
     return clips
 

@@ -112,7 +112,8 @@ def measure(
             progress=False,
         )
         for kind, clip, place in (("made", made, made_in), ("real", real, real_in)):
-            write_clip(clip, place / f"{record.id}.mp4")
+            place.mkdir(parents=True, exist_ok=True)
+            write_clip(clip, place / f"{record.id}.mp4", overwrite=True)
             assert clip.waveform is not None and clip.sample_rate is not None
             heard[kind].append((said, recognizer(clip.waveform, clip.sample_rate)))
             seen[kind].append(sync_features(clip, None if named is None else FACES[shape]))
