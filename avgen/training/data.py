@@ -32,7 +32,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchdata.stateful_dataloader import StatefulDataLoader
 
+from avgen.clips.clip import Clip
 from avgen.datasets.manifest import ClipRecord, read_manifest
+from avgen.training.prepared import clip_rate
 
 Split = Literal["train", "validation", "test"]
 
@@ -132,6 +134,16 @@ class Prepared:
         if rates["fps"] is None:
             raise ValueError(f"{self.folder}: its clips have frame rates of their own")
         return Fraction(rates["fps"]), int(rates["sample_rate"])
+
+    def clip(self, record: ClipRecord) -> Clip:
+        """A record's frames and sound as they were prepared."""
+        rates = json.loads((self.folder / "rates.json").read_text())
+        frames = np.load(self.folder / "frames" / f"{record.id}.npy")
+        sound = np.load(self.folder / "waveforms" / f"{record.id}.npy").astype(np.float32) / 32768
+        fps = clip_rate(self.folder, record.id, rates["fps"])
+        if not len(sound):
+            return Clip(frames, fps)
+        return Clip(frames, fps, sound, rates["sample_rate"])
 
 
 @dataclass(frozen=True)

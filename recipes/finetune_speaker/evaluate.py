@@ -15,7 +15,6 @@ model that was started from as well. OUT gets the clips, sheet.png and results.j
 
 import argparse
 import json
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +23,10 @@ from tqdm import tqdm
 
 from avgen.clips.clip import Clip
 from avgen.clips.media import write_clip
-from avgen.datasets.manifest import ClipRecord, read_manifest
+from avgen.datasets.manifest import ClipRecord
 from avgen.metrics.speech import speaker_similarity
 from avgen.pipeline import AVPipeline
+from avgen.training.data import Prepared
 
 
 def main() -> None:
@@ -41,12 +41,10 @@ def main() -> None:
     parser.add_argument("--num-clips", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    records = read_manifest(args.prepared / "manifest.jsonl")
-    tests = [record for record in records if record.split == "test"]
-    if not tests:
-        parser.error(f"{args.prepared}: no clip of its manifest is of the split test")
-    reference = read_prepared(args.prepared, tests[0])
-    trained = [read_prepared(args.prepared, r) for r in records if r.split == "train"]
+    held_out, train = Prepared(args.prepared, "test"), Prepared(args.prepared, "train")
+    tests = held_out.records()
+    reference = held_out.clip(tests[0])
+    trained = [train.clip(record) for record in train.records()]
     speech = args.speech or [" ".join(word.text for word in record.words) for record in tests]
     made = make(args, tests[0], speech, reference)
     results = {
@@ -79,15 +77,6 @@ def make(
         write_clip(clip, args.out / f"{index:02d}.mp4", overwrite=True)
         clips.append(clip)
     return clips
-
-
-def read_prepared(folder: Path, record: ClipRecord) -> Clip:
-    """A prepared clip."""
-    rates = json.loads((folder / "rates.json").read_text())
-    frames = np.load(folder / "frames" / f"{record.id}.npy")
-    sound = np.load(folder / "waveforms" / f"{record.id}.npy").reshape(1, -1)
-    fps, rate = Fraction(rates["fps"]), rates["sample_rate"]
-    return Clip(frames, fps, sound.astype(np.float32) / 32768, rate)
 
 
 def likeness(reference: Clip, clip: Clip) -> dict[str, float]:

@@ -19,7 +19,7 @@ import argparse
 import json
 import re
 from collections.abc import Iterator
-from fractions import Fraction
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -30,16 +30,17 @@ from tqdm import tqdm
 from avgen.clips.clip import Clip
 from avgen.clips.media import write_clip
 from avgen.clips.timebase import num_samples
-from avgen.datasets.manifest import ClipRecord, read_manifest
+from avgen.datasets.manifest import ClipRecord
 from avgen.datasets.puppets import GRAMMAR
 from avgen.metrics import sync
 from avgen.metrics.faces import CascadeTracker, the_face
 from avgen.metrics.speech import GrammarRecognizer, GridRecognizer, word_error_rate
 from avgen.metrics.subject import Unscored
 from avgen.pipeline import AVPipeline
+from avgen.training.data import Prepared
 
 SHAPES = {"square": (128, 128), "portrait": (128, 96)}  # height, width
-FPS, SAMPLE_RATE, NUM_FRAMES = Fraction(25), 24000, 73
+NUM_FRAMES = 73
 SHOWN = 4
 # Where a puppet's attribute is, whatever it does: shares of the picture, top, bottom, left, right.
 PLACES = {
@@ -74,35 +75,31 @@ def main() -> None:
     results = {}
     for shape in SHAPES:
         for domain in ("grid", "puppets"):
-            records = test_records(args.prepared / shape, domain)[: args.num_clips]
+            prepared = Prepared(args.prepared / shape, "test")
+            records = [r for r in prepared.records() if r.corpus == domain][: args.num_clips]
             name = f"{domain}-{shape}"
-            results[name] = measure(args, pipe, records, shape, name)
+            results[name] = measure(args, pipe, records, name)
             args.out.mkdir(parents=True, exist_ok=True)
             (args.out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
             print(name, json.dumps(results[name]))
 
 
-def test_records(folder: Path, domain: str) -> list[ClipRecord]:
-    """The test clips of a domain."""
-    records = read_manifest(folder / "manifest.jsonl")
-    return [r for r in records if r.split == "test" and r.corpus == domain]
-
-
 def measure(
-    args: argparse.Namespace, pipe: AVPipeline, records: list[ClipRecord], shape: str, name: str
+    args: argparse.Namespace, pipe: AVPipeline, records: list[ClipRecord], name: str
 ) -> dict:
-    """Everything of one domain and shape."""
-    folder, (height, width) = args.prepared / shape, SHAPES[shape]
+    """Everything of one domain and shape, whose name is DOMAIN-SHAPE."""
+    domain, shape = name.split("-")
+    prepared, (height, width) = Prepared(args.prepared / shape, "test"), SHAPES[shape]
     made_in, real_in = (args.out / kind / name for kind in ("made", "real"))
-    recognizer = GridRecognizer() if name.startswith("grid") else puppets_recognizer()
+    recognizer = GridRecognizer() if domain == "grid" else puppets_recognizer()
     heard = {"made": [], "real": []}
     attributes = {"made": [], "real": []}
     seen = {"made": [], "real": []}
-    named = Colours(folder, shape) if name.startswith("puppets") else None
+    named = Colours(args.prepared / shape, shape) if domain == "puppets" else None
     sheet = []
     for index, record in enumerate(tqdm(records, desc=name)):
         said = " ".join(word.text for word in record.words).split()
-        real = read_prepared(folder, record)
+        real = read_prepared(prepared, record)
         made = pipe(
             f'{record.caption} says "{" ".join(said)}"',
             height=height,
@@ -168,12 +165,12 @@ def sync_figures(seen: list[Features | None]) -> dict[str, float]:
     }
 
 
-def read_prepared(folder: Path, record: ClipRecord) -> Clip:
+def read_prepared(prepared: Prepared, record: ClipRecord) -> Clip:
     """A prepared clip, as long as those that are made."""
-    frames = np.load(folder / "frames" / f"{record.id}.npy")[:NUM_FRAMES]
-    sound = np.load(folder / "waveforms" / f"{record.id}.npy").reshape(1, -1)
-    length = num_samples(len(frames), FPS, SAMPLE_RATE)
-    return Clip(frames, FPS, sound[:, :length].astype(np.float32) / 32768, SAMPLE_RATE)
+    clip = prepared.clip(record)
+    assert clip.waveform is not None and clip.sample_rate is not None
+    length = num_samples(NUM_FRAMES, clip.fps, clip.sample_rate)
+    return replace(clip, frames=clip.frames[:NUM_FRAMES], waveform=clip.waveform[:, :length])
 
 
 def strip(frames: np.ndarray) -> np.ndarray:
@@ -233,9 +230,10 @@ class Colours:
 
 def training_puppets(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Caption and frames of each."""
-    for record in read_manifest(folder / "manifest.jsonl"):
-        if record.corpus == "puppets" and record.split == "train":
-            yield record.caption, np.load(folder / "frames" / f"{record.id}.npy", mmap_mode="r")
+    prepared = Prepared(folder, "train")
+    for record in prepared.records():
+        if record.corpus == "puppets":
+            yield record.caption, prepared.clip(record).frames
 
 
 def kinds(caption: str) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Numbered draws: every clip once an epoch, whoever draws, wherever one resumes."""
 
 import json
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -49,6 +50,17 @@ def prepared(tmp_path):
     write_manifest(records, tmp_path / "manifest.jsonl")
     (tmp_path / "rates.json").write_text(json.dumps({"fps": "30000/1001", "sample_rate": RATE}))
     return tmp_path
+
+
+def test_a_clip_is_read_as_it_was_prepared(prepared):
+    folder = Prepared(prepared, "train")
+    clip = folder.clip(folder.records()[2])
+    assert clip.fps == Fraction(30000, 1001)
+    assert clip.sample_rate == RATE
+    assert clip.frames[5, 1, 3].tolist() == [2, 5, 3]
+    np.testing.assert_array_equal(clip.waveform[0, :3] * 32768, [2000, 2001, 2002])
+    np.save(prepared / "waveforms" / "c0.npy", np.zeros((0, 0), np.int16))
+    assert folder.clip(folder.records()[0]).waveform is None
 
 
 @pytest.mark.parametrize("num_clips", [1, 5, 12])
