@@ -70,6 +70,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--num-clips", type=int, default=24, help="of each domain and shape")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--guidance-scale", type=float, help="the model's own by default")
     args = parser.parse_args()
     pipe = AVPipeline.from_pretrained(args.model)
     results = {}
@@ -105,6 +106,7 @@ def measure(
             height=height,
             width=width,
             num_frames=NUM_FRAMES,
+            guidance_scale=args.guidance_scale,
             seed=args.seed + index,
             progress=False,
         )
