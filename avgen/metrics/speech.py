@@ -146,7 +146,7 @@ def recognizer_protocol(path: str) -> str:
 
 
 class GrammarRecognizer:
-    """Hears a sentence of a grammar: pocketsphinx with its American voices.
+    """Hears a sentence of a grammar: pocketsphinx with its acoustic model of American English.
 
     It hears a sentence of the grammar in whatever sounds, so its error rate says nothing of other
     speech.

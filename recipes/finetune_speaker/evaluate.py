@@ -42,7 +42,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     held_out, train = Prepared(args.prepared, "test"), Prepared(args.prepared, "train")
-    tests = held_out.records()
+    try:
+        tests = held_out.records()
+    except ValueError as error:
+        parser.error(f"{error}; name the split of each clip in the table beside them")
     reference = held_out.clip(tests[0])
     trained = [train.clip(record) for record in train.records()]
     speech = args.speech or [" ".join(word.text for word in record.words) for record in tests]

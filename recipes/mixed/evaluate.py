@@ -7,6 +7,7 @@ from caption and words alone, at times that the model predicts, and measured bes
 
 - attributes: the colours of hair, clothes and wall, read from pixels at fixed places and named
   after the nearest of the colours that the real training clips have there;
+- codec: PSNR and STOI of the real clips through the model's codecs;
 - words: pocketsphinx with the grammar of the domain;
 - sync: avgen-sync, with another clip's sound and the own 5 frames late as controls; the face of a
   puppet, which the cascade often does not take for one, is where the corpus draws it.
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from PIL import Image
 from tqdm import tqdm
 
@@ -34,6 +36,7 @@ from avgen.datasets.manifest import ClipRecord
 from avgen.datasets.puppets import GRAMMAR
 from avgen.metrics import sync
 from avgen.metrics.faces import CascadeTracker, the_face
+from avgen.metrics.reference import psnr, stoi
 from avgen.metrics.speech import GrammarRecognizer, GridRecognizer, word_error_rate
 from avgen.metrics.subject import Unscored
 from avgen.pipeline import AVPipeline
@@ -96,11 +99,13 @@ def measure(
     heard = {"made": [], "real": []}
     attributes = {"made": [], "real": []}
     seen = {"made": [], "real": []}
+    codec: list[tuple[float, float]] = []
     named = Colours(args.prepared / shape, shape) if domain == "puppets" else None
     sheet = []
     for index, record in enumerate(tqdm(records, desc=name)):
         said = " ".join(word.text for word in record.words).split()
         real = read_prepared(prepared, record)
+        codec.append(through_codecs(pipe, real))
         made = pipe(
             f'{record.caption} says "{" ".join(said)}"',
             height=height,
@@ -121,7 +126,8 @@ def measure(
         if index < SHOWN:
             sheet += [strip(real.frames), strip(made.frames)]
     Image.fromarray(np.concatenate(sheet)).save(args.out / f"{name}.png")
-    figures: dict = {"clips": len(records)}
+    quality = dict(zip(("psnr", "stoi"), np.mean(codec, 0).round(3).tolist(), strict=True))
+    figures: dict = {"clips": len(records), "codec": quality}
     for kind in heard:
         figures[f"{kind} word error rate"] = round(word_error_rate(heard[kind]), 4)
         if attributes[kind]:
@@ -130,6 +136,19 @@ def measure(
             }
         figures[f"{kind} sync"] = sync_figures(seen[kind])
     return figures
+
+
+def through_codecs(pipe: AVPipeline, clip: Clip) -> tuple[float, float]:
+    """PSNR in dB and STOI of a clip that was encoded and decoded."""
+    assert clip.waveform is not None and clip.sample_rate is not None
+    with torch.inference_mode():
+        pixels = torch.from_numpy(clip.frames).movedim(-1, 0)[None].float() / 127.5 - 1
+        size = {"num_frames": clip.num_frames, "height": clip.height, "width": clip.width}
+        decoded = pipe.video_codec.decode(pipe.video_codec.encode(pixels), **size)
+        frames = ((decoded[0].movedim(0, -1) + 1) * 127.5).round().clamp(0, 255).byte().numpy()
+        sound = pipe.audio_codec.encode(torch.from_numpy(clip.waveform)[None])
+        waveform = pipe.audio_codec.decode(sound, num_samples=clip.num_samples)[0].numpy()
+    return psnr(clip.frames, frames), stoi(clip.waveform, waveform, clip.sample_rate)
 
 
 Features = tuple[np.ndarray, np.ndarray]

@@ -126,13 +126,17 @@ def summarize(rows: list[dict]) -> None:
 
 
 def discrimination(model: sync.SyncModel, clips: list[Seen]) -> None:
-    """Prints the AUC of r0 and of z, each clip's own sound against all other clips' sounds."""
+    """Prints the AUC of r0 and of z, each clip's own sound against all other clips' sounds.
+
+    And of how many of either the offset is called reliable.
+    """
     length = min(len(frames) for frames, _, _ in clips)
     pictures = [model.picture_features(f[:length], b[:length]) for f, b, _ in clips]
     sounds = [model.sound_features(w, RATE, length) for _, _, w in clips]
     bank = model.bank(length)
     right: dict[str, list[float]] = {"r0": [], "z": []}
     wrong: dict[str, list[float]] = {"r0": [], "z": []}
+    trusted: tuple[list[bool], list[bool]] = [], []
     for i, picture in enumerate(pictures):
         scores = sync.mismatched(picture, sounds)
         unrelated = sync.mismatched(picture, bank)
@@ -140,8 +144,11 @@ def discrimination(model: sync.SyncModel, clips: list[Seen]) -> None:
             into = right if i == j else wrong
             into["r0"].append(float(r0))
             into["z"].append(lags.z_score(float(r0), unrelated))
+            trusted[i != j].append(model.score(picture, sounds[j]).reliable)
     for name in right:
         print_areas(name, right[name], wrong[name])
+    own, other = (float(np.mean(kind)) for kind in trusted)
+    print(f"called reliable at {length / FPS:.0f} s: own {own:.3f}, other {other:.3f}")
 
 
 def av_align_discrimination(paths: list[Path]) -> None:
