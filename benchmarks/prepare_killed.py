@@ -17,6 +17,8 @@ import sys
 import time
 from pathlib import Path
 
+from avgen.clips.clip import MediaError
+from avgen.clips.media import read_clip
 from avgen.preparation.outcome import read_outcome
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
@@ -53,7 +55,7 @@ def main() -> None:
     subprocess.run([*command, str(killed), *options], check=True)
     same = tree(plain) == tree(killed)
     print(f"{len(tree(plain))} files; the two folders are {'the same' if same else 'NOT the same'}")
-    report(plain, damaged)
+    report(plain, damaged, args)
 
 
 def make_corpus(
@@ -77,7 +79,9 @@ def make_corpus(
                 "emptied": b"",
                 "text": b"no film\n",
                 "git-lfs pointer": POINTER,
-                "noise in the middle": data[: len(data) // 3] + noise + data[len(data) // 3 :],
+                "noise in the middle": data[: len(data) // 3]
+                + noise
+                + data[len(data) // 3 + len(noise) :],
             }[way]
         target.write_bytes(data)
     return damaged
@@ -89,7 +93,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def report(folder: Path, damaged: dict[str, str]) -> None:
+def report(folder: Path, damaged: dict[str, str], args: argparse.Namespace) -> None:
     """What was reported, and what was damaged."""
     found = [read_outcome(path) for path in sorted((folder / "outcomes").glob("*.json"))]
     reported = [o for o in found if o.reason in ("unreadable", "layout")]
@@ -99,7 +103,14 @@ def report(folder: Path, damaged: dict[str, str]) -> None:
     spelled = {name.split("_", 1)[1]: way for name, way in damaged.items()}
     missed = {n: w for n, w in spelled.items() if not any(n in o.id for o in reported)}
     wrong = [o.id for o in reported if not any(name in o.id for name in spelled)]
-    print(f"missed: {missed or 'none'}; reported though whole: {wrong or 'none'}")
+    print(f"missed: {missed or 'none'}; reported though not touched: {wrong or 'none'}")
+    for name in wrong:
+        source = args.grid / args.speaker / f"{name.removeprefix(f'{args.speaker}_')}.mpg"
+        try:
+            read_clip(source)
+            print(f"  the corpus' own {source.name} can be read")
+        except MediaError as error:
+            print(f"  the corpus' own {error}")
 
 
 if __name__ == "__main__":

@@ -6,11 +6,14 @@ Of the clips a fifth has its sound moved by 1 to 12 frames, a twentieth another 
 twentieth a face that stands still, a twentieth sound that is no speech; the rest is as it was. All
 are encoded anew (H.264, AAC), written to OUT/clips and prepared to OUT/prepared, from where the
 table is made. `--each` makes every clip five times instead, once of each kind, so that a few clips
-say as much of each. A clip that is damaged in the corpus is left away.
+say as much of each; then how many were moved right beside the offset found in the same recording
+unmoved is counted as well, since recordings may be off as they come. A clip that is damaged in the
+corpus is left away.
 """
 
 import argparse
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
@@ -165,6 +168,13 @@ def table(outcomes: dict[str, Outcome], truth: dict[str, Made]) -> str:
     kinds = ("good", *SHARES)
     counts = {kind: Counter(_verdict(outcomes[n], m) for n, m in truth.items() if m.kind == kind)
               for kind in kinds}  # fmt: skip
+    unmoved = {_recording(name): outcomes[name] for name, made in truth.items()
+               if made.kind == "good" and outcomes[name].kept}  # fmt: skip
+    beside = [_verdict(outcomes[name], made, unmoved[_recording(name)])
+              for name, made in truth.items()
+              if made.kind == "offset" and _recording(name) in unmoved]  # fmt: skip
+    if beside:
+        counts["offset, beside what the recording has of its own"] = Counter(beside)
     verdicts = sorted({verdict for found in counts.values() for verdict in found})
     lines = ["| made | clips | " + " | ".join(verdicts) + " |"]
     lines.append("|---" * (len(verdicts) + 2) + "|")
@@ -180,10 +190,17 @@ def table(outcomes: dict[str, Outcome], truth: dict[str, Made]) -> str:
     return "\n".join(lines)
 
 
-def _verdict(outcome: Outcome, made: Made) -> str:
+def _recording(name: str) -> str:
+    return re.sub(r"-\d+-mp4-\w+$", "", name)
+
+
+def _verdict(outcome: Outcome, made: Made, unmoved: Outcome | None = None) -> str:
+    """What became of a clip; its own offset is 0, or what was found in it unmoved."""
     if not outcome.kept:
         return f"out: {outcome.reason}"
     left_ms = 1000 * made.early_frames / FPS - outcome.kept[0].measures["corrected_ms"]
+    if unmoved is not None:
+        left_ms += unmoved.kept[0].measures["corrected_ms"]
     return "kept, in sync" if abs(left_ms) <= 1000 / FPS else "kept, over 1 frame off"
 
 

@@ -61,6 +61,8 @@ class ClipRecord:
         labels: What else the corpus says of the clip: emotion, view, level, ...
         region: The face as the corpus annotates it: (x, y, width, height) as shares of the frame's
             width and height, where it does so in shares, not pixels (`box`).
+        lasts_s: Seconds that the media has by what the corpus says of it; None where it does not
+            say. What ends well before was cut short.
     """
 
     id: str
@@ -80,6 +82,7 @@ class ClipRecord:
     consent: Consent = "unknown"
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     region: tuple[float, float, float, float] | None = None
+    lasts_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -253,6 +253,7 @@ class _Preparation:
             span=None,
             sound=None,
             region=None,
+            lasts_s=None,
         )
         left, top, width, height = (int(value) for value in np.round(np.median(window, axis=0)))
         origin = Origin(

@@ -25,7 +25,7 @@ from avgen.preparation.settings import Settings
 
 STRETCH_S = 30  # seconds that are decoded at a time
 STRETCH_BYTES = 2**30  # and how much of frames, unless the longest clip needs more
-CUT_SHORT_S = 0.3  # seconds by which words may outlast the picture
+CUT_SHORT_S = 0.3  # seconds by which words, or what the corpus says, may outlast the picture
 SILENT_DB = -60.0  # RMS of full scale; what stays below has nobody speaking
 
 
@@ -67,12 +67,13 @@ def span_of(record: ClipRecord, root: Path, min_s: float) -> tuple[Fraction, Fra
     if not heard:
         raise Dropped("no sound", f"{path}: has no stream of sound")
     # A container that does not state its length (MPEG) does not know that it was cut short.
-    said_s = max((word.end_s for word in record.words), default=0.0)
-    if said_s > seen.duration_s + CUT_SHORT_S:
+    ends_s = max((word.end_s for word in record.words), default=0.0)
+    ends_s, what = max((ends_s, "its words"), (record.lasts_s or 0.0, "by the corpus it ends"))
+    if ends_s > seen.duration_s + CUT_SHORT_S:
         raise Dropped(
             "unreadable",
-            f"{path}: is cut short: it ends at {float(seen.duration_s):.2f} s, its words at "
-            f"{said_s:.2f} s",
+            f"{path}: is cut short: it ends at {float(seen.duration_s):.2f} s, {what} at "
+            f"{ends_s:.2f} s",
         )
     start, end = (Fraction(0), seen.duration_s)
     if record.span is not None:

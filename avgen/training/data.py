@@ -18,7 +18,7 @@ seeds whatever else is random about it, so that resuming needs the number n alon
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -246,11 +246,34 @@ class Windows(Dataset[dict[str, Any]]):
         return {self.modality: window if self.modality == "video" else window.float() / 32768}
 
 
+class Alternating(Dataset[dict[str, Any]]):
+    """Several sets of windows, whose pictures may be of several sizes, a batch of one at a time.
+
+    Args:
+        parts: The sets.
+        batch: Draws in a row that go to one part: what all processes take in a step.
+    """
+
+    def __init__(self, parts: Sequence[Windows], batch: int) -> None:
+        self.parts, self.batch = parts, batch
+
+    def __len__(self) -> int:
+        """Clips."""
+        return sum(len(part) for part in self.parts)
+
+    def __getitem__(self, draw: int) -> dict[str, Tensor]:
+        """The window of a draw: the part's own draws are numbered without gaps."""
+        number, place = divmod(draw, self.batch)
+        turn, part = divmod(number, len(self.parts))
+        return self.parts[part][turn * self.batch + place]
+
+
 class WindowData(L.LightningDataModule):
     """Batches of pictures or of sound, for training a codec.
 
     Args:
-        folder: A prepared folder.
+        folder: A prepared folder, or several, whose pictures may be of several sizes: a batch is of
+            one, in turn.
         modality: "video" or "waveform".
         length: Frames or samples of a training window.
         batch_size: Windows a step and process.
@@ -261,7 +284,7 @@ class WindowData(L.LightningDataModule):
 
     def __init__(
         self,
-        folder: Path,
+        folder: Path | list[Path],
         modality: Literal["video", "waveform"],
         length: int,
         batch_size: int,
@@ -270,23 +293,32 @@ class WindowData(L.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.folder, self.length = folder, length
+        self.folders = folder if isinstance(folder, list) else [folder]
+        self.length = length
         self.modality: Literal["video", "waveform"] = modality
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
         self.variation = variation
 
     def train_dataloader(self) -> StatefulDataLoader:
         """Random windows of the training clips."""
-        windows = Windows(
-            Prepared(self.folder, "train"), self.modality, self.length, self.variation, self.seed
-        )
+        windows = self._windows("train", self.batch_size * rank_and_world()[1])
         return stateful_loader(windows, self.batch_size, self.num_workers)
 
     def val_dataloader(self) -> DataLoader:
         """Whole validation clips, one at a time."""
-        return DataLoader(
-            Windows(Prepared(self.folder, "validation"), self.modality, None), batch_size=1
-        )
+        return DataLoader(self._windows("validation", 1), batch_size=1)
+
+    def _windows(self, split: Split, batch: int) -> Windows | Alternating:
+        """Windows to train on, or whole clips to validate on."""
+        length, variation = self.length, self.variation
+        if split != "train":
+            length, variation = None, AS_IT_IS
+        seed = self.seed if split == "train" else 0
+        parts = [
+            Windows(Prepared(folder, split), self.modality, length, variation, seed)
+            for folder in self.folders
+        ]
+        return parts[0] if len(parts) == 1 else Alternating(parts, batch)
 
 
 def stateful_loader(

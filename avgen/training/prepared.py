@@ -32,6 +32,8 @@ from avgen.codecs.normalize import LatentStatistics
 from avgen.datasets.manifest import ClipRecord, read_manifest, write_manifest
 from avgen.latents.grid import AudioGrid, VideoGrid
 
+SHAPE = "shape"  # where a file of latents says what clip they are of
+
 
 @dataclass(frozen=True)
 class ClipShape:
@@ -276,7 +278,7 @@ def save_latents(path: Path, latents: Mapping[str, Tensor], shape: ClipShape) ->
     temporary = path.with_suffix(".tmp")
     tensors = {name: value.float().contiguous() for name, value in latents.items()}
     facts = {name: str(getattr(shape, name)) for name in ("num_frames", "height", "width", "fps")}
-    save_file(tensors, temporary, metadata=facts)
+    save_file(tensors, temporary, metadata={SHAPE: json.dumps(facts)})  # one key: never reordered
     temporary.replace(path)
 
 
@@ -289,6 +291,7 @@ def read_shape(path: Path, config: LatentConfig) -> ClipShape:
     try:
         with safe_open(path, "pt") as file:
             facts, names = file.metadata() or {}, file.keys()
+            facts = json.loads(facts.get(SHAPE, json.dumps(facts)))  # keys of their own until 0.1
             num_latents = file.get_slice("video").get_shape()[1]
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path}: is not a clip's latents ({error})") from error

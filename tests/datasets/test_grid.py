@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from avgen.clips import Clip, write_clip
+from avgen.datasets import grid
 from avgen.datasets.grid import (
     LEXICON,
     SLOTS,
@@ -69,6 +70,16 @@ def test_a_wrong_line_of_an_alignment_is_named(tmp_path, line):
     write_alignment(tmp_path / "a.align", f"0 5 sil\n{line}\n")
     with pytest.raises(ValueError, match=r"a\.align:2: "):
         read_alignment(tmp_path / "a.align")
+
+
+def test_a_clip_ends_with_the_silence_after_its_words(tmp_path):
+    (tmp_path / "s1").mkdir()
+    (tmp_path / "s1" / "bbaf2n.mpg").write_bytes(b"whatever, since no media is read")
+    lines = "0 5000 sil\n5000 9000 bin\n9000 74500 sil\n"
+    write_alignment(tmp_path / "align" / "bbaf2n.align", lines)
+    (record,) = grid.records(tmp_path)
+    assert [word.text for word in record.words] == ["bin"]
+    assert record.lasts_s == 2.98
 
 
 @pytest.mark.parametrize("place", ["alignments/s1/bbaf2n.align", "align/bbaf2n.align"])

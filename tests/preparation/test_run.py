@@ -63,6 +63,7 @@ def test_what_is_damaged_is_reported_and_nothing_else(record, tmp_path):
     write_clip(Clip(frames, Fraction(25), silence, 24_000), tmp_path / "silent.mkv")
     items = [record(p.name, id=p.stem) for p in sorted(tmp_path.iterdir())]
     items += [record("black.mkv", id="ends before its words", words=(Word("late", 3.0, 4.0),))]
+    items += [record("black.mkv", id="ends before the corpus says", lasts_s=2.98)]
     items += [record("gone.mp4"), Problem("odd.mp4", "no alignment", "s1")]
     out = tmp_path / "out"
     summary = prepare(Request("test", tmp_path, out), items, OptOut(), quiet)
@@ -74,15 +75,16 @@ def test_what_is_damaged_is_reported_and_nothing_else(record, tmp_path):
         "cut": "unreadable",
         "empty": "unreadable",
         "ends before its words": "unreadable",
+        "ends before the corpus says": "unreadable",
         "gone": "unreadable",
         "mute": "no sound",
         "short": "too short",
         "silent": "no sound",
         "text": "unreadable",
     }
-    assert (summary.records, summary.clips) == (10, 0)
+    assert (summary.records, summary.clips) == (11, 0)
     page = (out / "report.html").read_text()
-    assert "unreadable: 5" in page and "is cut short or damaged" in page
+    assert "unreadable: 6" in page and "is cut short or damaged" in page
 
 
 def test_two_records_of_one_name_and_another_way_are_refused(record, tmp_path):

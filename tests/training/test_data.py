@@ -219,6 +219,25 @@ def test_data_module_gives_batches_of_its_splits(prepared):
     assert int(validation["video"][0, 0, 0, 0, 0]) == NUM_CLIPS - 1
 
 
+def test_folders_of_two_sizes_take_turns(prepared, tmp_path):
+    """A batch is of one size; every clip of either comes before any comes again."""
+    wide = tmp_path / "wide"
+    wide.mkdir()
+    for name in ("manifest.jsonl", "rates.json", "waveforms"):
+        (wide / name).symlink_to(prepared / name)
+    (wide / "frames").mkdir()
+    for path in (prepared / "frames").glob("*.npy"):
+        np.save(wide / "frames" / path.name, np.repeat(np.load(path), 2, axis=2))
+    data = WindowData([prepared, wide], "video", length=4, batch_size=3)
+    batches = [batch["video"] for batch in data.train_dataloader()]
+    assert [tuple(batch.shape[2:4]) for batch in batches] == [(4, 6), (4, 12)] * 2
+    for part in (batches[::2], batches[1::2]):
+        seen = sorted(int(clip[0, 0, 0, 0]) for batch in part for clip in batch)
+        assert seen == list(range(NUM_CLIPS - 1))
+    widths = [clip["video"].shape[3] for clip in data.val_dataloader()]
+    assert widths == [6, 12]
+
+
 def test_rates_and_records(prepared):
     fps, rate = Prepared(prepared, "train").rates()
     assert (str(fps), rate) == ("30000/1001", RATE)

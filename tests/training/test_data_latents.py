@@ -1,5 +1,7 @@
 """Stretches of clips: which latents and words they are, and how often they are drawn."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,13 @@ from safetensors.torch import load_file
 
 from avgen.codecs.video import ConvVideoCodec, ConvVideoCodecConfig
 from avgen.training.data_latents import Collate, LatentData, Stretches
-from avgen.training.prepared import encode_stills, read_latent_config
+from avgen.training.prepared import (
+    ClipShape,
+    encode_stills,
+    read_latent_config,
+    read_shape,
+    save_latents,
+)
 
 
 def test_a_stretch_starts_with_a_still_and_has_its_own_sound_and_time(prepared_latents):
@@ -55,3 +63,14 @@ def test_stills_are_the_frames_that_latents_end_with(num_frames, ends):
         for latent, frame in enumerate(ends):
             alone = codec.encode(video[:, :, frame : frame + 1])[0, :, 0]
             assert torch.allclose(stills[:, latent], alone, atol=1e-5)
+
+
+def test_the_same_latents_are_the_same_bytes(prepared_latents, tmp_path):
+    """Safetensors writes metadata of several keys in an order that changes."""
+    shape = ClipShape(9, 8, 6, Fraction(24000, 1001), has_sound=False)
+    latents = {"video": torch.zeros(2, 3, 4, 3), "still": torch.ones(2, 3, 4, 3)}
+    for number in range(20):
+        save_latents(tmp_path / f"{number}.safetensors", latents, shape)
+    assert len({path.read_bytes() for path in tmp_path.glob("[0-9]*.safetensors")}) == 1
+    config = read_latent_config(prepared_latents)
+    assert read_shape(tmp_path / "0.safetensors", config) == shape
