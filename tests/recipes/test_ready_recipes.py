@@ -111,7 +111,7 @@ def test_codecs_are_trained_on_the_corpus_by_the_overrides(tmp_path, monkeypatch
     line = next(line for line in commands("ravdess") if "recipes/grid/video_codec.yaml" in line)
     line[line.index("--config") + 1] = str(ROOT / "recipes/grid/video_codec.yaml")
     run = instantiate([*line[2:], "--trainer.logger", "false", "--trainer.accelerator", "cpu"])
-    assert str(run.datamodule.folder) == "prepared/ravdess"
+    assert run.datamodule.folders == [Path("prepared/ravdess")]
     callback = run.trainer.checkpoint_callback
     assert callback.dirpath.endswith("runs/ravdess_video_codec")
     assert json.loads((tmp_path / "prepared/ravdess/rates.json").read_text())["fps"] == "25"
