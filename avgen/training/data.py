@@ -29,7 +29,7 @@ import numpy as np
 import torch
 import torch.distributed
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Sampler
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from avgen.clips.clip import Clip
@@ -249,6 +249,8 @@ class Windows(Dataset[dict[str, Any]]):
 class Alternating(Dataset[dict[str, Any]]):
     """Several sets of windows, whose pictures may be of several sizes, a batch of one at a time.
 
+    Each gets as many batches as any other: the clips of a smaller set come more often.
+
     Args:
         parts: The sets.
         batch: Draws in a row that go to one part: what all processes take in a step.
@@ -300,25 +302,22 @@ class WindowData(L.LightningDataModule):
         self.variation = variation
 
     def train_dataloader(self) -> StatefulDataLoader:
-        """Random windows of the training clips."""
-        windows = self._windows("train", self.batch_size * rank_and_world()[1])
+        """Random windows of the training clips, as many batches of each folder."""
+        parts = [
+            Windows(
+                Prepared(folder, "train"), self.modality, self.length, self.variation, self.seed
+            )
+            for folder in self.folders
+        ]
+        windows = Alternating(parts, self.batch_size * rank_and_world()[1])
         return stateful_loader(windows, self.batch_size, self.num_workers)
 
     def val_dataloader(self) -> DataLoader:
-        """Whole validation clips, one at a time."""
-        return DataLoader(self._windows("validation", 1), batch_size=1)
-
-    def _windows(self, split: Split, batch: int) -> Windows | Alternating:
-        """Windows to train on, or whole clips to validate on."""
-        length, variation = self.length, self.variation
-        if split != "train":
-            length, variation = None, AS_IT_IS
-        seed = self.seed if split == "train" else 0
+        """Whole validation clips, each once, one at a time, folder by folder."""
         parts = [
-            Windows(Prepared(folder, split), self.modality, length, variation, seed)
-            for folder in self.folders
+            Windows(Prepared(folder, "validation"), self.modality, None) for folder in self.folders
         ]
-        return parts[0] if len(parts) == 1 else Alternating(parts, batch)
+        return DataLoader(ConcatDataset(parts), batch_size=1)
 
 
 def stateful_loader(

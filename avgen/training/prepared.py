@@ -291,7 +291,8 @@ def read_shape(path: Path, config: LatentConfig) -> ClipShape:
     try:
         with safe_open(path, "pt") as file:
             facts, names = file.metadata() or {}, file.keys()
-            facts = json.loads(facts.get(SHAPE, json.dumps(facts)))  # keys of their own until 0.1
+            if SHAPE in facts:  # before 2026-11-23 they were keys of their own
+                facts = json.loads(facts[SHAPE])
             num_latents = file.get_slice("video").get_shape()[1]
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path}: is not a clip's latents ({error})") from error

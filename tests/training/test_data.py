@@ -1,6 +1,7 @@
 """Numbered draws: every clip once an epoch, whoever draws, wherever one resumes."""
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from avgen.clips.clip import Word
-from avgen.datasets.manifest import ClipRecord, write_manifest
+from avgen.datasets.manifest import ClipRecord, read_manifest, write_manifest
 from avgen.training import data as data_module
 from avgen.training.data import (
     Draws,
@@ -236,6 +237,19 @@ def test_folders_of_two_sizes_take_turns(prepared, tmp_path):
         assert seen == list(range(NUM_CLIPS - 1))
     widths = [clip["video"].shape[3] for clip in data.val_dataloader()]
     assert widths == [6, 12]
+
+
+def test_folders_of_two_sizes_validate_every_clip_once(prepared, tmp_path):
+    """One folder has three validation clips, the other one."""
+    many = tmp_path / "many"
+    many.mkdir()
+    for name in ("frames", "waveforms", "rates.json"):
+        (many / name).symlink_to(prepared / name)
+    records = read_manifest(prepared / "manifest.jsonl")
+    write_manifest([replace(r, split="validation") for r in records[:3]], many / "manifest.jsonl")
+    data = WindowData([prepared, many], "video", length=4, batch_size=3)
+    seen = [int(clip["video"][0, 0, 0, 0, 0]) for clip in data.val_dataloader()]
+    assert sorted(seen) == [0, 1, 2, NUM_CLIPS - 1]
 
 
 def test_rates_and_records(prepared):

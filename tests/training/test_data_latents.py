@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from avgen.codecs.video import ConvVideoCodec, ConvVideoCodecConfig
 from avgen.training.data_latents import Collate, LatentData, Stretches
@@ -74,3 +74,6 @@ def test_the_same_latents_are_the_same_bytes(prepared_latents, tmp_path):
     assert len({path.read_bytes() for path in tmp_path.glob("[0-9]*.safetensors")}) == 1
     config = read_latent_config(prepared_latents)
     assert read_shape(tmp_path / "0.safetensors", config) == shape
+    facts = {"num_frames": "9", "height": "8", "width": "6", "fps": "24000/1001"}
+    save_file(latents, tmp_path / "old.safetensors", metadata=facts)  # as it was until 2026-11-23
+    assert read_shape(tmp_path / "old.safetensors", config) == shape
