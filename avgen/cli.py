@@ -26,6 +26,7 @@ from avgen.commands import (
     resync,
     train,
 )
+from avgen.errors import UserError
 
 
 class _Parser(argparse.ArgumentParser):
@@ -93,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("avgen: stopped", file=sys.stderr)
         return 130
-    except (ValueError, OSError, MemoryError) as error:
+    except (UserError, OSError, MemoryError) as error:
         if os.environ.get("AVGEN_TRACEBACK") == "1":
             raise
         print(f"avgen: error: {_in_one_line(error)}", file=sys.stderr)

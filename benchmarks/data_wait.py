@@ -10,7 +10,7 @@ import csv
 import tempfile
 from pathlib import Path
 
-from avgen.training.cli import main as train
+from avgen.training.lightning_cli import main as train
 
 EVERY = 10  # steps a figure is over
 

@@ -17,13 +17,15 @@ import tempfile
 import time
 from pathlib import Path
 
-from avgen.clips.media import read_audio, read_clip
-from avgen.clips.media_probe import probe
-from avgen.metrics import av_align, sync, sync_features
-from avgen.metrics.faces import CascadeTracker
-from avgen.metrics.report import write_report
-from avgen.metrics.run import Request, evaluate, find_videos
-from avgen.metrics.run_processes import set_up_worker
+from avgen.clips.media.read import read_audio, read_clip
+from avgen.clips.media.streams import probe
+from avgen.evaluation.faces.tracks import CascadeTracker
+from avgen.evaluation.report.summary_of_rows import write_report
+from avgen.evaluation.run.processes import set_up_worker
+from avgen.evaluation.run.runner import Request, evaluate, find_videos
+from avgen.evaluation.sync import av_align
+from avgen.evaluation.sync import features as sync_features
+from avgen.evaluation.sync import score as sync
 
 # A stage is the time inside these functions, of which none calls another.
 STAGES = {

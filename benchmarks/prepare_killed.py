@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from avgen.clips.clip import MediaError
-from avgen.clips.media import read_clip
+from avgen.clips.media.read import read_clip
 from avgen.preparation.outcome import read_outcome
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"

@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from avgen.clips.clip import Clip, MediaError
-from avgen.clips.media import read_clip, write_clip
+from avgen.clips.media.read import read_clip, write_clip
 from avgen.clips.timebase import num_samples
-from avgen.datasets.grid import split_of
-from avgen.datasets.manifest import safe_name
+from avgen.corpora.grid import split_of
+from avgen.corpora.manifest import safe_name
 from avgen.preparation import corpus
 from avgen.preparation.outcome import Outcome, read_outcome
 from avgen.preparation.run import Request, as_text, prepare

@@ -514,7 +514,7 @@ def test_a_broken_model_is_named(refused, tiny_model, tmp_path, change):
 
 def test_an_interrupted_run_leaves_nothing(avgen, spoken, tmp_path, monkeypatch):
     """Ctrl-C while the file is being written: exit code 130, no file and no part of one."""
-    import avgen.clips.media_write as media_write
+    import avgen.clips.media.write as media_write
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

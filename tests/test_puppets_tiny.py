@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from avgen.clips.media import read_clip, read_metadata
+from avgen.clips.media.read import read_clip, read_metadata
 from avgen.codecs.audio import AudioAutoencoder
 from avgen.codecs.base import load_module, save_module
 from avgen.codecs.video import ConvVideoCodec
-from avgen.datasets.manifest import read_manifest
+from avgen.corpora.manifest import read_manifest
 from avgen.training.callbacks import build_pipeline
 from avgen.training.data_latents import load_statistics
 from avgen.training.prepared import read_latent_config

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from avgen.training.cli import main
+from avgen.training.lightning_cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*/*.yaml"))

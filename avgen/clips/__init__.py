@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from avgen.clips.clip import Clip, MediaError, Word
-    from avgen.clips.media import (
+    from avgen.clips.media.read import (
         ClipWriter,
         read_audio,
         read_clip,
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
         read_windows,
         write_clip,
     )
-    from avgen.clips.media_probe import MediaProbe, probe
+    from avgen.clips.media.streams import MediaProbe, probe
 
 _HOMES = {
     "Clip": "clip",
-    "ClipWriter": "media",
+    "ClipWriter": "media.write",
     "MediaError": "clip",
-    "MediaProbe": "media_probe",
+    "MediaProbe": "media.streams",
     "Word": "clip",
-    "probe": "media_probe",
-    "read_audio": "media",
-    "read_clip": "media",
-    "read_image": "media",
-    "read_metadata": "media",
-    "read_windows": "media",
-    "write_clip": "media",
+    "probe": "media.streams",
+    "read_audio": "media.read",
+    "read_clip": "media.read",
+    "read_image": "media.read",
+    "read_metadata": "media.read",
+    "read_windows": "media.read",
+    "write_clip": "media.write",
 }
 
 __all__ = [

@@ -9,8 +9,10 @@ from fractions import Fraction
 
 import numpy as np
 
+from avgen.errors import UserError
 
-class MediaError(ValueError):
+
+class MediaError(UserError):
     """A file that cannot be read or written. The message is one line: file, what is wrong, rule."""
 
 
@@ -24,7 +26,7 @@ class Word:
 
     def __post_init__(self) -> None:
         if not 0 <= self.start_s < self.end_s:
-            raise ValueError(
+            raise UserError(
                 f"word {self.text!r} from {self.start_s} s to {self.end_s} s: "
                 "it must start at 0 or later and end after its start"
             )
@@ -41,7 +43,7 @@ class Clip:
         sample_rate: Hz; given exactly when `waveform` is.
 
     Raises:
-        ValueError: an array of another shape or type, or a rate that is missing or not positive.
+        UserError: an array of another shape or type, or a rate that is missing or not positive.
     """
 
     frames: np.ndarray
@@ -51,25 +53,25 @@ class Clip:
 
     def __post_init__(self) -> None:
         if self.frames.dtype != np.uint8 or self.frames.ndim != 4 or self.frames.shape[3] != 3:
-            raise ValueError(
+            raise UserError(
                 f"frames are {self.frames.dtype} {list(self.frames.shape)}; "
                 "they must be uint8 [T, H, W, 3]"
             )
         if 0 in self.frames.shape:
-            raise ValueError(f"frames are {list(self.frames.shape)}; no axis may be empty")
+            raise UserError(f"frames are {list(self.frames.shape)}; no axis may be empty")
         if self.fps <= 0:
-            raise ValueError(f"fps is {self.fps}; it must be positive")
+            raise UserError(f"fps is {self.fps}; it must be positive")
         if (self.waveform is None) != (self.sample_rate is None):
-            raise ValueError("waveform and sample_rate must be given together or not at all")
+            raise UserError("waveform and sample_rate must be given together or not at all")
         if self.waveform is not None and (
             self.waveform.dtype != np.float32 or self.waveform.ndim != 2
         ):
-            raise ValueError(
+            raise UserError(
                 f"waveform is {self.waveform.dtype} {list(self.waveform.shape)}; "
                 "it must be float32 [C, N]"
             )
         if self.sample_rate is not None and self.sample_rate <= 0:
-            raise ValueError(f"sample_rate is {self.sample_rate}; it must be positive")
+            raise UserError(f"sample_rate is {self.sample_rate}; it must be positive")
 
     @property
     def num_frames(self) -> int:

@@ -7,6 +7,8 @@ shift-invariant: an offset of a whole number of steps never changes which way a 
 import math
 from fractions import Fraction
 
+from avgen.errors import UserError
+
 Seconds = int | float | Fraction
 
 # A float is taken for the simplest fraction very near it: 0.04 is 1/25, and 1 / 30 is 1/30. What
@@ -28,11 +30,11 @@ def exact(seconds: Seconds) -> Fraction:
     """The time as a Fraction; a float becomes the simplest fraction it can stand for.
 
     Raises:
-        ValueError: not a finite number.
+        UserError: not a finite number.
     """
     if isinstance(seconds, float):
         if not math.isfinite(seconds):
-            raise ValueError(f"a time of {seconds} s; it must be finite")
+            raise UserError(f"a time of {seconds} s; it must be finite")
         return Fraction(seconds).limit_denominator(_MAX_DENOMINATOR)
     return Fraction(seconds)
 
@@ -51,15 +53,15 @@ def parse_rate(text: str) -> Fraction:
     """A rate per second from text: "25", "30000/1001", or "29.97" for the 30000/1001 it means.
 
     Raises:
-        ValueError: not a positive number.
+        UserError: not a positive number.
     """
     text = text.strip()
     try:
         rate = _NTSC_RATES[text] if text in _NTSC_RATES else Fraction(text)
     except (ValueError, ZeroDivisionError) as error:
-        raise ValueError(f"rate {text!r}; it must be a number such as 25 or 30000/1001") from error
+        raise UserError(f"rate {text!r}; it must be a number such as 25 or 30000/1001") from error
     if rate <= 0:
-        raise ValueError(f"rate {text!r}; it must be positive")
+        raise UserError(f"rate {text!r}; it must be positive")
     return rate
 
 

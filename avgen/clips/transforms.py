@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from avgen.errors import UserError
+
 # What each channel of a layout gives to the left of a stereo pair, before the sum is scaled to 1;
 # the right mirrors it (ITU-R BS.775-4, table 2: centre and surrounds at -3 dB, LFE left out).
 _MINUS_3_DB = 0.5**0.5
@@ -32,13 +34,13 @@ def remix(waveform: np.ndarray, num_channels: int) -> np.ndarray:
         num_channels: 1, 2 or 6, or as many as there are.
 
     Raises:
-        ValueError: no rule for these numbers of channels.
+        UserError: no rule for these numbers of channels.
     """
     source = waveform.shape[0]
     if source == num_channels:
         return waveform
     if source not in _LEFT_GAINS or num_channels not in (1, 2, 6):
-        raise ValueError(
+        raise UserError(
             f"{source} channels to {num_channels}; "
             f"known are {', '.join(map(str, _LEFT_GAINS))} channels to 1, 2 or 6"
         )
@@ -62,13 +64,13 @@ def crop(frames: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
         box: x, y, width, height in pixels.
 
     Raises:
-        ValueError: the box is empty or reaches out of the frame.
+        UserError: the box is empty or reaches out of the frame.
     """
     x, y, width, height = box
     frame_height, frame_width = frames.shape[-3:-1]
     inside = 0 <= x < x + width <= frame_width and 0 <= y < y + height <= frame_height
     if not inside:
-        raise ValueError(
+        raise UserError(
             f"box {box} (x, y, width, height) of a {frame_width}x{frame_height} frame; "
             "it must be inside and not empty"
         )
@@ -89,10 +91,10 @@ def resize(frames: np.ndarray, height: int, width: int) -> np.ndarray:
         uint8 [T, height, width, 3].
 
     Raises:
-        ValueError: a size that is not positive.
+        UserError: a size that is not positive.
     """
     if height < 1 or width < 1:
-        raise ValueError(f"size {width}x{height}; both must be at least 1 pixel")
+        raise UserError(f"size {width}x{height}; both must be at least 1 pixel")
     if frames.shape[1:3] == (height, width):
         return frames
     rows = _triangle_weights(frames.shape[1], height)
@@ -127,7 +129,7 @@ def center_crop_resize(frames: np.ndarray, height: int, width: int) -> np.ndarra
         uint8 [T, height, width, 3].
     """
     if height < 1 or width < 1:
-        raise ValueError(f"size {width}x{height}; both must be at least 1 pixel")
+        raise UserError(f"size {width}x{height}; both must be at least 1 pixel")
     frame_height, frame_width = frames.shape[1:3]
     crop_height = min(frame_height, max(1, round(frame_width * height / width)))
     crop_width = min(frame_width, max(1, round(frame_height * width / height)))

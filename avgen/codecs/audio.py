@@ -23,6 +23,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
+from avgen.errors import UserError
+
 KERNEL_SIZE = 7  # latents a depthwise convolution sees, as in ConvNeXt
 REACH = KERNEL_SIZE // 2  # latents of context one convolution needs on each side
 LOG_FLOOR = 1e-5  # magnitude below which the encoder hears silence: -100 dB of full scale
@@ -66,14 +68,12 @@ class AudioAutoencoderConfig:
         """Raise ValueError where the sizes do not fit together."""
         for name, value in dataclasses.asdict(self).items():
             if value < 1 and name != "phase_bins":
-                raise ValueError(f"{name} {value}: must be at least 1")
+                raise UserError(f"{name} {value}: must be at least 1")
         if self.fft_length % (2 * self.hop_length):
             rule = f"must be an even multiple of hop_length {self.hop_length}"
-            raise ValueError(f"fft_length {self.fft_length}: {rule}")
+            raise UserError(f"fft_length {self.fft_length}: {rule}")
         if not 0 <= self.phase_bins <= self.num_bins:
-            raise ValueError(
-                f"phase_bins {self.phase_bins}: must be 0 to {self.num_bins}, all bins"
-            )
+            raise UserError(f"phase_bins {self.phase_bins}: must be 0 to {self.num_bins}, all bins")
 
     @property
     def num_bins(self) -> int:
@@ -235,11 +235,11 @@ class AudioAutoencoder(nn.Module):
             chunk_latents: latents worked out at a time; it bounds memory and changes nothing else.
 
         Raises:
-            ValueError: the waveform is not one channel of at least one sample.
+            UserError: the waveform is not one channel of at least one sample.
         """
         if waveform.ndim != 3 or waveform.shape[1] != 1 or waveform.shape[2] == 0:
             shape = tuple(waveform.shape)
-            raise ValueError(f"waveform of shape {shape}: must be [B, 1, N] (mono, N at least 1)")
+            raise UserError(f"waveform of shape {shape}: must be [B, 1, N] (mono, N at least 1)")
         length, hop = self.config.fft_length, self.hop_length
         num_latents = -(-waveform.shape[2] // hop)
         margin, tail = (length - hop) // 2, num_latents * hop - waveform.shape[2]
@@ -266,15 +266,15 @@ class AudioAutoencoder(nn.Module):
             chunk_latents: latents per chunk.
 
         Raises:
-            ValueError: channels, or a number of samples that these latents do not cover.
+            UserError: channels, or a number of samples that these latents do not cover.
         """
         if latents.ndim != 3 or latents.shape[1] != self.latent_channels:
             shape = tuple(latents.shape)
-            raise ValueError(f"latents of shape {shape}: must be [B, {self.latent_channels}, T]")
+            raise UserError(f"latents of shape {shape}: must be [B, {self.latent_channels}, T]")
         num_latents, hop = latents.shape[2], self.hop_length
         if num_samples < 1 or -(-num_samples // hop) != num_latents:
             limits = f"{hop * (num_latents - 1) + 1} to {hop * num_latents}"
-            raise ValueError(f"num_samples {num_samples}: {num_latents} latents hold {limits}")
+            raise UserError(f"num_samples {num_samples}: {num_latents} latents hold {limits}")
         for start, end, before, after in chunks(num_latents, chunk_latents, self.decoder_reach):
             windows = self.decoder(latents[..., start - before : end + after])
             waveform = self._overlap_add(windows)
@@ -296,7 +296,7 @@ class AudioAutoencoder(nn.Module):
 def chunks(length: int, chunk: int, reach: int) -> Iterator[tuple[int, int, int, int]]:
     """Yield (start, end, before, after): spans that tile [0, length), and what context each has."""
     if chunk < 1:
-        raise ValueError(f"chunk_latents {chunk}: must be at least 1")
+        raise UserError(f"chunk_latents {chunk}: must be at least 1")
     for start in range(0, length, chunk):
         end = min(start + chunk, length)
         yield start, end, min(reach, start), min(reach, length - end)

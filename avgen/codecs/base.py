@@ -22,6 +22,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from avgen.errors import UserError
+
 
 @runtime_checkable
 class VideoCodec(Protocol):
@@ -126,7 +128,7 @@ def load_module(folder: str | Path) -> nn.Module:
     """Read a module that `save_module` wrote, in float32, on the CPU, in eval mode.
 
     Raises:
-        ValueError: a file is missing or unreadable, the class is not avgen's, a field is unknown,
+        UserError: a file is missing or unreadable, the class is not avgen's, a field is unknown,
         or the
             tensors on disk are not exactly those that the configuration calls for.
     """
@@ -134,7 +136,7 @@ def load_module(folder: str | Path) -> nn.Module:
     config = read_config(folder / "config.json")
     path = config.pop("class", None)
     if not isinstance(path, str) or not path.startswith("avgen."):
-        raise ValueError(
+        raise UserError(
             f"{folder / 'config.json'}: class {path!r}; it must be an import path inside avgen"
         )
     module_name, _, class_name = path.rpartition(".")
@@ -142,9 +144,7 @@ def load_module(folder: str | Path) -> nn.Module:
         kind = getattr(importlib.import_module(module_name), class_name)
         module = kind(get_type_hints(kind.__init__)["config"](**config))
     except (ImportError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{folder / 'config.json'}: does not describe a {path}: {error}"
-        ) from error
+        raise UserError(f"{folder / 'config.json'}: does not describe a {path}: {error}") from error
     load_tensors(module, folder / "model.safetensors")
     return module.eval()
 
@@ -153,18 +153,18 @@ def read_config(path: Path) -> dict:
     """Read a JSON object.
 
     Raises:
-        ValueError: the file is missing or is not a JSON object.
+        UserError: the file is missing or is not a JSON object.
     """
     try:
         config = json.loads(path.read_text())
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f"{path}: cannot be read ({error.strerror}); a model folder needs it"
         ) from error
     except ValueError as error:
-        raise ValueError(f"{path}: is not JSON ({error})") from error
+        raise UserError(f"{path}: is not JSON ({error})") from error
     if not isinstance(config, dict):
-        raise ValueError(f"{path}: holds {type(config).__name__}; it must be a JSON object")
+        raise UserError(f"{path}: holds {type(config).__name__}; it must be a JSON object")
     return config
 
 
@@ -177,14 +177,14 @@ def load_tensors(module: nn.Module, path: Path, optional: Collection[str] = ()) 
         optional: Submodules that stay as they are where the file has no tensor of theirs.
 
     Raises:
-        ValueError: unreadable file; missing, extra or wrongly shaped tensors (all named).
+        UserError: unreadable file; missing, extra or wrongly shaped tensors (all named).
     """
     if not path.is_file():
-        raise ValueError(f"{path}: not found; a model folder needs it")
+        raise UserError(f"{path}: not found; a model folder needs it")
     try:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: is not a readable safetensors file ({error})") from error
+        raise UserError(f"{path}: is not a readable safetensors file ({error})") from error
     own = module.state_dict()
     for part in optional:
         if not any(name.startswith(f"{part}.") for name in state):
@@ -198,5 +198,5 @@ def load_tensors(module: nn.Module, path: Path, optional: Collection[str] = ()) 
             for what, names in parts
             if names
         )
-        raise ValueError(f"{path}: tensors do not match the configuration ({found})")
+        raise UserError(f"{path}: tensors do not match the configuration ({found})")
     module.load_state_dict({name: t.to(own[name].dtype) for name, t in state.items()})

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from avgen.errors import UserError
+
 
 @dataclass(frozen=True)
 class LatentStatistics:
@@ -28,7 +30,7 @@ class LatentStatistics:
         object.__setattr__(self, "mean", tuple(self.mean))
         object.__setattr__(self, "std", tuple(self.std))
         if len(self.mean) != len(self.std) or not all(value > 0 for value in self.std):
-            raise ValueError(
+            raise UserError(
                 f"{len(self.mean)} means and {len(self.std)} deviations; "
                 "there must be as many, the latter above 0"
             )
@@ -46,7 +48,7 @@ class LatentStatistics:
             total = flat.sum(1) + (0 if total is None else total)
             square = flat.square().sum(1) + (0 if square is None else square)
         if total is None or square is None:
-            raise ValueError("no latents to fit statistics to; at least one clip is needed")
+            raise UserError("no latents to fit statistics to; at least one clip is needed")
         mean = total / count
         return cls(
             tuple(mean.tolist()),
@@ -65,7 +67,7 @@ class LatentStatistics:
 
     def _columns(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         if latents.shape[1] != len(self.mean):
-            raise ValueError(
+            raise UserError(
                 f"latents of {latents.shape[1]} channels; these statistics are of {len(self.mean)}"
             )
         shape = (-1,) + (1,) * (latents.ndim - 2)

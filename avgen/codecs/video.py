@@ -21,6 +21,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from avgen.errors import UserError
+
 
 @dataclass(frozen=True)
 class ConvVideoCodecConfig:
@@ -265,7 +267,7 @@ class ConvVideoCodec(nn.Module):
         """Decode latents [B, C, T', H', W'] to float [B, 3, num_frames, height, width] in [-1, 1].
 
         Raises:
-            ValueError: the latents are not those of such a clip.
+            UserError: the latents are not those of such a clip.
         """
         return torch.cat(
             list(self.decode_chunks(latents, num_frames=num_frames, height=height, width=width)), 2
@@ -281,7 +283,7 @@ class ConvVideoCodec(nn.Module):
         time, rows, columns = self.stride
         expected = (1 - (-(num_frames - 1) // time), -(-height // rows), -(-width // columns))
         if tuple(latents.shape[2:]) != expected:
-            raise ValueError(
+            raise UserError(
                 f"latents {tuple(latents.shape[2:])} cannot be {num_frames} frames of "
                 f"{height}x{width}: that is {expected}"
             )

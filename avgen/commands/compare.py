@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print by how much the reports differ."""
-    from avgen.metrics.compare import as_text, compare
+    from avgen.evaluation.report.differences import as_text, compare
 
     found = compare(args.first, args.second)
     print(json.dumps(found, indent=2) if args.json else as_text(found))

@@ -6,6 +6,8 @@ import argparse
 import os
 from pathlib import Path
 
+from avgen.errors import UserError
+
 SUMMARY = "measure whether sound and picture are in sync, and how well a clip is made"
 DESCRIPTION = """\
 Measure clips and write a report: a row for each file (clips.jsonl), a summary (summary.json,
@@ -19,7 +21,8 @@ examples:
   avgen evaluate clip.mp4 -o report
   avgen evaluate generated/ --reference real/ -o report --workers 4
   avgen evaluate generated/ --metrics sync lse@latentsync --weights syncnet=syncnet_v2.model -o r
-  avgen evaluate generated/ --recognizer avgen.metrics.speech.GridRecognizer -o report
+  avgen evaluate generated/ -o report \\
+    --recognizer avgen.evaluation.speech.recognition.GridRecognizer
 
 metrics:
   media            the file's own timing, silence, clipping
@@ -87,7 +90,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recognizer",
         metavar="IMPORT.PATH",
-        help="a class or function that hears words, as avgen.metrics.speech.GridRecognizer",
+        help="a class or function that hears words, as "
+        "avgen.evaluation.speech.recognition.GridRecognizer",
     )
     parser.add_argument("--seed", type=int, default=0, help="of mismatched sounds and intervals")
     parser.add_argument(
@@ -110,10 +114,10 @@ def _weight(text: str) -> tuple[str, Path]:
 def run(args: argparse.Namespace) -> int:
     """Evaluate, and print the summary's headlines."""
     if args.workers < 1:
-        raise ValueError(f"--workers {args.workers}; it must be at least 1")
+        raise UserError(f"--workers {args.workers}; it must be at least 1")
     from tqdm import tqdm
 
-    from avgen.metrics.run import Request, evaluate
+    from avgen.evaluation.run.runner import Request, evaluate
 
     request = Request(
         clips=args.clips,
@@ -144,8 +148,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _headlines(summary: dict) -> str:
     """Coverage, and each metric's mean beside its controls, as text."""
-    from avgen.metrics.report import SETS, arrow, interval_text, sentences_together
-    from avgen.metrics.run_sets import TABLE_HEADS, table_of_sets
+    from avgen.evaluation.report.summary_of_rows import (
+        SETS,
+        arrow,
+        interval_text,
+        sentences_together,
+    )
+    from avgen.evaluation.run.set_measures import TABLE_HEADS, table_of_sets
 
     lines = []
     for group, counts in summary["coverage"].items():

@@ -52,7 +52,7 @@ def overrides(arguments: Sequence[str]) -> list[str]:
 
 def run(args: argparse.Namespace) -> int:
     """Export, and say where to."""
-    from avgen.training.export import export
+    from avgen.training.model_export import export
 
     recipe = ["--config", args.config, *args.overrides]
     kind = export(args.checkpoint, recipe, args.codecs, args.out)

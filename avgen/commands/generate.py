@@ -21,6 +21,7 @@ from avgen.commands.output import (
     tags,
     write_sidecar,
 )
+from avgen.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -181,7 +182,7 @@ def _check_sizes(args: argparse.Namespace) -> None:
     for name in ("height", "width"):
         size = getattr(args, name)
         if size is not None and size % 2 and args.output.suffix.lower() != ".mkv":
-            raise ValueError(
+            raise UserError(
                 f"--{name} {size}: {args.output.suffix} holds even sizes only; .mkv holds odd ones"
             )
 
@@ -219,16 +220,16 @@ def _cropped(frames: np.ndarray, args: argparse.Namespace, path: Path) -> np.nda
     Square pictures are taken to be crops already; what the pipeline gets it scales to its size.
 
     Raises:
-        ValueError: there is no face to crop to.
+        UserError: there is no face to crop to.
     """
     if args.crop == "center" or frames.shape[1] == frames.shape[2] or args.height or args.width:
         return frames
     from avgen.clips.transforms import crop
-    from avgen.datasets.faces import face_box
+    from avgen.corpora.face_boxes import face_box
 
     box = face_box(frames)
     if box is None:
-        raise ValueError(f"{path}: no face found to crop to; --crop center takes the middle")
+        raise UserError(f"{path}: no face found to crop to; --crop center takes the middle")
     return crop(frames, box)
 
 
@@ -236,7 +237,7 @@ def parse_words(text: str) -> tuple[Word, ...]:
     """The timed words of `place 0.5-0.8 red 0.8-1.1` or of a JSON file of [word, start, end].
 
     Raises:
-        ValueError: a word without times, or times that do not ascend.
+        UserError: a word without times, or times that do not ascend.
         OSError: the JSON file cannot be read.
     """
     from avgen.clips import Word
@@ -246,7 +247,7 @@ def parse_words(text: str) -> tuple[Word, ...]:
     else:
         parts = text.split()
         if not parts or len(parts) % 2:
-            raise ValueError(f"--words {text!r}: each word needs its times, as in 'place 0.5-0.8'")
+            raise UserError(f"--words {text!r}: each word needs its times, as in 'place 0.5-0.8'")
         entries = [
             (word, *times.split("-")) for word, times in zip(parts[::2], parts[1::2], strict=True)
         ]
@@ -255,11 +256,11 @@ def parse_words(text: str) -> tuple[Word, ...]:
         try:
             name, start_s, end_s = str(entry[0]), *map(_finite, entry[1:])
         except (IndexError, TypeError, ValueError, argparse.ArgumentTypeError) as error:
-            raise ValueError(
+            raise UserError(
                 f"--words: {entry!r}; it must be a word, its start and its end in seconds"
             ) from error
         if words and start_s < words[-1].end_s:
-            raise ValueError(
+            raise UserError(
                 f"--words: {name!r} starts at {start_s:g} s; it must start when "
                 f"{words[-1].text!r} has ended, at {words[-1].end_s:g} s"
             )
@@ -272,9 +273,9 @@ def _read_entries(path: Path) -> list[Any]:
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path}: is not JSON ({error})") from error
+        raise UserError(f"{path}: is not JSON ({error})") from error
     if not isinstance(entries, list) or not entries:
-        raise ValueError(f"{path}: must be a JSON list of [word, start, end]")
+        raise UserError(f"{path}: must be a JSON list of [word, start, end]")
     fields = ("text", "start_s", "end_s")
     return [[e.get(f) for f in fields] if isinstance(e, dict) else e for e in entries]
 

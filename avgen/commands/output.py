@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from avgen import __version__
+from avgen.errors import UserError
 
 Flags = argparse.ArgumentParser | argparse._ArgumentGroup  # argparse has no public name for both
 SUFFIXES = (".mp4", ".mov", ".webm", ".mkv")  # .mkv is lossless: FFV1 and FLAC
@@ -57,7 +58,7 @@ def resolve_device(name: str) -> str:
     """The device to use: `auto` is CUDA where there is one.
 
     Raises:
-        ValueError: this machine does not have it.
+        UserError: this machine does not have it.
     """
     import torch
 
@@ -65,11 +66,11 @@ def resolve_device(name: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     index = int(name.partition(":")[2] or 0)
     if name.startswith("cuda") and index >= torch.cuda.device_count():
-        raise ValueError(
+        raise UserError(
             f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices"
         )
     if name == "mps" and not torch.backends.mps.is_available():
-        raise ValueError("--device mps: this machine has none")
+        raise UserError("--device mps: this machine has none")
     return name
 
 
@@ -77,27 +78,27 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     """Make sure that a clip can be written to `path`, before the work that it would hold.
 
     Raises:
-        ValueError: unknown suffix, no such folder, or a file there that may not be replaced.
+        UserError: unknown suffix, no such folder, or a file there that may not be replaced.
         OSError: the folder cannot be written to.
     """
     if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(
+        raise UserError(
             f"{path}: unknown suffix {path.suffix!r}; it must be one of {' '.join(SUFFIXES)}"
         )
     if path.is_dir():
-        raise ValueError(f"{path}: is a folder; name a file in it")
+        raise UserError(f"{path}: is a folder; name a file in it")
     if not path.parent.is_dir():
-        raise ValueError(f"{path}: the folder {path.parent} does not exist")
+        raise UserError(f"{path}: the folder {path.parent} does not exist")
     taken = path if path.exists() else sidecar(path)
     if taken.exists() and not overwrite:
-        raise ValueError(f"{taken}: exists already; --overwrite replaces it")
+        raise UserError(f"{taken}: exists already; --overwrite replaces it")
     try:
         with tempfile.TemporaryFile(
             dir=path.parent
         ):  # permission bits do not say it on every file system
             pass
     except OSError as error:
-        raise ValueError(f"{path.parent}: cannot be written to ({error.strerror})") from error
+        raise UserError(f"{path.parent}: cannot be written to ({error.strerror})") from error
 
 
 def sidecar(path: Path) -> Path:

@@ -8,6 +8,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from avgen.errors import UserError
+
 if TYPE_CHECKING:
     from avgen.preparation.settings import Settings
 
@@ -178,7 +180,7 @@ def _settings(args: argparse.Namespace) -> Settings:
 def _shard(shard: int | None, num_shards: int | None) -> tuple[int, int]:
     """This task's share: as it was asked for, or as SLURM's array says, which may count from 1."""
     if (shard is None) != (num_shards is None):
-        raise ValueError("--shard and --num-shards are given together or not at all")
+        raise UserError("--shard and --num-shards are given together or not at all")
     if shard is None or num_shards is None:
         count = int(os.environ.get("SLURM_ARRAY_TASK_COUNT", 1))
         first = int(os.environ.get("SLURM_ARRAY_TASK_MIN", 0))
@@ -204,13 +206,13 @@ class _Bar:
 
 def _finish(out: Path, codecs: Path | None, *, keep_frames: bool) -> None:
     """Cache the latents of what was kept, if asked to, and let the frames go, if asked to."""
-    from avgen.datasets.manifest import read_manifest
+    from avgen.corpora.manifest import read_manifest
     from avgen.preparation.run import remove_frames
 
     records = read_manifest(out / "manifest.jsonl")
     if codecs is not None:
         if not any(record.split == "train" for record in records):
-            raise ValueError(f"{out}: no clip is of the split train; --split-by clip has some")
+            raise UserError(f"{out}: no clip is of the split train; --split-by clip has some")
         from avgen.codecs.base import load_module
         from avgen.training.prepared import encode, encoder_fingerprint, read_latent_config
 
@@ -218,6 +220,6 @@ def _finish(out: Path, codecs: Path | None, *, keep_frames: bool) -> None:
         if all((out / "frames" / f"{record.id}.npy").is_file() for record in records):
             encode(out, video, audio)  # pyright: ignore[reportArgumentType]
         elif read_latent_config(out).fingerprint != encoder_fingerprint(video, audio):
-            raise ValueError(f"{out}: has latents of another codec, and no frames to encode anew")
+            raise UserError(f"{out}: has latents of another codec, and no frames to encode anew")
     if not keep_frames:
         remove_frames(out, records)

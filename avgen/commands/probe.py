@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from avgen.clips.media_probe import MediaProbe, StreamProbe
+    from avgen.clips.media.streams import MediaProbe, StreamProbe
 
 SUMMARY = "say what is in a media file"
 DESCRIPTION = """\

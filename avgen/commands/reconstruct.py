@@ -23,6 +23,7 @@ from avgen.commands.output import (
     tags,
     write_sidecar,
 )
+from avgen.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,11 +107,11 @@ def _window_s(seen: MediaProbe) -> Fraction:
     """Seconds of a window: as long as bounded memory allows for pictures of this size.
 
     Raises:
-        ValueError: the file has no picture.
+        UserError: the file has no picture.
     """
     video = next((s for s in seen.streams if s.kind == "video" and s.is_read), None)
     if video is None:
-        raise ValueError(f"{seen.path}: has no picture; the codecs need a video")
+        raise UserError(f"{seen.path}: has no picture; the codecs need a video")
     assert video.width and video.height and video.fps
     num_frames = max(1, WINDOW_PIXELS // (video.width * video.height))
     return min(Fraction(LONGEST_WINDOW_S), num_frames / video.fps)

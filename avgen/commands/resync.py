@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from avgen.errors import UserError
+
 SUMMARY = "put the sound of a video of a person who speaks where it belongs"
 DESCRIPTION = """\
 Find out by how much the sound of a video comes before or after the lips, and write the video with
@@ -37,19 +39,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, move, and say what was done and how sure it is."""
-    from avgen.clips.media_remux import check_target, remux_delayed
+    from avgen.clips.media.remux import check_target, remux_delayed
 
     if not args.dry_run:
         check_target(args.input, args.output, overwrite=args.overwrite)
     offset_ms = args.offset_ms
     if offset_ms is None:
-        from avgen.metrics.resync import find_offset
-        from avgen.metrics.subject import Unscored
+        from avgen.evaluation.subject import Unscored
+        from avgen.evaluation.sync.correction import find_offset
 
         try:
             found = find_offset(args.input)
         except Unscored as reason:
-            raise ValueError(f"{args.input}: nothing was written: {reason}") from reason
+            raise UserError(f"{args.input}: nothing was written: {reason}") from reason
         looked = f"{found.places[0]} of {found.places[1]} places" if found.places[1] > 1 else "it"
         print(f"{args.input}: {found.words}; {found.confidence:.0%} sure, from {looked}")
         if found.is_in_sync:
@@ -57,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
             return 0
         offset_ms = found.offset_ms
     elif not abs(offset_ms) < 60_000:
-        raise ValueError(f"--offset-ms {offset_ms}; it must be less than a minute")
+        raise UserError(f"--offset-ms {offset_ms}; it must be less than a minute")
     if args.dry_run:
         print(f"{args.output}: would be written with the sound {_moved(offset_ms)}")
         return 0

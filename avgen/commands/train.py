@@ -1,7 +1,9 @@
-"""`avgen train`: a recipe in, checkpoints out; avgen/training/cli.py does the work."""
+"""`avgen train`: a recipe in, checkpoints out; avgen/training/lightning_cli.py does the work."""
 
 import argparse
 from collections.abc import Sequence
+
+from avgen.errors import UserError
 
 SUMMARY = "train a codec or the transformer from a recipe"
 DESCRIPTION = """\
@@ -44,8 +46,8 @@ def overrides(arguments: Sequence[str]) -> list[str]:
 def run(args: argparse.Namespace) -> int:
     """Hand the recipe and its overrides to LightningCLI."""
     if args.config is None:
-        raise ValueError("train needs a recipe: avgen train --config recipes/.../config.yaml")
-    from avgen.training.cli import main
+        raise UserError("train needs a recipe: avgen train --config recipes/.../config.yaml")
+    from avgen.training.lightning_cli import main
 
     main(args.overrides)
     return 0

@@ -8,6 +8,7 @@ axes of the tokens ([B] or [B, L] against [B, L, D]), so each modality can have 
 from torch import Tensor
 
 from avgen.diffusion.path import expand_sigma
+from avgen.errors import UserError
 
 
 def guide(cond: Tensor, uncond: Tensor, scale: Tensor | float) -> Tensor:
@@ -47,7 +48,7 @@ def interval_scale(scale: Tensor | float, sigma: Tensor, low: float, high: float
     (arXiv:2404.07724).
     """
     if not 0 <= low < high <= 1:
-        raise ValueError(f"guidance interval ({low}, {high}]; it must be within 0 to 1 and rise")
+        raise UserError(f"guidance interval ({low}, {high}]; it must be within 0 to 1 and rise")
     inside = (sigma > low) & (sigma <= high)
     return 1 + inside * (scale - 1)
 
@@ -64,7 +65,7 @@ def rescale(guided: Tensor, cond: Tensor, fraction: float) -> Tensor:
     (arXiv:2305.08891), eqs. 14 to 16.
     """
     if not 0 <= fraction <= 1:
-        raise ValueError(f"rescale fraction is {fraction}; it is a share, 0 to 1")
+        raise UserError(f"rescale fraction is {fraction}; it is a share, 0 to 1")
     axes = tuple(range(1, guided.ndim))
     ratio = cond.std(dim=axes, keepdim=True) / guided.std(dim=axes, keepdim=True)
     return guided * (1 + fraction * (ratio - 1))

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from avgen.errors import UserError
+
 
 def token_errors(predicted: Tensor, velocity: Tensor) -> Tensor:
     """Mean squared error of each token: [B, L, D], [B, L, D] -> float32 [B, L]."""
     if predicted.shape != velocity.shape:
-        raise ValueError(
+        raise UserError(
             f"predicted {list(predicted.shape)} and velocity {list(velocity.shape)} differ in shape"
         )
     return (predicted.float() - velocity.float()).square().mean(dim=-1)

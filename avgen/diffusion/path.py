@@ -12,6 +12,8 @@ sigma 0; the literature writes clean as x_0 or x_1, noise as x_1 or epsilon, sig
 import torch
 from torch import Tensor
 
+from avgen.errors import UserError
+
 
 def expand_sigma(sigma: Tensor | float, tokens: Tensor) -> Tensor:
     """Sigma as a tensor of at least float32 that broadcasts against `tokens`.
@@ -22,7 +24,7 @@ def expand_sigma(sigma: Tensor | float, tokens: Tensor) -> Tensor:
         tokens: gives the number of axes, the device and the least precision.
 
     Raises:
-        ValueError: if sigma has more axes than `tokens`, or sizes that do not fit its leading ones.
+        UserError: if sigma has more axes than `tokens`, or sizes that do not fit its leading ones.
     """
     dtype = torch.promote_types(tokens.dtype, torch.float32)
     level: Tensor = torch.as_tensor(sigma, dtype=dtype, device=tokens.device)
@@ -30,7 +32,7 @@ def expand_sigma(sigma: Tensor | float, tokens: Tensor) -> Tensor:
     if len(leading) != level.ndim or any(
         s not in (1, n) for s, n in zip(level.shape, leading, strict=True)
     ):
-        raise ValueError(
+        raise UserError(
             f"sigma of shape {list(level.shape)} does not fit tokens of shape "
             f"{list(tokens.shape)}; its axes must be the leading axes of the tokens"
         )

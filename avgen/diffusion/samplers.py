@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from avgen.diffusion.path import expand_sigma, velocity_from_clean
+from avgen.errors import UserError
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 Callback = Callable[[int, Tensor], None]
@@ -107,10 +108,10 @@ def _line(noisy: Tensor, denoised: Tensor, sigma: Tensor, sigma_next: Tensor) ->
 
 def _check_sigmas(sigmas: Tensor) -> None:
     if sigmas.ndim < 1 or sigmas.shape[0] < 2:
-        raise ValueError(f"sigmas have shape {list(sigmas.shape)}; they need at least two levels")
+        raise UserError(f"sigmas have shape {list(sigmas.shape)}; they need at least two levels")
     if bool((sigmas[-1] != 0).any()):
-        raise ValueError(f"sigmas end in {sigmas[-1].max().item()}; they must end in 0")
+        raise UserError(f"sigmas end in {sigmas[-1].max().item()}; they must end in 0")
     if bool((sigmas[1:] > sigmas[:-1]).any()):
-        raise ValueError("sigmas rise; they must fall from step to step")
+        raise UserError("sigmas rise; they must fall from step to step")
     if bool((sigmas[:-1] == sigmas[1:]).logical_and(sigmas[:-1] > 0).any()):
-        raise ValueError("sigmas stand still above 0; each step must lower them")
+        raise UserError("sigmas stand still above 0; each step must lower them")

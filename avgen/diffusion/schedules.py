@@ -12,6 +12,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from avgen.errors import UserError
+
 
 def shift_sigma(sigma: Tensor, shift: float) -> Tensor:
     """Sigma moved towards the noise (shift > 1) or the data (shift < 1); keeps 0 and 1.
@@ -29,7 +31,7 @@ def shift_sigma(sigma: Tensor, shift: float) -> Tensor:
 def uniform_sigmas(num_steps: int) -> Tensor:
     """The grid of equal steps from 1 to 0, float32 [num_steps + 1]."""
     if num_steps < 1:
-        raise ValueError(f"num_steps is {num_steps}; a sampler takes at least 1 step")
+        raise UserError(f"num_steps is {num_steps}; a sampler takes at least 1 step")
     return torch.linspace(1, 0, num_steps + 1, dtype=torch.float32)
 
 
@@ -58,7 +60,7 @@ class LogitNormal:
     def __post_init__(self) -> None:
         _require_positive("std", self.std)
         if not 0 <= self.uniform_fraction <= 1:
-            raise ValueError(f"uniform_fraction is {self.uniform_fraction}; it is a share, 0 to 1")
+            raise UserError(f"uniform_fraction is {self.uniform_fraction}; it is a share, 0 to 1")
 
     def draw(self, num: int, generator: torch.Generator) -> Tensor:
         """`num` sigmas, float32 [num], on the generator's device."""
@@ -154,7 +156,7 @@ class IndependentSigma:
 
 def _require_positive(name: str, value: float) -> None:
     if not value > 0:
-        raise ValueError(f"{name} is {value}; it must be greater than 0")
+        raise UserError(f"{name} is {value}; it must be greater than 0")
 
 
 def _check_shifts(shifts: dict[str, float]) -> None:
@@ -164,5 +166,5 @@ def _check_shifts(shifts: dict[str, float]) -> None:
 
 def _shift_of(shifts: dict[str, float], name: str) -> float:
     if name not in shifts:
-        raise ValueError(f"no shift for the modality {name!r}; there are shifts for {list(shifts)}")
+        raise UserError(f"no shift for the modality {name!r}; there are shifts for {list(shifts)}")
     return shifts[name]

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from avgen.errors import UserError
 from avgen.latents.packing import AUDIO, VIDEO, Layout
 
 
@@ -63,7 +64,7 @@ def draw_given(layout: Layout, task: str, generator: torch.Generator) -> Tensor:
             return before_given(layout, share[1] * 0.8 * seconds)
         case "middle":
             return between_made(layout, share[0] * seconds, share[1] * seconds)
-    raise ValueError(f"unknown task {task!r}; there are {', '.join(TASKS)}")
+    raise UserError(f"unknown task {task!r}; there are {', '.join(TASKS)}")
 
 
 TASKS = (
@@ -103,7 +104,7 @@ class Tasks:
         """Check the names."""
         for task in self.weights:
             if task not in TASKS:
-                raise ValueError(f"unknown task {task!r}; there are {', '.join(TASKS)}")
+                raise UserError(f"unknown task {task!r}; there are {', '.join(TASKS)}")
 
     def draw(self, layout: Layout, batch_size: int, generator: torch.Generator) -> Tensor:
         """One mask a clip: bool [B, L], True where given.

@@ -19,7 +19,8 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from avgen.latents.grid import AudioGrid, VideoGrid
+from avgen.errors import UserError
+from avgen.latents.geometry import AudioGrid, VideoGrid
 
 MODALITIES = ("video", "audio")
 VIDEO, AUDIO = range(2)
@@ -115,11 +116,11 @@ def concatenate(layouts: Sequence[Layout]) -> PackedLayout:
     """The layouts of several clips as one sequence.
 
     Raises:
-        ValueError: their tokens are not of one width.
+        UserError: their tokens are not of one width.
     """
     widths = {layout.token_width for layout in layouts}
     if len(widths) != 1:
-        raise ValueError(f"tokens of widths {sorted(widths)}; one sequence has tokens of one width")
+        raise UserError(f"tokens of widths {sorted(widths)}; one sequence has tokens of one width")
     return PackedLayout(
         lengths=tuple(layout.num_tokens for layout in layouts),
         modality=torch.cat([layout.modality for layout in layouts]),
@@ -198,11 +199,11 @@ def pack(video: Tensor, audio: Tensor | None, layout: Layout) -> Tensor:
         layout: Of the clips.
 
     Raises:
-        ValueError: the latents are not of the layout's grids, or sound is there or missing against
+        UserError: the latents are not of the layout's grids, or sound is there or missing against
             the layout.
     """
     if (audio is not None) != layout.has_sound:
-        raise ValueError(
+        raise UserError(
             f"audio latents are {'missing' if audio is None else 'given'}; the layout is of a clip "
             f"{'with' if layout.has_sound else 'without'} sound"
         )
@@ -214,7 +215,7 @@ def pack(video: Tensor, audio: Tensor | None, layout: Layout) -> Tensor:
     for name, latents, size in parts:
         expected = ((layout.video if name == "video" else layout.audio).channels, *size)
         if tuple(latents.shape[1:]) != expected:
-            raise ValueError(
+            raise UserError(
                 f"{name} latents are {tuple(latents.shape[1:])}; the layout is of {expected}"
             )
     width = layout.token_width
@@ -231,10 +232,10 @@ def unpack(tokens: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
     The inverse of `pack`.
 
     Raises:
-        ValueError: the layout is of a clip without sound; there is nothing to return for it.
+        UserError: the layout is of a clip without sound; there is nothing to return for it.
     """
     if not layout.has_sound:
-        raise ValueError("the layout is of a clip without sound; it has no audio latents")
+        raise UserError("the layout is of a clip without sound; it has no audio latents")
     by_modality = torch.empty_like(tokens)
     by_modality[:, layout.order] = tokens
     video, audio = by_modality.split([layout.video.num_tokens, layout.audio.num_tokens], 1)

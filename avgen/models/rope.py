@@ -15,6 +15,8 @@ import math
 import torch
 from torch import Tensor
 
+from avgen.errors import UserError
+
 TIME_WAVELENGTHS_S = (0.08, 40.0)
 PLACE_WAVELENGTHS = (64.0, 4096.0)  # pixels
 
@@ -29,10 +31,10 @@ def angles(seconds: Tensor, places: Tensor, head_width: int) -> Tensor:
     """Angles float32 [..., head_width / 2] for seconds [...] and places [..., 2] in pixels.
 
     Raises:
-        ValueError: the head cannot be split into a half and two quarters of pairs.
+        UserError: the head cannot be split into a half and two quarters of pairs.
     """
     if head_width % 8:
-        raise ValueError(f"head width is {head_width}; RoPE over three axes needs a multiple of 8")
+        raise UserError(f"head width is {head_width}; RoPE over three axes needs a multiple of 8")
     quarter = head_width // 8
     time = seconds[..., None].float() * frequencies(
         *TIME_WAVELENGTHS_S, 2 * quarter, seconds.device

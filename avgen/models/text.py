@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from avgen.models.speech import PHONEMES, TimedPhoneme
+from avgen.models.phonemes import PHONEMES, TimedPhoneme
 
 CAPTION_BUCKETS = 512
 PAD_TO = 8  # text lengths are rounded up to this, so that few shapes exist

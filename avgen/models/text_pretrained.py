@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from avgen.errors import UserError
+
 
 class PretrainedCaptions(nn.Module):
     """Caption tokens to tokens [B, P, D] through a frozen encoder and a trained projection.
@@ -20,7 +22,7 @@ class PretrainedCaptions(nn.Module):
         width: D.
 
     Raises:
-        ValueError: transformers is not installed, or there is no such encoder.
+        UserError: transformers is not installed, or there is no such encoder.
     """
 
     def __init__(self, name: str, width: int) -> None:
@@ -28,7 +30,7 @@ class PretrainedCaptions(nn.Module):
         try:
             from transformers import AutoModel, AutoTokenizer
         except ImportError as error:
-            raise ValueError(
+            raise UserError(
                 f"caption_encoder {name!r} needs transformers: pip install 'avgen[captions]'"
             ) from error
         try:
@@ -36,7 +38,7 @@ class PretrainedCaptions(nn.Module):
             model = AutoModel.from_pretrained(name)
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
-            raise ValueError(f"caption_encoder {name!r}: {reason}") from error
+            raise UserError(f"caption_encoder {name!r}: {reason}") from error
         if model.config.is_encoder_decoder:
             model = model.get_encoder()
         model = getattr(model, "text_model", model)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 
+from avgen.errors import UserError
 from avgen.latents.packing import AUDIO, VIDEO, Layout, PackedLayout
 from avgen.models.attention import Rows
 from avgen.models.layers import Block, TimestepEmbedding, modulate
@@ -52,7 +53,7 @@ class AVTransformerConfig:
     def __post_init__(self) -> None:
         """Check that the heads fit."""
         if self.width % self.num_heads or (self.width // self.num_heads) % 8:
-            raise ValueError(
+            raise UserError(
                 f"width {self.width} over {self.num_heads} heads; "
                 "each head must be a multiple of 8 wide"
             )

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from avgen.codecs.normalize import LatentStatistics
-from avgen.models.speech import SpeechTimer
+from avgen.errors import UserError
+from avgen.models.phonemes import SpeechTimer
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Sampling:
         negative_caption: What guidance pushes away from, or None for no text at all.
 
     Raises:
-        ValueError: no steps, or a scale that is not a number.
+        UserError: no steps, or a scale that is not a number.
     """
 
     num_steps: int
@@ -89,7 +90,7 @@ class Sampling:
     def __post_init__(self) -> None:
         """Check what a sampler would only stumble over."""
         if self.num_steps < 1:
-            raise ValueError(f"num_inference_steps is {self.num_steps}; it must be at least 1")
+            raise UserError(f"num_inference_steps is {self.num_steps}; it must be at least 1")
         for name in ("guidance_scale", "audio_guidance_scale"):
             if not math.isfinite(getattr(self, name)):
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be finite")
+                raise UserError(f"{name} is {getattr(self, name)}; it must be finite")

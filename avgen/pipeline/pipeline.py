@@ -24,10 +24,11 @@ from avgen.codecs.base import AudioCodec, VideoCodec, load_module, read_config, 
 from avgen.diffusion.path import mix
 from avgen.diffusion.samplers import adams_bashforth
 from avgen.diffusion.schedules import shifted_sigmas
+from avgen.errors import UserError
 from avgen.latents.conditioning import before_given, latents_given, modality_given
-from avgen.latents.grid import AudioGrid, VideoGrid
+from avgen.latents.geometry import AudioGrid, VideoGrid
 from avgen.latents.packing import AUDIO, VIDEO, Layout, make_layout, pack, unpack
-from avgen.models.speech import during, parse_prompt, spread
+from avgen.models.phonemes import during, parse_prompt, spread
 from avgen.models.text import Text, make_text
 from avgen.models.transformer import AVTransformer
 from avgen.pipeline.config import PipelineConfig, Sampling
@@ -93,11 +94,11 @@ class AVPipeline:
             dtype: Of the arithmetic inside the networks (autocast); float32 where None.
 
         Raises:
-            ValueError: the folder is no model folder, or its parts do not fit their configurations.
+            UserError: the folder is no model folder, or its parts do not fit their configurations.
         """
         folder = DEFAULT_MODEL if folder is None else Path(folder)
         if not folder.is_dir():
-            raise ValueError(
+            raise UserError(
                 f"{folder}: not a folder; a model is one with config.json and {', '.join(PARTS)}"
             )
         path = folder / "config.json"
@@ -105,7 +106,7 @@ class AVPipeline:
         try:
             config = PipelineConfig.from_json(values)
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: does not describe a pipeline: {error}") from error
+            raise UserError(f"{path}: does not describe a pipeline: {error}") from error
         parts = [load_module(folder / name).to(device) for name in PARTS]
         pipe = cls(*parts, config)  # type: ignore[arg-type]
         pipe.dtype = dtype or torch.float32
@@ -174,7 +175,7 @@ class AVPipeline:
             progress: Show progress bars.
 
         Raises:
-            ValueError: it contradicts itself, cannot be said, or does not fit into memory.
+            UserError: it contradicts itself, cannot be said, or does not fit into memory.
         """
         caption, quoted = parse_prompt(prompt)
         spoken = (quoted if words is None else "") if speech is None else speech

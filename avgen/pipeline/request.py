@@ -15,7 +15,8 @@ import torchaudio
 from avgen.clips.clip import Clip, Word
 from avgen.clips.timebase import num_samples, to_index, to_seconds
 from avgen.clips.transforms import center_crop_resize, remix
-from avgen.models.speech import spread
+from avgen.errors import UserError
+from avgen.models.phonemes import spread
 from avgen.pipeline.config import PipelineConfig
 
 SMALLEST_SIDE = 16  # pixels: one latent
@@ -54,17 +55,17 @@ class Asked:
     def __post_init__(self) -> None:
         """Raise ValueError where lengths are said twice or are not positive."""
         if self.speech and self.words is not None:
-            raise ValueError("words and speech are both given; either says what is said")
+            raise UserError("words and speech are both given; either says what is said")
         if self.seconds is not None and self.num_frames is not None:
-            raise ValueError("seconds and num_frames are both given; either says how long")
+            raise UserError("seconds and num_frames are both given; either says how long")
         if self.seconds is not None and not 0 < self.seconds < math.inf:
-            raise ValueError(f"seconds is {self.seconds}; it must be more than 0")
+            raise UserError(f"seconds is {self.seconds}; it must be more than 0")
         if self.fps is not None and self.fps <= 0:
-            raise ValueError(f"fps is {self.fps}; it must be more than 0")
+            raise UserError(f"fps is {self.fps}; it must be more than 0")
         for name in ("height", "width"):
             value = getattr(self, name)
             if value is not None and value < SMALLEST_SIDE:
-                raise ValueError(f"{name} is {value}; it must be at least {SMALLEST_SIDE} pixels")
+                raise UserError(f"{name} is {value}; it must be at least {SMALLEST_SIDE} pixels")
 
 
 @dataclass(frozen=True)
@@ -86,30 +87,30 @@ class Given:
     def __post_init__(self) -> None:
         """Raise ValueError where one contradicts another, or is not what it should be."""
         if self.audio is not None and self.video is not None:
-            raise ValueError("audio and video are both given; then there is nothing to make")
+            raise UserError("audio and video are both given; then there is nothing to make")
         if self.image is not None and self.video is not None:
-            raise ValueError("image and video are both given; a video has its first frame")
+            raise UserError("image and video are both given; a video has its first frame")
         others = (self.image, self.audio, self.video)
         if self.extend is not None and any(other is not None for other in others):
-            raise ValueError(
+            raise UserError(
                 "extend is given with image, audio or video; a beginning already has both"
             )
         if self.extend is not None and self.extend.waveform is None:
-            raise ValueError("extend has no sound; a beginning needs both (or give it as video)")
+            raise UserError("extend has no sound; a beginning needs both (or give it as video)")
         if self.image is not None and (
             self.image.dtype != np.uint8 or self.image.ndim != 3 or self.image.shape[2] != 3
         ):
-            raise ValueError(
+            raise UserError(
                 f"image is {self.image.dtype} {list(self.image.shape)}; it must be uint8 [H, W, 3]"
             )
         if self.audio is not None:
             waveform, rate = self.audio
             if waveform.dtype != np.float32 or waveform.ndim != 2 or waveform.size == 0:
-                raise ValueError(
+                raise UserError(
                     f"audio is {waveform.dtype} {list(waveform.shape)}; it must be float32 [C, N]"
                 )
             if rate <= 0:
-                raise ValueError(f"the sample rate of audio is {rate}; it must be more than 0")
+                raise UserError(f"the sample rate of audio is {rate}; it must be more than 0")
 
 
 @dataclass(frozen=True)
@@ -165,25 +166,25 @@ def resolve(asked: Asked, given: Given, config: PipelineConfig, sample_rate: int
         sample_rate: The audio codec's; given sound is brought to it.
 
     Raises:
-        ValueError: words are missing, late or cannot be pronounced; rates or lengths do not fit
+        UserError: words are missing, late or cannot be pronounced; rates or lengths do not fit
             what is given; the clip would not fit into memory.
     """
     fps = Fraction(config.fps) if asked.fps is None else Fraction(asked.fps)
     for clip in (given.video, given.extend):
         if clip is not None and clip.fps != fps:
-            raise ValueError(
+            raise UserError(
                 f"a clip at {clip.fps} fps is given, {fps} fps asked for; read it at that rate"
             )
     is_silent = not asked.speech and not asked.words
     if is_silent and config.needs_words and given.audio is None and given.video is None:
-        raise ValueError(
+        raise UserError(
             "nothing to say: this model needs words, as in "
             "prompt='a man says \"place red at g nine now\"'"
         )
     begun = 0 if given.extend is None else given.extend.num_frames
     total = _num_frames(asked, given, config, fps)
     if total <= begun:
-        raise ValueError(f"{total} frames asked for; it must be more than the {begun} given")
+        raise UserError(f"{total} frames asked for; it must be more than the {begun} given")
     height = config.height if asked.height is None else asked.height
     width = config.width if asked.width is None else asked.width
     check_memory(total, height, width, config.num_frames)
@@ -221,7 +222,7 @@ def _num_frames(asked: Asked, given: Given, config: PipelineConfig, fps: Fractio
             last = config.timer.time(asked.speech, None)[-1]
             total = max(total, begun + to_index(last.end_s + tail_s, fps))
     if given.video is not None and total > given.video.num_frames:
-        raise ValueError(
+        raise UserError(
             f"{total} frames asked for, {given.video.num_frames} given by video; it must give all"
         )
     return total
@@ -239,7 +240,7 @@ def _words(
     words = tuple(Word(word.text, word.start_s + shift, word.end_s + shift) for word in own)
     for word in words:
         if word.end_s > end_s + LATE_S:
-            raise ValueError(
+            raise UserError(
                 f"the word {word.text!r} ends at {word.end_s:.2f} s; "
                 f"the clip ends at {float(end_s):.2f} s"
             )
@@ -283,7 +284,7 @@ def check_memory(num_frames: int, height: int, width: int, window: int) -> None:
     need = height * width * frames
     have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if need > 0.8 * have:
-        raise ValueError(
+        raise UserError(
             f"{num_frames} frames of {height}x{width} need about {need / 2**30:.0f} GiB of memory; "
             f"this machine has {have / 2**30:.0f}"
         )

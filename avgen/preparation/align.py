@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from avgen.clips.clip import Word
-from avgen.metrics.speech import SPEECH_RATE, at_speech_rate
+from avgen.errors import UserError
+from avgen.evaluation.speech.recognition import SPEECH_RATE, at_speech_rate
 
 FRAMES_PER_S = 100  # of pocketsphinx's segments
 _PAUSE = re.compile(r"<.*>|\[.*\]|\(.*\)")  # <sil>, [NOISE], (NULL)
@@ -23,15 +24,15 @@ def align_english(waveform: np.ndarray, sample_rate: int, transcript: str) -> tu
     """The words of a transcript with their times in a waveform float32 [1, N].
 
     Raises:
-        ValueError: a word is not in the dictionary, or the transcript does not fit the sound.
+        UserError: a word is not in the dictionary, or the transcript does not fit the sound.
     """
     spelled = re.findall(r"[a-z']+", transcript.lower())
     if not spelled:
-        raise ValueError(f"{transcript!r}: has no words")
+        raise UserError(f"{transcript!r}: has no words")
     decoder = _decoder()
     unknown = sorted({word for word in spelled if decoder.lookup_word(word) is None})
     if unknown:
-        raise ValueError(f"not in the dictionary: {', '.join(unknown)}")
+        raise UserError(f"not in the dictionary: {', '.join(unknown)}")
     decoder.set_align_text(" ".join(spelled))
     decoder.start_utt()
     sound = (at_speech_rate(waveform, sample_rate) * 32767).astype(np.int16)
@@ -40,7 +41,7 @@ def align_english(waveform: np.ndarray, sample_rate: int, transcript: str) -> tu
     segments = [s for s in decoder.seg() or () if not _PAUSE.fullmatch(s.word)]
     found = [re.sub(r"\(\d+\)$", "", segment.word) for segment in segments]
     if found != spelled:
-        raise ValueError(f"{transcript!r}: does not fit the sound")
+        raise UserError(f"{transcript!r}: does not fit the sound")
     return tuple(
         Word(word, segment.start_frame / FRAMES_PER_S, (segment.end_frame + 1) / FRAMES_PER_S)
         for word, segment in zip(found, segments, strict=True)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
-from avgen.datasets.consent import OptOut, apply_opt_out, read_opt_out
-from avgen.datasets.manifest import ClipRecord, Problem, find_corpus
+from avgen.corpora.consent import OptOut, apply_opt_out, read_opt_out
+from avgen.corpora.manifest import ClipRecord, Problem, find_corpus
+from avgen.errors import UserError
 
 Item = ClipRecord | Problem
 
@@ -24,14 +25,14 @@ def items(
         limit: Only the first so many.
 
     Raises:
-        ValueError: an unknown corpus, another layout than the corpus', or no such speaker.
+        UserError: an unknown corpus, another layout than the corpus', or no such speaker.
     """
     found = find_corpus(corpus).records(root)
     chosen = (item for item in found if not speakers or item.speaker in speakers)
     records = list(islice(chosen, limit))
     if not records:
         whom = f" of {', '.join(speakers)}" if speakers else ""
-        raise ValueError(f"{root}: the corpus {corpus!r} has no records{whom} here")
+        raise UserError(f"{root}: the corpus {corpus!r} has no records{whom} here")
     return records
 
 
@@ -44,7 +45,7 @@ def opt_out(lists: Sequence[Path]) -> OptOut:
     """All of some lists of those who do not want to be in the data, as one.
 
     Raises:
-        ValueError: a list cannot be read or names nobody.
+        UserError: a list cannot be read or names nobody.
     """
     return OptOut(frozenset().union(*(read_opt_out(path).entries for path in lists)))
 

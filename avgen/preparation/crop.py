@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from avgen.clips.transforms import crop, resize
-from avgen.datasets.faces import MARGIN, RAISE
+from avgen.corpora.face_boxes import MARGIN, RAISE
 from avgen.preparation.outcome import Dropped
 
 STEADY = 0.15  # of the face's width: a head that stays this near to its usual place keeps it

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, get_args
 
-from avgen.metrics.run_processes import in_processes
+from avgen.errors import UserError
+from avgen.evaluation.run.processes import in_processes
 
 Engine = Literal["process", "pool", "ray"]
 ENGINES: tuple[str, ...] = get_args(Engine)
@@ -34,7 +35,7 @@ def run(
         lost: Called here with a job whose process ended, twice, instead.
 
     Raises:
-        ValueError: Ray is not installed.
+        UserError: Ray is not installed.
     """
     if engine == "ray" and jobs:
         yield from _ray(function, jobs, workers)
@@ -49,7 +50,7 @@ def _ray(function: Function, jobs: Sequence[Any], workers: int) -> Iterator[str]
         import ray  # pyright: ignore[reportMissingImports]
         import ray.data  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise ValueError("--engine ray needs Ray: pip install 'avgen[ray]'") from error
+        raise UserError("--engine ray needs Ray: pip install 'avgen[ray]'") from error
     started = not ray.is_initialized()
     if started:
         ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)

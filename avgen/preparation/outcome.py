@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from avgen.datasets.manifest import ClipRecord, record_from_json
+from avgen.corpora.manifest import ClipRecord, record_from_json
+from avgen.errors import UserError
 
 REASONS = {
     "layout": "the corpus says of it what cannot be used",
@@ -129,7 +130,7 @@ def read_outcome(path: Path) -> Outcome:
     """Read an outcome's file.
 
     Raises:
-        ValueError: it is none.
+        UserError: it is none.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -148,7 +149,7 @@ def read_outcome(path: Path) -> Outcome:
         )
         return Outcome(values["id"], values["speaker"], values["duration_s"], kept, dropped)
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: is not the outcome of a clip: {error}") from error
+        raise UserError(f"{path}: is not the outcome of a clip: {error}") from error
 
 
 def _origin(values: dict[str, Any]) -> Origin:

@@ -15,9 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from avgen.datasets.consent import OptOut
-from avgen.datasets.manifest import ClipRecord, Problem, write_manifest
-from avgen.preparation import clip, engines, shards
+from avgen.corpora.consent import OptOut
+from avgen.corpora.manifest import ClipRecord, Problem, write_manifest
+from avgen.errors import UserError
+from avgen.preparation import engines, shards
+from avgen.preparation import record as clip
 from avgen.preparation.engines import Engine
 from avgen.preparation.outcome import Kept, Outcome, outcome_of_drop, read_outcome
 from avgen.preparation.page import as_html
@@ -56,11 +58,11 @@ class Request:
 
     def __post_init__(self) -> None:
         if self.engine not in engines.ENGINES:
-            raise ValueError(f"engine {self.engine!r}; it must be one of {engines.ENGINES}")
+            raise UserError(f"engine {self.engine!r}; it must be one of {engines.ENGINES}")
         if self.workers < 1:
-            raise ValueError(f"{self.workers} workers; at least 1 is needed")
+            raise UserError(f"{self.workers} workers; at least 1 is needed")
         if not 0 <= self.shard[0] < self.shard[1]:
-            raise ValueError(f"shard {self.shard[0]} of {self.shard[1]}; they count from 0")
+            raise UserError(f"shard {self.shard[0]} of {self.shard[1]}; they count from 0")
 
 
 def prepare(
@@ -79,7 +81,7 @@ def prepare(
         What came of it; None where other shares have records that are not done yet.
 
     Raises:
-        ValueError: two records of one name, or a folder that holds clips made in another way.
+        UserError: two records of one name, or a folder that holds clips made in another way.
     """
     store = Store(request.out)
     by_id = _by_id(items)
@@ -112,10 +114,10 @@ def _by_id(items: Sequence[Item]) -> dict[str, Item]:
     by_id: dict[str, Item] = {}
     for item in sorted(items, key=lambda item: item.id):
         if item.id in by_id:
-            raise ValueError(f"{item.id}: two records of the corpus have this name")
+            raise UserError(f"{item.id}: two records of the corpus have this name")
         by_id[item.id] = item
     if not by_id:
-        raise ValueError("the corpus has no records here")
+        raise UserError("the corpus has no records here")
     return by_id
 
 
@@ -127,7 +129,7 @@ def _start(request: Request) -> None:
         before = json.loads(path.read_text())
         unlike = sorted(key for key in wanted if before.get(key) != wanted[key])
         if unlike:
-            raise ValueError(
+            raise UserError(
                 f"{request.out}: holds clips made with other {', '.join(unlike)}; "
                 "name another folder"
             )
@@ -186,7 +188,7 @@ def _finish(
     settings = request.settings
     clips = [kept for outcome in outcomes for kept in outcome.kept]
     if len({kept.record.id for kept in clips}) < len(clips):
-        raise ValueError(f"{request.out}: two clips have one name; rename records that end in __1")
+        raise UserError(f"{request.out}: two clips have one name; rename records that end in __1")
     rates = {"fps": str(settings.fps), "sample_rate": settings.sample_rate}
     write_json(store.folder / "rates.json", rates)
     write_json(store.folder / "lexicon.json", request.lexicon)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from avgen.errors import UserError
 from avgen.preparation.outcome import Dropped
 
 SIDE = 96  # pixels of the shorter side that scenes are told by
@@ -22,7 +23,7 @@ def cut(frames: np.ndarray) -> list[tuple[int, int]]:
     frame to the next, against that of the frames around them.
 
     Raises:
-        ValueError: PySceneDetect is not installed.
+        UserError: PySceneDetect is not installed.
     """
     small = _small(frames)
     cuts = [place for place in _changes(small) if not _is_flash(small, place)]
@@ -42,7 +43,7 @@ def _changes(frames: np.ndarray) -> list[int]:
     try:
         from scenedetect.detectors import AdaptiveDetector
     except ImportError as error:
-        raise ValueError("preparing needs PySceneDetect: pip install 'avgen[prepare]'") from error
+        raise UserError("preparing needs PySceneDetect: pip install 'avgen[prepare]'") from error
     detector = AdaptiveDetector(min_scene_len=1)
     found = []
     for index, frame in enumerate(frames):

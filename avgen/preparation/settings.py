@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from typing import Any, Literal
 
+from avgen.errors import UserError
+
 FIT_S = 3.0  # seconds of the clips that the limits of sync were chosen on
 SplitBy = Literal["corpus", "speaker", "clip"]
 
@@ -87,11 +89,11 @@ class Settings:
     def __post_init__(self) -> None:
         height, width = self.size
         if min(height, width) < 16:
-            raise ValueError(f"size {height}x{width}; both must be at least 16 pixels")
+            raise UserError(f"size {height}x{width}; both must be at least 16 pixels")
         if self.fps <= 0 or self.sample_rate <= 0:
-            raise ValueError(f"{self.fps} fps, {self.sample_rate} Hz; both must be positive")
+            raise UserError(f"{self.fps} fps, {self.sample_rate} Hz; both must be positive")
         if not 0 < self.limits.min_s < self.limits.max_s:
-            raise ValueError(
+            raise UserError(
                 f"clips of {self.limits.min_s} to {self.limits.max_s} s; "
                 "the first must be positive and less than the second"
             )

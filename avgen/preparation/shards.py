@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 
 from avgen.clips.clip import Clip
-from avgen.clips.media import write_clip
+from avgen.clips.media.read import write_clip
+from avgen.errors import UserError
 from avgen.preparation.outcome import Kept
 from avgen.preparation.store import Store, temporary_of, write_bytes, write_json
 
@@ -149,7 +150,7 @@ def _require_frames(store: Store, job: ShardJob) -> None:
         if not (
             store.frames(kept.record.id).is_file() and store.waveform(kept.record.id).is_file()
         ):
-            raise ValueError(
+            raise UserError(
                 f"{store.frames(kept.record.id)}: not found, and {FOLDER}/{job.name} has to be "
                 f"written anew; remove {store.folder / 'outcomes'} to prepare the clips again"
             )
@@ -160,7 +161,7 @@ def _write_table(store: Store, jobs: Sequence[ShardJob]) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise ValueError("preparing needs pyarrow: pip install 'avgen[prepare]'") from error
+        raise UserError("preparing needs pyarrow: pip install 'avgen[prepare]'") from error
     rows = []
     for job in jobs:
         for kept in job.clips:

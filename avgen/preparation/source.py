@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from avgen.clips.clip import Clip, MediaError
-from avgen.clips.media import read_audio, read_clip
-from avgen.clips.media_probe import probe
+from avgen.clips.media.read import read_audio, read_clip
+from avgen.clips.media.streams import probe
 from avgen.clips.timebase import exact, num_samples
-from avgen.datasets.manifest import ClipRecord
+from avgen.corpora.manifest import ClipRecord
 from avgen.preparation.outcome import Dropped
 from avgen.preparation.settings import Settings
 

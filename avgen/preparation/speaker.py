@@ -8,8 +8,8 @@ from fractions import Fraction
 import numpy as np
 
 from avgen.clips.timebase import num_samples, to_index, to_seconds
-from avgen.metrics import sync
-from avgen.metrics.subject import FPS, Unscored
+from avgen.evaluation.subject import FPS, Unscored
+from avgen.evaluation.sync import score as sync
 from avgen.preparation.outcome import Dropped
 from avgen.preparation.settings import FIT_S, Limits
 

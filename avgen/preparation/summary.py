@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
 
-from avgen.datasets.consent import licence_summary
+from avgen.corpora.consent import licence_summary
 from avgen.preparation.outcome import REASONS, Outcome
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from avgen.metrics.speech import SPEECH_RATE, at_speech_rate
+from avgen.errors import UserError
+from avgen.evaluation.speech.recognition import SPEECH_RATE, at_speech_rate
 
 Times = list[tuple[float, float]]
 
@@ -16,7 +17,7 @@ def speech(waveform: np.ndarray, sample_rate: int) -> Times:
     """Starts and ends of speech in a waveform float32 [1, N], in seconds.
 
     Raises:
-        ValueError: silero-vad is not installed.
+        UserError: silero-vad is not installed.
     """
     import torch
 
@@ -42,7 +43,7 @@ def _network() -> tuple[Any, Any]:
     try:
         from silero_vad import get_speech_timestamps, load_silero_vad
     except ImportError as error:
-        raise ValueError("preparing needs silero-vad: pip install 'avgen[prepare]'") from error
+        raise UserError("preparing needs silero-vad: pip install 'avgen[prepare]'") from error
     import warnings
 
     with warnings.catch_warnings():  # torch.jit, which it is stored in, is being replaced

@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import Any
 
 from avgen.clips.clip import Word
+from avgen.errors import UserError
 
 LEAST_INSIDE = 0.5  # of a word, for it to be of the clip
 
@@ -27,15 +28,15 @@ def load_plugin(path: str) -> Callable[..., Any]:
     """What an import path names.
 
     Raises:
-        ValueError: nothing that can be called.
+        UserError: nothing that can be called.
     """
     module, _, name = path.rpartition(".")
     try:
         found = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path}: no such plug-in; name one as package.module.name") from error
+        raise UserError(f"{path}: no such plug-in; name one as package.module.name") from error
     if not callable(found):
-        raise ValueError(f"{path}: is a {type(found).__name__}; a plug-in is called")
+        raise UserError(f"{path}: is a {type(found).__name__}; a plug-in is called")
     return found
 
 

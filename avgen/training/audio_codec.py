@@ -26,6 +26,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from avgen.codecs.audio import AudioAutoencoder, AudioAutoencoderConfig
 from avgen.codecs.base import load_tensors
+from avgen.errors import UserError
 from avgen.training.optimization import OptimizerConfig, configure
 
 # exponent of magnitudes in the complex loss: about how hearing evens out loudness
@@ -159,7 +160,7 @@ class AudioCodecSystem(L.LightningModule):
     ) -> None:
         super().__init__()
         if noise < 0:
-            raise ValueError(f"noise {noise}: must not be negative")
+            raise UserError(f"noise {noise}: must not be negative")
         self.optimizer_config, self.discriminator_config = optimizer, discriminator
         self.noise, self.seed = noise, seed
         self.codec = AudioAutoencoder(codec)
@@ -245,10 +246,10 @@ def mean_losses(
     """Losses "mel" and "complex" between waveforms [B, 1, N], averaged over window lengths.
 
     Raises:
-        ValueError: the waveforms are shorter than the longest window.
+        UserError: the waveforms are shorter than the longest window.
     """
     if made.shape[-1] < max(fft_lengths):
-        raise ValueError(
+        raise UserError(
             f"waveforms of {made.shape[-1]} samples: at least {max(fft_lengths)} needed"
         )
     with torch.autocast(made.device.type, enabled=False):

@@ -19,6 +19,7 @@ from typing import Protocol
 import torch
 
 from avgen.clips.timebase import exact, to_index
+from avgen.errors import UserError
 from avgen.training.prepared import ClipShape
 
 Plan = list[list[tuple[int, int]]]  # batches of (clip, draw)
@@ -124,13 +125,13 @@ class Packs:
         The last step's missing sequences are the epoch's first again.
 
         Raises:
-            ValueError: one clip alone has more than `max_tokens`.
+            UserError: one clip alone has more than `max_tokens`.
         """
         packs: list[list[int]] = []
         room: list[int] = []
         for clip in order:
             if tokens[clip] > self.max_tokens:
-                raise ValueError(
+                raise UserError(
                     f"a clip of {tokens[clip]} tokens ({shapes[clip]}); max_tokens is "
                     f"{self.max_tokens}"
                 )

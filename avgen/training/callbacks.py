@@ -20,13 +20,14 @@ from lightning.pytorch.callbacks import Callback
 from avgen.clips import write_clip
 from avgen.clips.clip import Clip
 from avgen.codecs.base import load_module
-from avgen.metrics.report import values_of
-from avgen.metrics.run_rows import Job, row_of
-from avgen.models.speech import SpeechTimer
+from avgen.errors import UserError
+from avgen.evaluation.report.summary_of_rows import values_of
+from avgen.evaluation.run.rows import Job, row_of
+from avgen.models.phonemes import SpeechTimer
 from avgen.pipeline import AVPipeline, PipelineConfig
 from avgen.training.data import Prepared
-from avgen.training.diffusion import DiffusionSystem
 from avgen.training.prepared import encoder_fingerprint
+from avgen.training.system import DiffusionSystem
 
 SHEET_FRAMES = 12  # frames in a row of a contact sheet
 LOG = logging.getLogger(__name__)
@@ -52,12 +53,12 @@ def build_pipeline(
         num_frames: Frames of a training clip.
 
     Raises:
-        ValueError: the codecs' encoders are not those that made the folder's latents.
+        UserError: the codecs' encoders are not those that made the folder's latents.
     """
     latents = system.latents
     parts = [load_module(codecs / name) for name in ("video_codec", "audio_codec")]
     if encoder_fingerprint(*parts) != latents.fingerprint:
-        raise ValueError(
+        raise UserError(
             f"{codecs}: not the codecs that made the latents in {folder}; encode it with them first"
         )
     seconds = float(num_frames / latents.grids(num_frames)[0].fps)
@@ -133,7 +134,7 @@ class Synchrony(Callback):
               codecs: runs/grid/codecs
               num_frames: 73
               num_clips: 8
-              recognizer: avgen.metrics.speech.GridRecognizer
+              recognizer: avgen.evaluation.speech.recognition.GridRecognizer
 
     To every logger go `sync/r0` and `sync/z` of avgen-sync, `sync/within_one_frame`, the share of
     the scored clips whose offset is at most a frame, `sync/scored`, the share of all clips that
@@ -150,8 +151,8 @@ class Synchrony(Callback):
         codecs: A folder with video_codec and audio_codec.
         num_frames: Frames of a clip.
         num_clips: How many sentences, the first of the validation split.
-        recognizer: Import path of what hears words (avgen/metrics/speech.py); None leaves out the
-            error rate.
+        recognizer: Import path of what hears words (avgen/evaluation/speech/recognition.py);
+            None leaves out the error rate.
         seed: Of every clip.
     """
 

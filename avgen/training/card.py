@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from avgen import __version__
-from avgen.datasets.manifest import ClipRecord, read_manifest
+from avgen.corpora.manifest import ClipRecord, read_manifest
 from avgen.training.prepared import read_latent_config, read_shape
 
 PROVENANCE = "avgen"  # where a checkpoint keeps `provenance`

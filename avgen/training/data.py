@@ -4,7 +4,7 @@ What is prepared once (crops, waveforms, latents) and how it is drawn, exactly r
 
 A prepared folder holds
 
-    manifest.jsonl          the records (see avgen/datasets/manifest.py)
+    manifest.jsonl          the records (see avgen/corpora/manifest.py)
     frames/ID.npy           uint8 [T, H, W, 3]
     waveforms/ID.npy        int16 [C, N]
     rates.json              fps, sample_rate
@@ -33,7 +33,8 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, Sampler
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from avgen.clips.clip import Clip
-from avgen.datasets.manifest import ClipRecord, read_manifest
+from avgen.corpora.manifest import ClipRecord, read_manifest
+from avgen.errors import UserError
 from avgen.training.prepared import clip_rate
 
 Split = Literal["train", "validation", "test"]
@@ -111,7 +112,7 @@ class Prepared:
         """Its records.
 
         Raises:
-            ValueError: none are of this split.
+            UserError: none are of this split.
         """
         records = [
             record
@@ -119,7 +120,7 @@ class Prepared:
             if record.split == self.split
         ]
         if not records:
-            raise ValueError(
+            raise UserError(
                 f"{self.folder / 'manifest.jsonl'}: no clip is of the split {self.split!r}"
             )
         return records
@@ -128,11 +129,11 @@ class Prepared:
         """Frames a second and samples a second of everything in the folder.
 
         Raises:
-            ValueError: its clips have frame rates of their own.
+            UserError: its clips have frame rates of their own.
         """
         rates = json.loads((self.folder / "rates.json").read_text())
         if rates["fps"] is None:
-            raise ValueError(f"{self.folder}: its clips have frame rates of their own")
+            raise UserError(f"{self.folder}: its clips have frame rates of their own")
         return Fraction(rates["fps"]), int(rates["sample_rate"])
 
     def clip(self, record: ClipRecord) -> Clip:
@@ -213,7 +214,7 @@ class Windows(Dataset[dict[str, Any]]):
         if modality == "waveform":  # that of a clip without sound has no channels
             self.files = [path for path in self.files if len(np.load(path, mmap_mode="r"))]
             if not self.files:
-                raise ValueError(f"{prepared.folder}: no {prepared.split} clip has sound")
+                raise UserError(f"{prepared.folder}: no {prepared.split} clip has sound")
         self.modality, self.length, self.seed = modality, length, seed
         self.variation = variation
 
@@ -326,11 +327,11 @@ def stateful_loader(
     """A loader of numbered draws that resumes in the middle of an epoch, which is whole batches.
 
     Raises:
-        ValueError: there are fewer clips than one batch of every process needs.
+        UserError: there are fewer clips than one batch of every process needs.
     """
     num_clips, batch = len(dataset), batch_size * rank_and_world()[1]  # type: ignore[arg-type]
     if num_clips < batch:
-        raise ValueError(f"batches of {batch} clips over all processes; there are {num_clips}")
+        raise UserError(f"batches of {batch} clips over all processes; there are {num_clips}")
     draws = Draws(num_clips // batch * batch)
     return StatefulDataLoader(
         dataset, batch_size, sampler=draws, num_workers=num_workers, drop_last=True, **options

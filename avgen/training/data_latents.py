@@ -24,6 +24,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 from avgen.clips.timebase import to_seconds
 from avgen.codecs.normalize import LatentStatistics
+from avgen.errors import UserError
 from avgen.training.data import Prepared, Split, clip_of_draw, hash_seed, stateful_loader
 from avgen.training.prepared import LatentConfig, read_latent_config
 
@@ -64,7 +65,7 @@ class Latents(Dataset[dict[str, Any]]):
             path = prepared.folder / "latents" / f"{record.id}.safetensors"
             latents = load_file(path)
             if "audio" not in latents:
-                raise ValueError(f"{path}: the clip has no sound; train with MixedData")
+                raise UserError(f"{path}: the clip has no sound; train with MixedData")
             lengths = {
                 "video": num_video_latents,
                 "still": num_video_latents,
@@ -74,7 +75,7 @@ class Latents(Dataset[dict[str, Any]]):
             if all(cut[name].shape[1] == length for name, length in lengths.items()):
                 self.items.append((record, cut))
         if not self.items:
-            raise ValueError(
+            raise UserError(
                 f"{prepared.folder}: no {prepared.split} clip has {num_video_latents} video latents"
             )
 
@@ -101,7 +102,7 @@ class Collate:
         seed: Of the choice and of where stretches start.
 
     Raises:
-        ValueError: a stretch has no frames.
+        UserError: a stretch has no frames.
     """
 
     def __init__(self, config: LatentConfig, stretches: Stretches = WHOLE, seed: int = 0) -> None:
@@ -166,7 +167,7 @@ class LatentData(L.LightningDataModule):
     ) -> None:
         super().__init__()
         if not 0 < stretches.num_frames <= num_frames:
-            raise ValueError(
+            raise UserError(
                 f"stretches of {stretches.num_frames} frames; clips have {num_frames}, at least 1"
             )
         self.folder, self.num_frames, self.batch_size = folder, num_frames, batch_size

@@ -21,7 +21,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from avgen.clips.timebase import to_seconds
-from avgen.datasets.manifest import ClipRecord
+from avgen.corpora.manifest import ClipRecord
+from avgen.errors import UserError
 from avgen.training.batches import Batching, Plan, permutation
 from avgen.training.data import Draws, Prepared, Split, hash_seed, rank_and_world
 from avgen.training.data_latents import WHOLE, Stretches
@@ -67,7 +68,7 @@ class MixedBatches(Dataset[dict[str, Any]]):
         seed: Of the order and the stretches.
 
     Raises:
-        ValueError: no clip is long enough, or a latents file is broken.
+        UserError: no clip is long enough, or a latents file is broken.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class MixedBatches(Dataset[dict[str, Any]]):
                 self.paths.append(path)
                 self.shapes.append(shape)
         if not self.records:
-            raise ValueError(f"{prepared.folder}: no {prepared.split} clip is long enough")
+            raise UserError(f"{prepared.folder}: no {prepared.split} clip is long enough")
         counts = {shape: count_tokens(self.config, shape) for shape in set(self.shapes)}
         self.tokens = [counts[shape] for shape in self.shapes]
         self._planned: tuple[int, Plan] = (-1, [])
@@ -171,7 +172,7 @@ def read_stretch(
     The first latent of a stretch stands for one frame alone, as that of a clip does.
 
     Raises:
-        ValueError: the file has fewer latents than its clip's shape calls for.
+        UserError: the file has fewer latents than its clip's shape calls for.
     """
     video_grid, audio_grid = config.clip_grids(shape)
     with safe_open(path, "pt") as file:
@@ -187,7 +188,7 @@ def read_stretch(
     short = audio is not None and audio.shape[1] != audio_grid.num_latents
     if tuple(video.shape) != expected or short:
         sound = "no" if audio is None else audio.shape[1]
-        raise ValueError(
+        raise UserError(
             f"{path}: video latents {tuple(video.shape)} and {sound} audio latents from latent "
             f"{start} on; a clip of {shape} has {expected} and {audio_grid.num_latents}"
         )

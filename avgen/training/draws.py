@@ -16,9 +16,10 @@ from torch import Tensor
 
 from avgen.codecs.normalize import LatentStatistics
 from avgen.diffusion.schedules import TrainingSigmas
+from avgen.errors import UserError
 from avgen.latents.conditioning import Tasks
 from avgen.latents.packing import MODALITIES, Layout, PackedLayout, concatenate, pack
-from avgen.models.speech import TimedPhoneme
+from avgen.models.phonemes import TimedPhoneme
 from avgen.models.text import Text
 from avgen.training.data_mixed import ClipLatents
 from avgen.training.prepared import ClipShape
@@ -133,11 +134,11 @@ def without_sound(tasks: Tasks) -> Tasks:
     """The tasks of a clip that has no sound: to make it for a silent video is none.
 
     Raises:
-        ValueError: no other task has any weight.
+        UserError: no other task has any weight.
     """
     weights = {name: weight for name, weight in tasks.weights.items() if name != "silent video"}
     if not any(weights.values()):
-        raise ValueError(
+        raise UserError(
             "a clip without sound, and 'silent video' is the only task: there is nothing to learn"
         )
     return replace(tasks, weights=weights)

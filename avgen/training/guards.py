@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from avgen.errors import UserError
 from avgen.training.data import rank_and_world
 
 MAD_TO_STD = 1.4826  # of a normal distribution: 1 / its quantile at 3/4
@@ -55,7 +56,7 @@ class LossGuard(Callback):
         max_skips: int = 10,
     ) -> None:
         if window < 4:
-            raise ValueError(f"window is {window}; a median and a deviation take at least 4 losses")
+            raise UserError(f"window is {window}; a median and a deviation take at least 4 losses")
         self.z, self.window, self.action, self.max_skips = z, window, action, max_skips
         self.history: deque[float] = deque(maxlen=window)
         self.skipped, self.in_a_row = 0, 0
@@ -91,7 +92,7 @@ class LossGuard(Callback):
         """Stop, or leave the step out, on all processes if on one.
 
         Raises:
-            ValueError: something is wrong with the step, and it is not to be left out.
+            UserError: something is wrong with the step, and it is not to be left out.
         """
         norm = gradient_norm(pl_module)
         if not self._reasons and not math.isfinite(norm):
@@ -105,7 +106,7 @@ class LossGuard(Callback):
         what = "; ".join(reasons) if reasons else "another process's batch is at fault"
         said = f"step {trainer.global_step}: {what}; clips: {', '.join(clips) or 'unnamed'}"
         if self.action == "stop" or self.in_a_row >= self.max_skips:
-            raise ValueError(said)
+            raise UserError(said)
         log.warning("%s; the step is left out", said)
         for parameter in pl_module.parameters():
             parameter.grad = None

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from avgen.errors import UserError
+
 
 @dataclass(frozen=True)
 class LoraConfig:
@@ -36,7 +38,7 @@ class LoraConfig:
     def __post_init__(self) -> None:
         """Check the rank."""
         if self.rank < 1:
-            raise ValueError(f"rank is {self.rank}; it must be at least 1")
+            raise UserError(f"rank is {self.rank}; it must be at least 1")
 
 
 class LowRank(nn.Module):
@@ -58,7 +60,7 @@ def adapt(network: nn.Module, config: LoraConfig) -> None:
     """Freeze a network but for low-rank additions to its linear layers, in place.
 
     Raises:
-        ValueError: no linear layer is named so.
+        UserError: no linear layer is named so.
     """
     network.requires_grad_(False)
     layers = [
@@ -67,7 +69,7 @@ def adapt(network: nn.Module, config: LoraConfig) -> None:
         if isinstance(module, nn.Linear) and any(part in f"{name}." for part in config.targets)
     ]
     if not layers:
-        raise ValueError(f"no linear layer's name holds any of {list(config.targets)}")
+        raise UserError(f"no linear layer's name holds any of {list(config.targets)}")
     for layer in layers:
         added = LowRank(layer.out_features, layer.in_features, config)
         parametrize.register_parametrization(layer, "weight", added)

@@ -24,13 +24,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from avgen.clips.media import read_clip
+from avgen.clips.media.read import read_clip
 from avgen.clips.timebase import num_samples
 from avgen.clips.transforms import crop, resize
 from avgen.codecs.base import AudioCodec, VideoCodec
 from avgen.codecs.normalize import LatentStatistics
-from avgen.datasets.manifest import ClipRecord, read_manifest, write_manifest
-from avgen.latents.grid import AudioGrid, VideoGrid
+from avgen.corpora.manifest import ClipRecord, read_manifest, write_manifest
+from avgen.errors import UserError
+from avgen.latents.geometry import AudioGrid, VideoGrid
 
 SHAPE = "shape"  # where a file of latents says what clip they are of
 
@@ -116,7 +117,7 @@ def read_latent_config(folder: Path) -> LatentConfig:
     """Read `latents/config.json` of a prepared folder."""
     path = folder / "latents" / "config.json"
     if not path.is_file():
-        raise ValueError(f"{path}: not found; encode the folder first")
+        raise UserError(f"{path}: not found; encode the folder first")
     return LatentConfig(**json.loads(path.read_text()))
 
 
@@ -158,7 +159,7 @@ def prepare(
                     root / record.media, fps=fps, sample_rate=sample_rate, num_channels=1
                 )
                 if clip.waveform is None and not keep_silent:
-                    raise ValueError(f"{record.media}: has no sound; these recipes train both")
+                    raise UserError(f"{record.media}: has no sound; these recipes train both")
             except ValueError as error:
                 failures.append(str(error))
                 continue
@@ -220,7 +221,7 @@ def encode(
     """
     rates = json.loads((folder / "rates.json").read_text())
     if rates["sample_rate"] != audio.sample_rate:
-        raise ValueError(
+        raise UserError(
             f"{folder}: sound at {rates['sample_rate']} Hz; "
             f"the audio codec needs {audio.sample_rate}"
         )
@@ -286,7 +287,7 @@ def read_shape(path: Path, config: LatentConfig) -> ClipShape:
     """The shape of a clip whose latents are in `path`; no tensor is read.
 
     Raises:
-        ValueError: it is not a whole safetensors file, or holds no latents of a clip.
+        UserError: it is not a whole safetensors file, or holds no latents of a clip.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -295,7 +296,7 @@ def read_shape(path: Path, config: LatentConfig) -> ClipShape:
                 facts = json.loads(facts[SHAPE])
             num_latents = file.get_slice("video").get_shape()[1]
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: is not a clip's latents ({error})") from error
+        raise UserError(f"{path}: is not a clip's latents ({error})") from error
     return ClipShape(
         int(facts.get("num_frames", 1 + config.video_stride[0] * (num_latents - 1))),
         int(facts.get("height", config.height)),
@@ -339,7 +340,7 @@ def merge(folders: Sequence[Path], out: Path) -> None:
         out: The new folder. Latents are copied.
 
     Raises:
-        ValueError: latents of other codecs or patches, two clips of one name, or a word with two
+        UserError: latents of other codecs or patches, two clips of one name, or a word with two
             pronunciations.
     """
     configs = [read_latent_config(folder) for folder in folders]
@@ -349,13 +350,13 @@ def merge(folders: Sequence[Path], out: Path) -> None:
     for folder, config in zip(folders, configs, strict=True):
         same = replace(config, height=configs[0].height, width=configs[0].width, fps=configs[0].fps)
         if same != configs[0]:
-            raise ValueError(f"{folder}: latents of other codecs or patches than {folders[0]}'s")
+            raise UserError(f"{folder}: latents of other codecs or patches than {folders[0]}'s")
         for word, phonemes in read_lexicon(folder).items():
             if lexicon.setdefault(word, phonemes) != phonemes:
-                raise ValueError(f"{folder}: {word!r} is pronounced otherwise than in the others")
+                raise UserError(f"{folder}: {word!r} is pronounced otherwise than in the others")
         for record in read_manifest(folder / "manifest.jsonl"):
             if record.id in records:
-                raise ValueError(f"{folder}: there is another clip named {record.id}")
+                raise UserError(f"{folder}: there is another clip named {record.id}")
             records[record.id] = record
             path = folder / "latents" / f"{record.id}.safetensors"
             save_latents(out / "latents" / path.name, load_file(path), read_shape(path, config))

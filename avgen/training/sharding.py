@@ -25,8 +25,9 @@ from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
+from avgen.errors import UserError
 from avgen.models.transformer import AVTransformer
-from avgen.training.diffusion import DiffusionSystem
+from avgen.training.system import DiffusionSystem
 
 AVERAGED = "averaged"  # what the module of averages is called in its system
 
@@ -126,12 +127,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """A Lightning checkpoint on one process: a file, or the folder that a sharded run writes.
 
     Raises:
-        ValueError: it is neither.
+        UserError: it is neither.
     """
     if path.is_file():
         return torch.load(path, map_location="cpu", weights_only=True)
     if not (path / ".metadata").is_file():
-        raise ValueError(f"{path}: neither a checkpoint file nor a folder of a sharded run")
+        raise UserError(f"{path}: neither a checkpoint file nor a folder of a sharded run")
     with TemporaryDirectory() as folder:
         whole = Path(folder) / "whole.ckpt"
         dcp_to_torch_save(path, whole)

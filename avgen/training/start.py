@@ -10,6 +10,7 @@ from pathlib import Path
 
 from avgen.codecs.base import load_module, load_tensors, read_config
 from avgen.codecs.normalize import LatentStatistics
+from avgen.errors import UserError
 from avgen.models.transformer import AVTransformer
 from avgen.pipeline.config import PipelineConfig
 from avgen.training.prepared import LatentConfig, encoder_fingerprint
@@ -29,21 +30,21 @@ def start_from(
         Statistics of the video and audio latents that the model was trained with.
 
     Raises:
-        ValueError: no such model, one of other sizes, or the latents are not of its codecs.
+        UserError: no such model, one of other sizes, or the latents are not of its codecs.
     """
     try:
         config = PipelineConfig.from_json(read_config(model / "config.json"))
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{model}/config.json: does not describe a model: {error}") from error
+        raise UserError(f"{model}/config.json: does not describe a model: {error}") from error
     patches = config.video_patch, config.audio_patch
     if patches != (latents.video_patch, latents.audio_patch):
-        raise ValueError(
+        raise UserError(
             f"{model}: tokens of {patches} latents (picture, sound); the prepared folder has "
             f"{(latents.video_patch, latents.audio_patch)}"
         )
     codecs = [load_module(model / name) for name in ("video_codec", "audio_codec")]
     if encoder_fingerprint(*codecs) != latents.fingerprint:
-        raise ValueError(
+        raise UserError(
             f"{model}: its codecs did not make the latents of the prepared folder; encode with them"
         )
     load_tensors(transformer, model / "transformer" / "model.safetensors")

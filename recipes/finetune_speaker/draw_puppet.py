@@ -12,7 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from avgen.codecs.base import load_module
-from avgen.datasets.puppets import PuppetCorpus, write_puppets
+from avgen.corpora.puppets.dataset import PuppetCorpus, write_puppets
 from avgen.training.prepared import encode, prepare
 
 SIZE, FPS, SAMPLE_RATE, SECONDS, TESTS = (128, 128), Fraction(25), 24000, 2.92, 4

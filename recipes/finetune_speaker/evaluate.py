@@ -22,9 +22,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from avgen.clips.clip import Clip
-from avgen.clips.media import write_clip
-from avgen.datasets.manifest import ClipRecord
-from avgen.metrics.speech import speaker_similarity
+from avgen.clips.media.read import write_clip
+from avgen.corpora.manifest import ClipRecord
+from avgen.evaluation.speech.recognition import speaker_similarity
 from avgen.pipeline import AVPipeline
 from avgen.training.data import Prepared
 

@@ -32,10 +32,10 @@ from tqdm import tqdm
 
 from avgen import __version__
 from avgen.clips.clip import Clip, Word
-from avgen.clips.media import write_clip
+from avgen.clips.media.read import write_clip
 from avgen.clips.timebase import num_samples, parse_rate, to_index, to_seconds
-from avgen.datasets.manifest import ClipRecord, read_manifest
-from avgen.metrics.speech import RECOGNIZER, GridRecognizer, dnsmos, word_errors
+from avgen.corpora.manifest import ClipRecord, read_manifest
+from avgen.evaluation.speech.recognition import RECOGNIZER, GridRecognizer, dnsmos, word_errors
 from avgen.pipeline import AVPipeline
 
 EXTENDED_S = 1.0  # a continuation begins at the first word that starts later than this, less a bit

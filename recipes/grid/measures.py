@@ -2,7 +2,7 @@
 
 Plain functions on numpy arrays; what needs a network of somebody else's (face landmarks) imports it
 when it is used: `pip install '.[evaluate]'`. Words heard and speech quality are in
-avgen/metrics/speech.py.
+avgen/evaluation/speech/recognition.py.
 
 A lag is in frames and positive where the mouth comes after the sound.
 """

@@ -12,8 +12,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from avgen.codecs.base import load_module
-from avgen.datasets.grid import LEXICON, grid_records
-from avgen.datasets.manifest import read_manifest, write_manifest
+from avgen.corpora.grid import LEXICON, grid_records
+from avgen.corpora.manifest import read_manifest, write_manifest
 from avgen.training.prepared import encode, prepare
 
 SIZE = (128, 128)

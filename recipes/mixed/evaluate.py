@@ -30,15 +30,15 @@ from PIL import Image
 from tqdm import tqdm
 
 from avgen.clips.clip import Clip
-from avgen.clips.media import write_clip
+from avgen.clips.media.read import write_clip
 from avgen.clips.timebase import num_samples
-from avgen.datasets.manifest import ClipRecord
-from avgen.datasets.puppets import GRAMMAR
-from avgen.metrics import sync
-from avgen.metrics.faces import CascadeTracker, the_face
-from avgen.metrics.reference import psnr, stoi
-from avgen.metrics.speech import GrammarRecognizer, GridRecognizer, word_error_rate
-from avgen.metrics.subject import Unscored
+from avgen.corpora.manifest import ClipRecord
+from avgen.corpora.puppets.dataset import GRAMMAR
+from avgen.evaluation.comparison.reference import psnr, stoi
+from avgen.evaluation.faces.tracks import CascadeTracker, the_face
+from avgen.evaluation.speech.recognition import GrammarRecognizer, GridRecognizer, word_error_rate
+from avgen.evaluation.subject import Unscored
+from avgen.evaluation.sync import score as sync
 from avgen.pipeline import AVPipeline
 from avgen.training.data import Prepared
 

@@ -16,9 +16,9 @@ from fractions import Fraction
 from pathlib import Path
 
 from avgen.codecs.base import load_module
-from avgen.datasets.grid import LEXICON, grid_records
-from avgen.datasets.manifest import ClipRecord, read_manifest, write_manifest
-from avgen.datasets.puppets import PuppetCorpus, write_puppets
+from avgen.corpora.grid import LEXICON, grid_records
+from avgen.corpora.manifest import ClipRecord, read_manifest, write_manifest
+from avgen.corpora.puppets.dataset import PuppetCorpus, write_puppets
 from avgen.training.prepared import encode, merge, prepare
 
 SIZES = {"square": (128, 128), "portrait": (128, 96)}  # height, width

@@ -26,10 +26,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from avgen import cli
 from avgen.codecs.base import load_module
-from avgen.datasets.manifest import read_manifest
-from avgen.datasets.puppets import PuppetCorpus, write_puppets
-from avgen.training.cli import main as train
-from avgen.training.export import export_codec, export_model
+from avgen.corpora.manifest import read_manifest
+from avgen.corpora.puppets.dataset import PuppetCorpus, write_puppets
+from avgen.training.lightning_cli import main as train
+from avgen.training.model_export import export_codec, export_model
 from avgen.training.prepared import encode, prepare
 
 RECIPES = Path(__file__).parent

@@ -20,9 +20,10 @@ from scipy.stats import mannwhitneyu
 from tqdm import tqdm
 
 from avgen.clips import read_clip
-from avgen.metrics import av_align, lags, sync
-from avgen.metrics.faces import CascadeTracker, the_face
-from avgen.metrics.subject import Unscored
+from avgen.evaluation.faces.tracks import CascadeTracker, the_face
+from avgen.evaluation.subject import Unscored
+from avgen.evaluation.sync import av_align, lags
+from avgen.evaluation.sync import score as sync
 
 FPS, RATE = 25, 16_000
 DELAYS = range(-10, 11)  # frames; above 0 the sound comes first

@@ -1,4 +1,4 @@
-"""A checkpoint of recipes/sync/config.yaml -> the folder that avgen/metrics/sync.py loads.
+"""A checkpoint of recipes/sync/config.yaml -> the folder that avgen/evaluation/sync/score.py loads.
 
     python recipes/sync/export.py runs/sync/last.ckpt prepared/sync OUT
 
@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from avgen.codecs.base import save_module
-from avgen.metrics.sync_network import SyncNetwork
-from avgen.training.cli import instantiate
-from avgen.training.sync import PITCHES, SyncClips, SyncSystem
+from avgen.evaluation.sync.network import SyncNetwork
+from avgen.training.lightning_cli import instantiate
+from avgen.training.sync_scorer import PITCHES, SyncClips, SyncSystem
 
 RECIPE = Path(__file__).with_name("config.yaml")
 

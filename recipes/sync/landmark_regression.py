@@ -1,4 +1,4 @@
-"""GRID -> the regression of avgen/metrics/landmark_sync.py, and how often it finds delays.
+"""GRID -> the regression of avgen/evaluation/sync/landmarks.py, and how often it finds delays.
 
     python recipes/sync/landmark_regression.py fit ROOT FOLDER OUT --landmarker face_landmarker.task
     python recipes/sync/landmark_regression.py evaluate ROOT/s1 FOLDER/s1 OUT
@@ -23,12 +23,14 @@ from tqdm import tqdm
 
 from avgen.clips import MediaError, read_clip
 from avgen.codecs.base import save_module
-from avgen.datasets.grid import split_of
-from avgen.metrics import lags, landmark_sync, sync
-from avgen.metrics.faces import CascadeTracker, LandmarkTracker, the_face
-from avgen.metrics.media import read_audio_quietly
-from avgen.metrics.subject import Unscored
-from avgen.metrics.sync_features import FPS, SOUND_RATE
+from avgen.corpora.grid import split_of
+from avgen.evaluation.faces.tracks import CascadeTracker, LandmarkTracker, the_face
+from avgen.evaluation.subject import Unscored
+from avgen.evaluation.sync import lags
+from avgen.evaluation.sync import landmarks as landmark_sync
+from avgen.evaluation.sync import score as sync
+from avgen.evaluation.sync.features import FPS, SOUND_RATE
+from avgen.evaluation.timing import read_audio_quietly
 
 RIDGE = 3000.0  # of 300, 3,000 and 30,000; on validation sentences all three found every delay
 DELAYS = range(-10, 11)  # frames; above 0 the sound comes first

@@ -13,11 +13,11 @@ import numpy as np
 from tqdm import tqdm
 
 from avgen.clips import MediaError, read_clip
-from avgen.datasets.grid import grid_records
-from avgen.metrics.faces import CascadeTracker, the_face
-from avgen.metrics.subject import Unscored
-from avgen.metrics.sync_features import FPS, SOUND_RATE, log_mel, motion
-from avgen.training.sync import PITCHES
+from avgen.corpora.grid import grid_records
+from avgen.evaluation.faces.tracks import CascadeTracker, the_face
+from avgen.evaluation.subject import Unscored
+from avgen.evaluation.sync.features import FPS, SOUND_RATE, log_mel, motion
+from avgen.training.sync_scorer import PITCHES
 
 NUM_FRAMES = 75  # of a GRID sentence; the few that are shorter are left out
 

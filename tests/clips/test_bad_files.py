@@ -17,7 +17,7 @@ from avgen.clips import (
     read_windows,
     write_clip,
 )
-from avgen.clips import media as reading
+from avgen.clips.media import read as reading
 
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n"
 

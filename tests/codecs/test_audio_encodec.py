@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from avgen.codecs.audio_encodec import EncodecAudio, EncodecAudioConfig
 from avgen.codecs.base import AudioCodec
+from avgen.codecs.encodec import EncodecAudio, EncodecAudioConfig
 
 
 @pytest.fixture(scope="module")

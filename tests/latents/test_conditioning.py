@@ -15,7 +15,7 @@ from avgen.latents.conditioning import (
     latents_given,
     modality_given,
 )
-from avgen.latents.grid import AudioGrid, VideoGrid
+from avgen.latents.geometry import AudioGrid, VideoGrid
 from avgen.latents.packing import AUDIO, VIDEO, make_layout
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avgen.clips.timebase import num_samples
-from avgen.latents.grid import AudioGrid, VideoGrid
+from avgen.latents.geometry import AudioGrid, VideoGrid
 
 RATES = st.sampled_from([Fraction(24), Fraction(25), Fraction(30000, 1001), Fraction(30)])
 

@@ -8,10 +8,10 @@ from einops import rearrange
 from torch.nn import functional as F
 
 from avgen.clips.timebase import num_samples
-from avgen.latents.grid import AudioGrid, VideoGrid
+from avgen.latents.geometry import AudioGrid, VideoGrid
 from avgen.latents.packing import concatenate, make_layout
 from avgen.models.attention import Attention
-from avgen.models.speech import TimedPhoneme
+from avgen.models.phonemes import TimedPhoneme
 from avgen.models.text import make_text
 from avgen.models.transformer import AVTransformer, AVTransformerConfig, attention_mask, clip_rows
 

@@ -3,7 +3,7 @@
 import pytest
 
 from avgen.clips.clip import Word
-from avgen.models.speech import PHONEMES, SpeechTimer, parse_prompt, phonemize, spread, words_of
+from avgen.models.phonemes import PHONEMES, SpeechTimer, parse_prompt, phonemize, spread, words_of
 
 GRID = {"z": ["Z", "EH", "D"], "a": ["EY"]}
 

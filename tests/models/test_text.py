@@ -2,7 +2,7 @@
 
 import torch
 
-from avgen.models.speech import PHONEMES, TimedPhoneme
+from avgen.models.phonemes import PHONEMES, TimedPhoneme
 from avgen.models.text import PAD_TO, SpeechEmbedding, caption_ids, make_text
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from avgen.clips.timebase import num_samples
-from avgen.latents.grid import AudioGrid, VideoGrid
+from avgen.latents.geometry import AudioGrid, VideoGrid
 from avgen.latents.packing import AUDIO, VIDEO, make_layout
-from avgen.models.speech import TimedPhoneme
+from avgen.models.phonemes import TimedPhoneme
 from avgen.models.text import make_text
 from avgen.models.transformer import AVTransformer, AVTransformerConfig
 

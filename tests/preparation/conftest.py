@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from avgen.datasets.manifest import ClipRecord
+from avgen.corpora.manifest import ClipRecord
 
 for package in ("scenedetect", "silero_vad", "pyarrow"):
     pytest.importorskip(package, reason="pip install 'avgen[prepare]'")

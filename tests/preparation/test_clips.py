@@ -9,8 +9,8 @@ import pytest
 
 from avgen.clips import Clip, read_clip, write_clip
 from avgen.clips.timebase import num_samples
-from avgen.preparation.clip import Job, prepare
 from avgen.preparation.outcome import Outcome, read_outcome
+from avgen.preparation.record import Job, prepare
 from avgen.preparation.settings import Settings
 from avgen.preparation.store import Store
 
@@ -163,7 +163,7 @@ def test_another_rate_and_size(grid, prepared):
 
 def test_words_of_a_transcript_are_where_the_corpus_says(grid):
     from avgen.clips import read_audio
-    from avgen.datasets.grid import read_alignment
+    from avgen.corpora.grid import read_alignment
     from avgen.preparation.align import align_english
 
     truth = read_alignment(grid / "alignments" / "s1" / "swib4p.align")

@@ -18,8 +18,8 @@ import pytest
 from avgen.cli import main
 from avgen.clips import Clip, read_clip, write_clip
 from avgen.clips.clip import Word
-from avgen.datasets.consent import OptOut
-from avgen.datasets.manifest import Problem, read_manifest
+from avgen.corpora.consent import OptOut
+from avgen.corpora.manifest import Problem, read_manifest
 from avgen.preparation import engines
 from avgen.preparation.outcome import read_outcome
 from avgen.preparation.run import Request, prepare, remove_frames
@@ -133,7 +133,7 @@ def prepared(corpus, tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 def test_a_corpus_becomes_what_training_reads(corpus, prepared):
-    from avgen.datasets.grid import read_alignment
+    from avgen.corpora.grid import read_alignment
 
     records = read_manifest(prepared / "manifest.jsonl")
     assert [record.id for record in records] == [f"s1_{name}" for name in NAMES]

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from avgen.clips.clip import Word
 from avgen.clips.timebase import num_samples
 from avgen.preparation import crop, people, quality, scenes, spans, speaker, words
-from avgen.preparation.clip import split_of
 from avgen.preparation.outcome import Dropped
 from avgen.preparation.people import Person
+from avgen.preparation.record import split_of
 from avgen.preparation.settings import Limits, Settings
 
 FPS, RATE = Fraction(25), 24_000

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from avgen.codecs.base import load_module
-from avgen.datasets.manifest import ClipRecord, write_manifest
-from avgen.datasets.puppets import Pose, draw, draw_puppet
-from avgen.datasets.puppets_mouth import Mouth
-from avgen.datasets.puppets_person import BACKGROUNDS, CLOTHES, HAIR
-from avgen.training.cli import instantiate
+from avgen.corpora.manifest import ClipRecord, write_manifest
+from avgen.corpora.puppets.dataset import Pose, draw, draw_puppet
+from avgen.corpora.puppets.mouth import Mouth
+from avgen.corpora.puppets.person import BACKGROUNDS, CLOTHES, HAIR
+from avgen.training.lightning_cli import instantiate
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes/mixed"
 SIZES = {"square": (128, 128), "portrait": (128, 96)}

@@ -15,9 +15,9 @@ import yaml
 
 from avgen.cli import make_parser
 from avgen.codecs.base import load_module
-from avgen.datasets.manifest import ClipRecord, find_corpus
-from avgen.training.cli import instantiate
-from avgen.training.cli import main as train
+from avgen.corpora.manifest import ClipRecord, find_corpus
+from avgen.training.lightning_cli import instantiate
+from avgen.training.lightning_cli import main as train
 from avgen.training.prepared import encode, prepare
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from avgen.clips.clip import Word
-from avgen.datasets.manifest import ClipRecord, write_manifest
+from avgen.corpora.manifest import ClipRecord, write_manifest
 from avgen.training.prepared import ClipShape, LatentConfig, save_latents, write_statistics
 
 NUM_FRAMES = 9
@@ -67,7 +67,7 @@ def recipe(prepared_latents) -> dict:
     return {
         "seed_everything": 0,
         "model": {
-            "class_path": "avgen.training.diffusion.DiffusionSystem",
+            "class_path": "avgen.training.system.DiffusionSystem",
             "init_args": {
                 "folder": str(prepared_latents),
                 "network": {"width": 32, "depth": 1, "num_heads": 2},

@@ -24,7 +24,7 @@ def parrot(waveform, sample_rate):
 def test_clips_are_made_and_what_cannot_be_scored_is_said(
     recipe, prepared_latents, tiny_model, tmp_path, caplog
 ):
-    from avgen.training.cli import main
+    from avgen.training.lightning_cli import main
 
     parts = [load_module(tiny_model / name) for name in ("video_codec", "audio_codec")]
     path = prepared_latents / "latents" / "config.json"

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from avgen.clips.clip import Word
-from avgen.datasets.manifest import ClipRecord, read_manifest, write_manifest
+from avgen.corpora.manifest import ClipRecord, read_manifest, write_manifest
 from avgen.training import data as data_module
 from avgen.training.data import (
     Draws,

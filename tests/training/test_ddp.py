@@ -36,7 +36,7 @@ class Record(Callback):
 @pytest.mark.slow
 def test_two_processes_train_one_model(recipe, tmp_path):
     (tmp_path / "record.py").write_text(RECORD)
-    (tmp_path / "train.py").write_text("from avgen.training.cli import main\nmain()\n")
+    (tmp_path / "train.py").write_text("from avgen.training.lightning_cli import main\nmain()\n")
     recipe = copy.deepcopy(recipe)
     recipe["trainer"] |= {
         "devices": 2,

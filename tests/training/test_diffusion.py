@@ -10,17 +10,17 @@ from safetensors.torch import load_file
 from avgen.clips.clip import Word
 from avgen.diffusion.schedules import IndependentSigma, LogitNormal
 from avgen.latents.conditioning import Tasks
-from avgen.latents.grid import AudioGrid, VideoGrid
+from avgen.latents.geometry import AudioGrid, VideoGrid
 from avgen.latents.packing import AUDIO, VIDEO, make_layout
 from avgen.training.data_latents import LatentData
-from avgen.training.diffusion import (
+from avgen.training.optimization import OptimizerConfig
+from avgen.training.system import (
     DiffusionSystem,
     LossWeights,
     NetworkConfig,
     TextDrops,
     overlap,
 )
-from avgen.training.optimization import OptimizerConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are trying to `self.log")
 

@@ -20,8 +20,8 @@ from avgen.diffusion.path import clean_from_velocity
 from avgen.diffusion.samplers import euler
 from avgen.latents.packing import make_layout
 from avgen.models.text import make_text
-from avgen.training.cli import instantiate
-from avgen.training.export import averaged_weights
+from avgen.training.lightning_cli import instantiate
+from avgen.training.model_export import averaged_weights
 from avgen.training.sharding import read_checkpoint
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from avgen.training.export import averaged_weights, main
+from avgen.training.model_export import averaged_weights, main
 
 
 def checkpoint(folder, **parts):

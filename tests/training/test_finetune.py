@@ -13,10 +13,10 @@ import yaml
 from avgen import AVPipeline, cli
 from avgen.clips import Word
 from avgen.codecs.base import load_module
-from avgen.datasets.manifest import ClipRecord, write_manifest
-from avgen.training.cli import instantiate
-from avgen.training.cli import main as train
+from avgen.corpora.manifest import ClipRecord, write_manifest
 from avgen.training.data_latents import load_statistics
+from avgen.training.lightning_cli import instantiate
+from avgen.training.lightning_cli import main as train
 from avgen.training.lora import LoraConfig, adapt, merge
 from avgen.training.prepared import encode
 

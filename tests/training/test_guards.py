@@ -9,8 +9,8 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from avgen.training.cli import instantiate
 from avgen.training.guards import LossGuard, gradient_norm, spike
+from avgen.training.lightning_cli import instantiate
 
 
 def trainer_of(recipe, tmp_path, *callbacks, **options):

@@ -13,10 +13,10 @@ from avgen.latents.packing import AUDIO, MODALITIES, VIDEO, Layout, PackedLayout
 from avgen.training.batches import Buckets, Packs
 from avgen.training.data_latents import LatentData, Stretches
 from avgen.training.data_mixed import MixedData
-from avgen.training.diffusion import DiffusionSystem, LossWeights, NetworkConfig, TextDrops
 from avgen.training.draws import without_sound
 from avgen.training.optimization import OptimizerConfig
 from avgen.training.prepared import merge, read_latent_config, read_shape
+from avgen.training.system import DiffusionSystem, LossWeights, NetworkConfig, TextDrops
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are trying to `self.log")
 EVERYTHING = Packs(max_tokens=10**6, longest_s=10.0)

@@ -12,15 +12,15 @@ import torch
 from avgen.clips import Clip, write_clip
 from avgen.clips.timebase import num_samples, to_index, to_seconds
 from avgen.codecs.base import load_module
-from avgen.datasets.manifest import ClipRecord
+from avgen.corpora.manifest import ClipRecord
 from avgen.diffusion.schedules import IndependentSigma, LogitNormal
 from avgen.latents.conditioning import Tasks
 from avgen.latents.packing import PackedLayout
 from avgen.training.batches import Packs
 from avgen.training.data_mixed import MixedData, read_stretch
-from avgen.training.diffusion import DiffusionSystem, LossWeights, NetworkConfig, TextDrops
 from avgen.training.optimization import OptimizerConfig
 from avgen.training.prepared import encode, prepare, read_latent_config, read_shape
+from avgen.training.system import DiffusionSystem, LossWeights, NetworkConfig, TextDrops
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are trying to `self.log")
 # frames a second, samples a second, (height, width), seconds

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from avgen.training.cli import main
+from avgen.training.lightning_cli import main
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 KILL = """
@@ -75,7 +75,7 @@ def test_killed_and_resumed_is_as_if_nothing_had_happened(
         "PYTHONPATH": os.pathsep.join((str(REPOSITORY), str(tmp_path))),
         "OMP_NUM_THREADS": "1",
     }
-    code = "from avgen.training.cli import main; main()"
+    code = "from avgen.training.lightning_cli import main; main()"
     killed = subprocess.run(
         [sys.executable, "-c", code, "--config", str(write(recipe, tmp_path, "broken", kill))],
         env=environment, capture_output=True, text=True, check=False,

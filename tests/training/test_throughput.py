@@ -11,11 +11,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from avgen.latents.packing import concatenate, make_layout
-from avgen.models.speech import TimedPhoneme
+from avgen.models.phonemes import TimedPhoneme
 from avgen.models.text import make_text
 from avgen.models.transformer import AVTransformer, AVTransformerConfig
-from avgen.training.cli import instantiate
 from avgen.training.flops import FORWARDS_OF_A_STEP, forward_flops
+from avgen.training.lightning_cli import instantiate
 from avgen.training.prepared import ClipShape, LatentConfig
 from avgen.training.throughput import Energy, Throughput
 

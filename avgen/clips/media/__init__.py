@@ -1,0 +1,1 @@
+"""PyAV on either side of a clip."""

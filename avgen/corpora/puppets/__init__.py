@@ -1,0 +1,1 @@
+"""Talking heads that avgen draws itself."""

@@ -1,0 +1,1 @@
+"""Do picture and sound belong together, and when."""

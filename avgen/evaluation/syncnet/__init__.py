@@ -1,0 +1,1 @@
+"""LSE-C and LSE-D by the reference protocol."""

@@ -1,0 +1,173 @@
+"""A Lightning checkpoint -> a folder that avgen loads, with the averaged (EMA) weights.
+
+    python -m avgen.training.model_export codec CHECKPOINT RECIPE OUT
+    python -m avgen.training.model_export model CHECKPOINT RECIPE CODECS OUT
+
+`avgen export` does the same and tells the two apart itself. A codec's folder is what `load_module`
+reads; a model's is what `AVPipeline.from_pretrained` and `avgen generate --model` read, and has a
+card. CODECS holds video_codec and audio_codec; the prepared folder is the recipe's. Dotted
+overrides that training was given (`--data.init_args.folder ...`) are given again. The checkpoint
+is a file, or the folder of a sharded run.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from avgen.codecs.base import load_module, save_module
+from avgen.errors import UserError
+from avgen.pipeline.pipeline import PARTS
+from avgen.training.audio_codec import AudioCodecSystem
+from avgen.training.callbacks import build_pipeline
+from avgen.training.card import write_card
+from avgen.training.data_latents import LatentData
+from avgen.training.data_mixed import MixedData
+from avgen.training.lightning_cli import TrainingCLI, instantiate
+from avgen.training.lora import merge
+from avgen.training.sharding import AVERAGED, read_checkpoint
+from avgen.training.system import DiffusionSystem
+from avgen.training.video_codec import VideoCodecSystem
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Export what the command line names.
+
+    Raises:
+        SystemExit: with 2, and one line, where the checkpoint is not one of the recipe's.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    for kind, names in (
+        ("codec", ("checkpoint", "recipe", "out")),
+        ("model", ("checkpoint", "recipe", "codecs", "out")),
+    ):
+        command = kinds.add_parser(kind, help=f"{' '.join(names).upper()} [--overrides]")
+        for name in names:
+            command.add_argument(name, type=Path)
+    args, overrides = parser.parse_known_args(arguments)
+    recipe = ["--config", str(args.recipe), *overrides]
+    try:
+        if args.kind == "codec":
+            export_codec(args.checkpoint, recipe, args.out)
+        else:
+            export_model(args.checkpoint, recipe, args.codecs, args.out)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+
+
+def export_codec(checkpoint: Path, recipe: Sequence[str], out: Path) -> None:
+    """Save a trained codec as a folder of its own.
+
+    Args:
+        checkpoint: Lightning's, of a run of `VideoCodecSystem` or `AudioCodecSystem`.
+        recipe: What that run's `avgen train` was given: `--config FILE` and overrides.
+        out: The folder.
+
+    Raises:
+        UserError: the recipe trains no codec, or the checkpoint was trained without averaging.
+    """
+    system = instantiate(recipe).model
+    if not isinstance(system, VideoCodecSystem | AudioCodecSystem):
+        raise UserError(f"{recipe[1]}: trains a {type(system).__name__}, which is no codec")
+    system.codec.load_state_dict(averaged_weights(checkpoint, "codec."))
+    save_module(system.codec, out)
+
+
+def export_model(checkpoint: Path, recipe: Sequence[str], codecs: Path, out: Path) -> None:
+    """Save a trained transformer and its two codecs as a model folder.
+
+    Args:
+        checkpoint: Lightning's, of a run of `DiffusionSystem`.
+        recipe: What that run's `avgen train` was given: `--config FILE` and overrides.
+        codecs: A folder with video_codec and audio_codec.
+        out: The folder.
+
+    Raises:
+        UserError: the recipe trains no transformer, or the checkpoint was trained without
+            averaging.
+    """
+    trained = instantiate(recipe)
+    system, data = trained.model, trained.datamodule
+    if not isinstance(system, DiffusionSystem) or not isinstance(data, LatentData | MixedData):
+        raise UserError(f"{recipe[1]}: trains a {type(system).__name__}, which is no transformer")
+    system.transformer.load_state_dict(averaged_weights(checkpoint, "transformer."))
+    merge(system.transformer)
+    pipe = build_pipeline(system.eval(), data.folder, codecs, longest_clip(data))
+    pipe.save_pretrained(out)
+    parts = {name: load_module(out / name) for name in PARTS}
+    write_card(out, parts, data.folder, read_checkpoint(checkpoint), seed_of(trained))
+
+
+def export(checkpoint: Path, recipe: Sequence[str], codecs: Path | None, out: Path) -> str:
+    """Save what a recipe trains, a codec or a model, and say which it was.
+
+    Args:
+        checkpoint: Lightning's, of that recipe's run.
+        recipe: What that run's `avgen train` was given: `--config FILE` and overrides.
+        codecs: A folder with video_codec and audio_codec, for a model.
+        out: The folder.
+
+    Raises:
+        UserError: as `export_codec` and `export_model`, or a model is to have no codecs.
+    """
+    if isinstance(instantiate(recipe).model, VideoCodecSystem | AudioCodecSystem):
+        export_codec(checkpoint, recipe, out)
+        return "codec"
+    if codecs is None:
+        raise UserError(f"{recipe[1]}: trains a transformer; give --codecs, which a model holds")
+    export_model(checkpoint, recipe, codecs, out)
+    return "model"
+
+
+def longest_clip(data: LatentData | MixedData) -> int:
+    """Frames of a training clip; of the longest, where they differ."""
+    if isinstance(data, LatentData):
+        return data.num_frames
+    return max(shape.num_frames for shape in data.batches("train", 1).shapes)
+
+
+def seed_of(trained: TrainingCLI) -> int:
+    """The seed that a recipe begins with."""
+    seed = trained.config.get("seed_everything", 0)
+    return int(seed)
+
+
+def averaged_weights(checkpoint: Path, prefix: str) -> dict[str, Tensor]:
+    """The EMA weights of one part of the system that a checkpoint is of.
+
+    Lightning's averaging callback stores them as the checkpoint's own state, `ShardedEMA` under a
+    name of their own.
+
+    Args:
+        checkpoint: Lightning's, a file or the folder of a sharded run.
+        prefix: What the part's tensors are named with there, "transformer." say; taken off.
+
+    Raises:
+        UserError: the checkpoint was trained without averaging, or has no such part.
+    """
+    state = read_checkpoint(checkpoint)
+    if prefix == "transformer." and any(name.startswith(AVERAGED) for name in state["state_dict"]):
+        prefix = f"{AVERAGED}."
+    elif "averaging_state" not in state:
+        raise UserError(
+            f"{checkpoint}: has no averaged weights; train with lightning's EMAWeightAveraging, "
+            "or with ShardedEMA"
+        )
+    weights = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in state["state_dict"].items()
+        if name.startswith(prefix)
+    }
+    if not weights:
+        raise UserError(f"{checkpoint}: has no tensor named {prefix}...; it is of another system")
+    return weights
+
+
+if __name__ == "__main__":
+    main()
