@@ -26,7 +26,7 @@ from avgen.evaluation.subject import FPS, Subject, Unscored, own_sound
 if TYPE_CHECKING:
     from torch import Tensor
 
-SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints" / "grid"
+SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints" / "grid"
 SIDE = 128  # pixels, of the square that avgen-video sees of any picture
 OWN = {"avgen-video": SHIPPED / "video_codec", "avgen-audio": SHIPPED / "audio_codec"}
 

@@ -27,7 +27,7 @@ from avgen.evaluation.sync.lags import standardized
 from avgen.evaluation.sync.score import SILENT_DB, SyncScore, score_features, stretches
 
 PROTOCOL = "avgen-landmark-sync/1"
-CHECKPOINT = Path(__file__).resolve().parents[1] / "checkpoints" / "landmark_sync"
+CHECKPOINT = Path(__file__).resolve().parents[2] / "checkpoints" / "landmark_sync"
 CONTEXT = 3  # frames heard before and after the one that is told
 NUM_INPUTS = 2 * NUM_MELS * (2 * CONTEXT + 1)
 # Of mouths.geometry: inner and outer opening and the jaw's drop, the three that a regression tells

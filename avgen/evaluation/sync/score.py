@@ -25,7 +25,7 @@ from avgen.evaluation.sync.features import FPS, SOUND_RATE, log_mel, motion, pic
 from avgen.evaluation.sync.network import SyncNetwork
 
 PROTOCOL = "avgen-sync/2"  # 1 had intervals without SLACK and believed a z of 2
-CHECKPOINT = Path(__file__).resolve().parents[1] / "checkpoints" / "sync"
+CHECKPOINT = Path(__file__).resolve().parents[2] / "checkpoints" / "sync"
 NUM_BANK = 40  # stretches of the shipped unrelated speech that z compares with
 SILENT_DB = -60.0  # RMS of full scale; a sound that stays below has nothing to be in sync with
 STILL = 1e-4  # region sides a frame: RMS motion below which the picture is a still
