@@ -1,6 +1,8 @@
 """A folder of good and bad clips through `evaluate`: a row for each, whatever happens to it."""
 
+import fcntl
 import json
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from avgen.clips import Clip, write_clip
 from avgen.evaluation.report.differences import compare
-from avgen.evaluation.run.runner import Request, evaluate, read_rows
+from avgen.evaluation.run.runner import Request, evaluate, partners_of, read_rows
 
 FPS, RATE, SIDE = Fraction(25), 16_000, 32
 METRICS = ("media", "flash_click")  # no network, no face: the way of a row is what is tested
@@ -20,8 +22,8 @@ def flash_and_click(offset_s: float, at: tuple[float, ...], seconds: int = 4) ->
     frames = np.full((seconds * 25, SIDE, SIDE, 3), 16, np.uint8)
     waveform = np.zeros((1, seconds * RATE), np.float32)
     click = 0.8 * np.cos(2 * np.pi * 1000 * np.arange(RATE // 100) / RATE)
-    for time in at:
-        frame = round(time * 25)
+    for second in at:
+        frame = round(second * 25)
         frames[frame : frame + 3] = 235
         sample = round((frame / 25 - offset_s) * RATE)
         waveform[0, sample : sample + len(click)] = click
@@ -108,6 +110,46 @@ def test_a_stopped_run_goes_on_where_it_stopped(report, folder, tmp_path):
     assert sorted(by_id(stopped)) == sorted(by_id(report))
     assert len(read_rows(stopped)) == 7
     assert read_rows(stopped)[:3] == read_rows(report)[:3]
+
+
+def test_a_reader_leaves_the_file_to_its_writer(report, tmp_path):
+    """`avgen compare`, or a page, while a run writes: half a row is not read and not cut off."""
+    running = tmp_path / "running"
+    running.mkdir()
+    (running / "run.json").write_bytes((report / "run.json").read_bytes())
+    whole = (report / "clips.jsonl").read_bytes()
+    written = whole[: whole.index(b"\n") + 41]
+    (running / "clips.jsonl").write_bytes(written)
+    assert len(read_rows(running)) == 1
+    compare(report, running)
+    assert (running / "clips.jsonl").read_bytes() == written
+
+
+def test_two_runs_do_not_write_one_report(report, folder):
+    with (report / "clips.jsonl").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match="another run writes this report"):
+            evaluate(Request(folder, metrics=METRICS), report)
+
+
+def test_every_clip_is_mismatched_with_the_next_that_has_sound(tmp_path):
+    """A shuffled round of 5,000 files, every third without sound, in time that grows with it."""
+    loud, mute = (tmp_path / f"{name}.mkv" for name in ("loud", "mute"))
+    write_clip(flash_and_click(0.0, (0.2,), seconds=1), loud)
+    write_clip(Clip(np.zeros((5, SIDE, SIDE, 3), np.uint8), FPS), mute)
+    clips = {f"{n:04d}.mkv": mute if n % 3 == 0 else loud for n in range(5000)}
+    sounds = {str(loud): True, str(mute): False}
+    start = time.perf_counter()
+    partners = partners_of(clips, 3, lambda path: sounds[str(path)])
+    assert time.perf_counter() - start < 1
+    assert partners.keys() == clips.keys()
+    heard = [name for name in clips if clips[name] == loud]
+    own = [name for name in heard if partners[name] == name]
+    assert not own
+    assert sorted(partners[name] for name in heard) == heard  # a round: each is another's once
+    assert {clips[other] for other in partners.values()} == {loud}
+    assert partners_of({"a": loud, "b": mute}, 0) == {"a": None, "b": "a"}
+    assert partners_of({"b": mute}, 0) == {"b": None}
 
 
 def test_a_folder_of_another_run_is_refused(report, folder, tmp_path):

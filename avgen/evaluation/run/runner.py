@@ -9,14 +9,18 @@ and the page are made of the two (report.py).
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import random
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from avgen import __version__
+from avgen.clips.media.packets import scan
 from avgen.errors import UserError
 from avgen.evaluation.run.measures import Weights, check_weights, chosen, digest
 from avgen.evaluation.run.processes import in_processes
@@ -95,13 +99,15 @@ def evaluate(
     header = _header(request, hashes, protocols)
     report.mkdir(parents=True, exist_ok=True)
     _start(report, header)
-    done = {(row["set"], row["id"]) for row in read_rows(report)}
-    left = [job for job in jobs if (job.group, job.id) not in done]
-    if progress is not None:
-        progress(len(jobs) - len(left), len(jobs))
-    with (report / ROWS).open("a", encoding="utf-8") as file:
+    with (report / ROWS).open("a+b") as file:
+        _lock(file, report)
+        _end_last_line(file)
+        done = {(row["set"], row["id"]) for row in read_rows(report)}
+        left = [job for job in jobs if (job.group, job.id) not in done]
+        if progress is not None:
+            progress(len(jobs) - len(left), len(jobs))
         for count, row in enumerate(_rows(left, workers), len(jobs) - len(left) + 1):
-            file.write(json.dumps(row, allow_nan=False) + "\n")
+            file.write((json.dumps(row, allow_nan=False) + "\n").encode())
             file.flush()
             if progress is not None:
                 progress(count, len(jobs))
@@ -130,7 +136,7 @@ def find_videos(path: Path) -> dict[str, Path]:
 
 
 def read_rows(report: Path) -> list[dict[str, Any]]:
-    """The rows of a report; a last line that a stopped run left unfinished is taken away.
+    """The rows of a report but a last line that is not finished: its run was stopped, or goes on.
 
     Raises:
         UserError: a line that is no row.
@@ -140,8 +146,6 @@ def read_rows(report: Path) -> list[dict[str, Any]]:
         return []
     text = path.read_bytes()
     whole = text[: text.rfind(b"\n") + 1]
-    if whole != text:
-        path.write_bytes(whole)
     rows = []
     for number, line in enumerate(whole.decode("utf-8").splitlines(), 1):
         try:
@@ -164,6 +168,33 @@ def read_run(report: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not JSON ({error})") from error
+
+
+def _lock(file: BinaryIO, report: Path) -> None:
+    """Hold the report until the file is closed: two runs would write every row twice.
+
+    Raises:
+        UserError: another run holds it.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise UserError(f"{report}: another run writes this report") from error
+
+
+def _end_last_line(file: BinaryIO) -> None:
+    """Cut off a last line that a killed run left unfinished; no complete row is touched."""
+    end = file.seek(0, os.SEEK_END)
+    kept = end
+    while kept:
+        start = max(0, kept - 65_536)
+        file.seek(start)
+        newline = file.read(kept - start).rfind(b"\n")
+        kept = start + newline + 1
+        if newline >= 0 or not start:
+            break
+    if kept < end:
+        file.truncate(kept)
 
 
 def _header(request: Request, hashes: dict[str, str], protocols: dict[str, str]) -> dict[str, Any]:
@@ -219,13 +250,14 @@ def _jobs(
 ) -> list[Job]:
     """A job for each clip, and for each reference, which is measured as the clips are."""
     own = {Path(name).with_suffix("").as_posix(): path for name, path in references.items()}
-    others = _partners(clips, request.seed)
-    real = _partners(references, request.seed)
+    others = partners_of(clips, request.seed)
+    real = partners_of(references, request.seed)
     given = read_transcripts(request.transcripts) if request.transcripts else {}
     recognizer = request.recognizer if "wer" in metrics else None
 
     def job(group: str, name: str, path: Path) -> Job:
         made = group == "clips"
+        partner = others[name] if made else real[name]
         return Job(
             group=group,
             id=name,
@@ -233,7 +265,7 @@ def _jobs(
             metrics=tuple(metrics),
             weights=request.weights,
             reference=own.get(Path(name).with_suffix("").as_posix()) if made else None,
-            partner=(others if made else real)[name],
+            partner=(clips if made else references)[partner] if partner else None,
             in_sets=bool(references),
             transcript=transcript_of(name, path, given) if recognizer else None,
             recognizer=recognizer,
@@ -243,25 +275,32 @@ def _jobs(
     return jobs + [job("reference", name, path) for name, path in references.items()]
 
 
-def _partners(clips: dict[str, Path], seed: int) -> dict[str, Path | None]:
-    """Whose sound each clip is mismatched with: the next clip with sound, in a shuffled round."""
-    from avgen.clips.media.packets import scan
+def partners_of(
+    clips: dict[str, Path], seed: int, has_sound: Callable[[Path], bool] | None = None
+) -> dict[str, str | None]:
+    """Whose sound each clip is mismatched with: the next clip with sound, in a shuffled round.
 
-    def sounds(path: Path) -> bool:
-        try:
-            scanned = scan(path)
-        except ValueError:
-            return False
-        return scanned.audio is not None and scanned.damage is None
-
+    Args:
+        clips: Files by name.
+        seed: Of the order.
+        has_sound: Whether a file's sound can be read; None looks into the files.
+    """
     order = sorted(clips)
     random.Random(seed).shuffle(order)
-    heard = [name for name in order if sounds(clips[name])]
-    partners: dict[str, Path | None] = {}
-    for index, name in enumerate(order):
-        following = [other for other in order[index + 1 :] + order[:index] if other in set(heard)]
-        partners[name] = clips[following[0]] if following else None
+    heard = [place for place, name in enumerate(order) if (has_sound or _has_sound)(clips[name])]
+    partners: dict[str, str | None] = {}
+    for place, name in enumerate(order):
+        following = heard[bisect_right(heard, place) % len(heard)] if heard else place
+        partners[name] = order[following] if following != place else None
     return partners
+
+
+def _has_sound(path: Path) -> bool:
+    try:
+        scanned = scan(path)
+    except ValueError:
+        return False
+    return scanned.audio is not None and scanned.damage is None
 
 
 def _rows(jobs: Sequence[Job], workers: int) -> Iterable[dict[str, Any]]:
