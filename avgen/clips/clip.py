@@ -9,11 +9,10 @@ from fractions import Fraction
 
 import numpy as np
 
+from avgen.clips.files import MediaError
 from avgen.errors import UserError
 
-
-class MediaError(UserError):
-    """A file that cannot be read or written. The message is one line: file, what is wrong, rule."""
+__all__ = ["Clip", "MediaError", "Word"]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
-import os
 from collections.abc import Collection, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -22,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from avgen.clips.files import atomic
 from avgen.errors import UserError
 
 
@@ -116,12 +116,10 @@ def save_module(module: nn.Module, folder: str | Path, dtype: torch.dtype = torc
         name: (t.to(dtype) if t.is_floating_point() else t).contiguous().cpu()
         for name, t in module.state_dict().items()
     }
-    temporary = folder / f".model.{os.getpid()}.tmp"
-    save_file(state, temporary)
-    temporary.replace(folder / "model.safetensors")
-    temporary = folder / f".config.{os.getpid()}.tmp"
-    temporary.write_text(json.dumps(config, indent=2) + "\n")
-    temporary.replace(folder / "config.json")
+    with atomic(folder / "model.safetensors") as temporary:
+        save_file(state, temporary)
+    with atomic(folder / "config.json") as temporary:
+        temporary.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def load_module(folder: str | Path) -> nn.Module:

@@ -2,18 +2,17 @@
 
 import argparse
 import json
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from avgen import __version__
+from avgen.clips.files import atomic, may_write
+from avgen.clips.media.formats import format_of
 from avgen.errors import UserError
 
 Flags = argparse.ArgumentParser | argparse._ArgumentGroup  # argparse has no public name for both
-SUFFIXES = (".mp4", ".mov", ".webm", ".mkv")  # .mkv is lossless: FFV1 and FLAC
 
 
 def add_output_arguments(parser: Flags) -> None:
@@ -78,27 +77,11 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     """Make sure that a clip can be written to `path`, before the work that it would hold.
 
     Raises:
-        UserError: unknown suffix, no such folder, or a file there that may not be replaced.
-        OSError: the folder cannot be written to.
+        MediaError: unknown suffix, or neither the clip nor the JSON beside it may be written.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        raise UserError(
-            f"{path}: unknown suffix {path.suffix!r}; it must be one of {' '.join(SUFFIXES)}"
-        )
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder; name a file in it")
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: the folder {path.parent} does not exist")
-    taken = path if path.exists() else sidecar(path)
-    if taken.exists() and not overwrite:
-        raise UserError(f"{taken}: exists already; --overwrite replaces it")
-    try:
-        with tempfile.TemporaryFile(
-            dir=path.parent
-        ):  # permission bits do not say it on every file system
-            pass
-    except OSError as error:
-        raise UserError(f"{path.parent}: cannot be written to ({error.strerror})") from error
+    format_of(path)
+    may_write(path, overwrite=overwrite)
+    may_write(sidecar(path), overwrite=overwrite)
 
 
 def sidecar(path: Path) -> Path:
@@ -125,10 +108,5 @@ def write_sidecar(path: Path, comment: str, parameters: Mapping[str, Any]) -> No
         "avgen_version": __version__,
         "parameters": parameters,
     }
-    target = sidecar(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
+    with atomic(sidecar(path)) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from avgen.clips.files import may_write
 from avgen.errors import UserError
 
 SUMMARY = "put the sound of a video of a person who speaks where it belongs"
@@ -39,10 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, move, and say what was done and how sure it is."""
-    from avgen.clips.media.remux import check_target, remux_delayed
+    from avgen.clips.media.remux import remux_delayed
 
     if not args.dry_run:
-        check_target(args.input, args.output, overwrite=args.overwrite)
+        may_write(args.output, overwrite=args.overwrite, inputs=[args.input])
     offset_ms = args.offset_ms
     if offset_ms is None:
         from avgen.evaluation.subject import Unscored

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from avgen.corpora.layout import absent, described, fault, relative, wrong_layout
+from avgen.clips.files import fault
+from avgen.corpora.layout import absent, described, relative, wrong_layout
 from avgen.corpora.manifest import ClipRecord, Problem
 from avgen.corpora.splits import split_by_speaker
 from avgen.errors import UserError

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from avgen.corpora.layout import fault, read_rows
+from avgen.clips.files import fault
+from avgen.corpora.layout import read_rows
 from avgen.corpora.manifest import ClipRecord
 from avgen.errors import UserError
 

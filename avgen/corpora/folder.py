@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from avgen.clips.clip import Word
-from avgen.corpora.layout import VIDEO, fault, files, folders, read_rows, relative, wrong_layout
+from avgen.clips.files import VIDEO_SUFFIXES, fault
+from avgen.corpora.layout import files, folders, read_rows, relative, wrong_layout
 from avgen.corpora.manifest import ClipRecord, Consent, Problem, Split, safe_name
 from avgen.corpora.splits import split_by_speaker
 from avgen.errors import UserError
@@ -60,7 +61,7 @@ def records(root: Path) -> Iterator[ClipRecord | Problem]:
 
 
 def _videos(folder: Path) -> Iterator[Path]:
-    yield from files(folder, VIDEO)
+    yield from files(folder, VIDEO_SUFFIXES)
     for inner in folders(folder):
         yield from _videos(inner)
 

@@ -21,9 +21,10 @@ from typing import Literal
 from tqdm import tqdm
 
 from avgen.clips.clip import Word
+from avgen.clips.files import fault
 from avgen.clips.media.read import read_clip
 from avgen.corpora.face_boxes import face_box
-from avgen.corpora.layout import fault, files, folders, relative, wrong_layout
+from avgen.corpora.layout import files, folders, relative, wrong_layout
 from avgen.corpora.manifest import ClipRecord, Problem
 from avgen.errors import UserError
 from avgen.models.phonemes import DIGITS

@@ -26,7 +26,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from avgen.corpora.layout import absent, fault, files, relative, wrong_layout
+from avgen.clips.files import fault
+from avgen.corpora.layout import absent, files, relative, wrong_layout
 from avgen.corpora.manifest import ClipRecord, Problem
 from avgen.corpora.splits import split_by_speaker
 from avgen.errors import UserError

@@ -9,30 +9,11 @@ import csv
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from avgen.clips.files import fault
 from avgen.corpora.manifest import Problem
 from avgen.errors import UserError
 
-VIDEO = frozenset((
-    ".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts",
-    ".webm", ".wmv",
-))  # fmt: skip
-_POINTER = b"version https://git-lfs"
-_POINTER_BYTES = 1024  # no pointer is longer
 _NAMED = 6  # of what was found instead, at most so many
-
-
-def fault(path: Path) -> str | None:
-    """Why a file is not what its name says; None where nothing speaks against it."""
-    if not path.is_file():
-        return "is not a file" if path.exists() else "is missing"
-    size = path.stat().st_size
-    if size == 0:
-        return "is empty"
-    if size <= _POINTER_BYTES:
-        with path.open("rb") as file:
-            if file.read(len(_POINTER)) == _POINTER:
-                return "is a git-lfs pointer, not the file; `git lfs pull` fetches it"
-    return None
 
 
 def wrong_layout(root: Path, corpus: str, expected: str) -> ValueError:

@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from avgen.clips.clip import Word
-from avgen.corpora.layout import fault, files, folders, relative, wrong_layout
+from avgen.clips.files import fault
+from avgen.corpora.layout import files, folders, relative, wrong_layout
 from avgen.corpora.manifest import ClipRecord, Problem, Split
 from avgen.corpora.splits import split_by_speaker
 from avgen.errors import UserError

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
 from avgen.clips.clip import Word
+from avgen.clips.files import atomic
 from avgen.errors import UserError
 
 Split = Literal["train", "validation", "test"]
@@ -186,8 +186,6 @@ def read_manifest(path: str | Path) -> list[ClipRecord]:
 def write_manifest(records: Iterable[ClipRecord], path: str | Path) -> None:
     """Write a manifest, beside its place first."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(
-        "".join(json.dumps(asdict(record)) + "\n" for record in records), encoding="utf-8"
-    )
-    temporary.replace(path)
+    lines = [json.dumps(asdict(record)) + "\n" for record in records]
+    with atomic(path) as temporary:
+        temporary.write_text("".join(lines), encoding="utf-8")

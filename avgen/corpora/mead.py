@@ -16,7 +16,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from avgen.corpora.layout import described, fault, files, folders, relative, wrong_layout
+from avgen.clips.files import fault
+from avgen.corpora.layout import described, files, folders, relative, wrong_layout
 from avgen.corpora.manifest import ClipRecord, Problem
 from avgen.corpora.splits import split_by_speaker
 

@@ -17,9 +17,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from avgen.clips.files import fault
 from avgen.corpora.layout import (
     described,
-    fault,
     files,
     folders,
     person,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from avgen.clips.files import memory_budget
 from avgen.clips.media.read import read_clip
 from avgen.clips.media.streams import probe
 from avgen.clips.timebase import num_samples
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 FPS = Fraction(25)  # what every sync protocol sees
 SAMPLE_RATE = 16_000  # Hz, likewise
-MAX_BYTES = 4 * 2**30  # of decoded frames; several clips are decoded at a time
+MAX_BYTES = memory_budget() // 4  # of decoded frames; several clips are decoded at a time
 
 
 class Unscored(UserError):  # noqa: N818 - it reads as what the clip is

@@ -7,7 +7,6 @@ one before: continuation is one more mask.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from avgen.clips.clip import Clip, Word
+from avgen.clips.files import atomic
 from avgen.clips.timebase import num_samples, to_index, to_seconds
 from avgen.codecs.base import AudioCodec, VideoCodec, load_module, read_config, save_module
 from avgen.diffusion.path import mix
@@ -120,9 +120,8 @@ class AVPipeline:
             part = getattr(self, name)
             assert isinstance(part, nn.Module)
             save_module(part, folder / name)
-        temporary = folder / f".config.{os.getpid()}.tmp"
-        temporary.write_text(json.dumps(asdict(self.config), indent=2) + "\n")
-        temporary.replace(folder / "config.json")
+        with atomic(folder / "config.json") as temporary:
+            temporary.write_text(json.dumps(asdict(self.config), indent=2) + "\n")
 
     @property
     def device(self) -> torch.device:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,6 +12,7 @@ import torch
 import torchaudio
 
 from avgen.clips.clip import Clip, Word
+from avgen.clips.files import memory_budget
 from avgen.clips.timebase import num_samples, to_index, to_seconds
 from avgen.clips.transforms import center_crop_resize, remix
 from avgen.errors import UserError
@@ -282,9 +282,9 @@ def check_memory(num_frames: int, height: int, width: int, window: int) -> None:
     """Raise ValueError where a clip made in windows would not fit into this machine's memory."""
     frames = CLIP_BYTES * num_frames + WINDOW_BYTES * min(num_frames, window)
     need = height * width * frames
-    have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if need > 0.8 * have:
+    have = memory_budget()
+    if need > have:
         raise UserError(
             f"{num_frames} frames of {height}x{width} need about {need / 2**30:.0f} GiB of memory; "
-            f"this machine has {have / 2**30:.0f}"
+            f"{have / 2**30:.0f} may be used here"
         )

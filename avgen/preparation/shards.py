@@ -24,10 +24,11 @@ from typing import Any
 import numpy as np
 
 from avgen.clips.clip import Clip
+from avgen.clips.files import atomic
 from avgen.clips.media.read import write_clip
 from avgen.errors import UserError
 from avgen.preparation.outcome import Kept
-from avgen.preparation.store import Store, temporary_of, write_bytes, write_json
+from avgen.preparation.store import Store, write_bytes, write_json
 
 CLIPS_PER_SHARD = 256
 FOLDER, INDEX, TABLE = "shards", "index.json", "manifest.parquet"
@@ -106,8 +107,10 @@ def write_shard(job: ShardJob) -> str:
     """Write one shard, beside its place first; returns its name."""
     store = Store(job.folder)
     target = job.folder / FOLDER / job.name
-    temporary = temporary_of(target)
-    with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+    with (
+        atomic(target) as temporary,
+        tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar,
+    ):
         for kept in job.clips:
             name = kept.record.id
             about = asdict(kept.record) | {
@@ -119,7 +122,6 @@ def write_shard(job: ShardJob) -> str:
             }
             _add(tar, f"{name}.json", json.dumps(about, indent=1).encode())
             _add(tar, f"{name}.mkv", _media(store, name, job))
-    temporary.replace(target)
     return job.name
 
 

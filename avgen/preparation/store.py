@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+
+from avgen.clips.files import atomic, sweep
 
 FOLDERS = ("frames", "waveforms", "outcomes", "thumbs")
 THUMB_SIDE = 96  # pixels of a thumbnail's longer side
@@ -37,8 +38,8 @@ class Store:
 
     def sweep(self) -> None:
         """Take away what runs that were killed left half written; for when nobody writes here."""
-        for stale in self.folder.glob("*/.*.tmp"):
-            stale.unlink(missing_ok=True)
+        for folder in (self.folder, *(self.folder / name for name in FOLDERS)):
+            sweep(folder)
 
     def frames(self, clip: str) -> Path:
         """Of a clip: uint8 [T, H, W, 3]."""
@@ -72,24 +73,16 @@ class Store:
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Write JSON beside its place and rename it."""
+    """Write JSON."""
     write_bytes(path, (json.dumps(values, allow_nan=False, indent=1) + "\n").encode())
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file beside its place and rename it."""
-    temporary = temporary_of(path)
-    temporary.write_bytes(data)
-    temporary.replace(path)
-
-
-def temporary_of(path: Path) -> Path:
-    """Where this process writes a file before it has its name."""
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write a file."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def _write_array(path: Path, array: np.ndarray) -> None:
-    temporary = temporary_of(path)
-    with temporary.open("wb") as file:
-        np.save(file, array)
-    temporary.replace(path)
+    with atomic(path) as temporary:
+        np.save(temporary, array)

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from avgen import __version__
+from avgen.clips.files import atomic
 from avgen.corpora.manifest import ClipRecord, read_manifest
 from avgen.training.prepared import read_latent_config, read_shape
 
@@ -69,9 +70,8 @@ def write_card(
         "and whether the people in the data agreed to be imitated.",
         "Every clip made says in its tags that it is AI-generated.",
     ]
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with atomic(path) as temporary:
+        temporary.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
     return True
 
 

@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from avgen.clips.files import atomic
 from avgen.clips.media.read import read_clip
 from avgen.clips.timebase import num_samples
 from avgen.clips.transforms import crop, resize
@@ -166,7 +167,8 @@ def prepare(
             frames = clip.frames if record.box is None else crop(clip.frames, record.box)
             sound = np.zeros((0, 0), np.float32) if clip.waveform is None else clip.waveform
             if fps is None:
-                write_text(rate_path(folder, record.id), str(clip.fps))
+                with atomic(rate_path(folder, record.id)) as temporary:
+                    temporary.write_text(str(clip.fps))
             save_array(frames_path, frames if size is None else resize(frames, *size))
             save_array(waveform_path, np.round(sound * 32767).astype(np.int16))
         kept.append(record)
@@ -192,19 +194,10 @@ def read_lexicon(folder: Path) -> dict[str, list[str]]:
     return json.loads((folder / "lexicon.json").read_text())
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a small file beside its place and rename it."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
-
-
 def save_array(path: Path, array: np.ndarray) -> None:
-    """Write an .npy file beside its place and rename it."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        np.save(file, array)
-    temporary.replace(path)
+    """Write an .npy file."""
+    with atomic(path) as temporary:
+        np.save(temporary, array)
 
 
 @torch.inference_mode()
@@ -268,7 +261,7 @@ def encode(
 
 
 def save_latents(path: Path, latents: Mapping[str, Tensor], shape: ClipShape) -> None:
-    """Write a clip's latents with its shape, beside their place first.
+    """Write a clip's latents with its shape.
 
     Args:
         path: The file.
@@ -276,11 +269,10 @@ def save_latents(path: Path, latents: Mapping[str, Tensor], shape: ClipShape) ->
         shape: Of the clip.
     """
     assert shape.has_sound == ("audio" in latents)
-    temporary = path.with_suffix(".tmp")
     tensors = {name: value.float().contiguous() for name, value in latents.items()}
     facts = {name: str(getattr(shape, name)) for name in ("num_frames", "height", "width", "fps")}
-    save_file(tensors, temporary, metadata={SHAPE: json.dumps(facts)})  # one key: never reordered
-    temporary.replace(path)
+    with atomic(path) as temporary:  # one key of metadata: never reordered
+        save_file(tensors, temporary, metadata={SHAPE: json.dumps(facts)})
 
 
 def read_shape(path: Path, config: LatentConfig) -> ClipShape:

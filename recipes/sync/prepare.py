@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from avgen.clips import MediaError, read_clip
+from avgen.clips.files import atomic
 from avgen.corpora.grid import grid_records
 from avgen.evaluation.faces.tracks import CascadeTracker, the_face
 from avgen.evaluation.subject import Unscored
@@ -43,10 +44,8 @@ def main() -> None:
             failures.append(f"{record.id}: {error}")
             continue
         out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = out.with_name(f".{out.name}")
-        with temporary.open("wb") as file:
-            np.savez(file, **example)
-        temporary.replace(out)
+        with atomic(out) as temporary:
+            np.savez(temporary, **example)
     print(*failures, sep="\n")
     print(f"{len(failures)} of {len(records)} left out")
 

@@ -146,6 +146,6 @@ def test_channels_that_cannot_be_made(files):
 
 
 def test_more_than_memory_holds(files, monkeypatch):
-    monkeypatch.setattr(reading.os, "sysconf", lambda name: 600)  # 360,000 bytes in all
+    monkeypatch.setattr(reading, "memory_budget", lambda: 360_000)
     refused(read_clip, files / "good.mp4", "50 frames of 64x48 need .* read a part of it")
     assert sum(clip.num_frames for clip in read_windows(files / "good.mp4", window_s=1)) == 50

@@ -13,9 +13,7 @@ from av.frame import Frame
 from av.packet import Packet
 from av.stream import Disposition, Stream
 
-from avgen.clips.clip import MediaError
-
-_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+from avgen.clips.files import MediaError, fault
 
 _CHECKSUMMED = ("flac",)  # FFV1 has one as well, but its decoder only complains of it
 
@@ -63,21 +61,9 @@ def check_readable(path: Path) -> None:
     Raises:
         MediaError: missing, not a regular file, unreadable, empty, or a git-lfs pointer.
     """
-    if not path.exists():
-        raise MediaError(f"{path}: there is no such file")
-    if not path.is_file():
-        raise MediaError(f"{path}: is not a regular file; a media file is needed")
-    try:
-        with path.open("rb") as file:
-            start = file.read(len(_LFS_POINTER))
-    except OSError as error:
-        raise MediaError(f"{path}: cannot be opened ({error.strerror})") from error
-    if not start:
-        raise MediaError(f"{path}: is empty; a media file is needed")
-    if start == _LFS_POINTER:
-        raise MediaError(
-            f"{path}: is a git-lfs pointer, not the file that it stands for; run `git lfs pull`"
-        )
+    reason = fault(path)
+    if reason is not None:
+        raise MediaError(f"{path}: {reason}")
 
 
 def heed_checksums(stream: Stream) -> None:

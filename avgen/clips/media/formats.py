@@ -10,7 +10,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from avgen.clips.clip import MediaError
+from avgen.clips.files import MediaError
 
 # FFmpeg's usual layout of 1 to 8 channels.
 CHANNEL_LAYOUTS = ("mono", "stereo", "2.1", "quad", "5.0", "5.1", "6.1", "7.1")

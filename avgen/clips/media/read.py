@@ -4,7 +4,6 @@ Time 0 of a clip is when its first frame is shown; sound is placed relative to t
 docs/time.md says how, and what can go wrong with other ways.
 """
 
-import os
 import warnings
 from collections.abc import Iterator
 from fractions import Fraction
@@ -12,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from avgen.clips.clip import Clip, MediaError
+from avgen.clips.clip import Clip
+from avgen.clips.files import MediaError, memory_budget
 from avgen.clips.media.packets import MediaScan, scan
 from avgen.clips.media.picture import first_frame, frames_on_clock
 from avgen.clips.media.sound import first_sample_s, sound_from
@@ -230,11 +230,11 @@ class _Reader:
 def _stack(frames: Iterator[np.ndarray], count: int, path: Path) -> np.ndarray:
     """The next `count` frames as one array [count, H, W, 3]."""
     first = next(frames)
-    needed, there = count * first.nbytes, _memory_bytes()
+    needed, there = count * first.nbytes, memory_budget()
     if needed > there:
         raise MediaError(
             f"{path}: {count} frames of {first.shape[1]}x{first.shape[0]} need "
-            f"{needed / 2**30:.0f} GiB and this machine has {there / 2**30:.0f}; "
+            f"{needed / 2**30:.0f} GiB and {there / 2**30:.0f} may be used here; "
             "read a part of it, or windows"
         )
     stacked = np.empty((count, *first.shape), dtype=np.uint8)
@@ -248,11 +248,6 @@ def _stack(frames: Iterator[np.ndarray], count: int, path: Path) -> np.ndarray:
             )
         stacked[index] = frame
     return stacked
-
-
-def _memory_bytes() -> int:
-    """All memory of this machine: an array larger than that cannot be filled."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 class _Samples:

@@ -4,7 +4,6 @@ Nothing is decoded or encoded again, so picture and sound lose nothing but what 
 the file: sound from before the first frame.
 """
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -16,7 +15,7 @@ from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.stream import Stream
 
-from avgen.clips.clip import MediaError
+from avgen.clips.files import MediaError, atomic, may_write
 from avgen.clips.media.container import best_stream, media_errors, open_media, tick_s
 from avgen.clips.media.packets import MediaScan, scan
 from avgen.clips.timebase import Seconds, exact, to_index
@@ -53,36 +52,16 @@ def remux_delayed(
             or a container that cannot hold these streams at these times. Nothing is left behind.
     """
     source, target, delay = Path(source), Path(target), exact(delay_s)
-    check_target(source, target, overwrite=overwrite)
+    may_write(target, overwrite=overwrite, inputs=[source])
     scanned = scan(source)
     scanned.require_whole()
     if scanned.video is None or scanned.audio is None:
         missing = "picture" if scanned.video is None else "sound"
         raise MediaError(f"{source}: has no {missing}; a video with sound is needed")
-    temporary = target.with_name(f".{os.getpid()}.{target.name}")
-    try:
+    with atomic(target) as temporary:
         left_out = _copy(scanned, temporary, target, delay)
         _check_place(scanned, scan(temporary), target, delay)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
     return left_out
-
-
-def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
-    """Make sure that `target` can be written, before the work that it would hold.
-
-    Raises:
-        MediaError: it is a folder, the source, or there already, or it has no folder.
-    """
-    if target.is_dir():
-        raise MediaError(f"{target}: is a folder; name a file in it")
-    if not target.parent.is_dir():
-        raise MediaError(f"{target}: there is no folder {target.parent}")
-    if target.exists() and source.exists() and target.samefile(source):
-        raise MediaError(f"{target}: is the input; name another file")
-    if target.exists() and not overwrite:
-        raise MediaError(f"{target}: exists already; ask for overwriting to replace it")
 
 
 def _copy(scanned: MediaScan, temporary: Path, target: Path, delay: Fraction) -> list[str]:

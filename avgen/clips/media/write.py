@@ -3,13 +3,13 @@
 Which suffix means which codecs is in formats.py.
 """
 
-import os
+import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import av
 import av.error
@@ -19,7 +19,8 @@ from av.container import OutputContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
-from avgen.clips.clip import Clip, MediaError
+from avgen.clips.clip import Clip
+from avgen.clips.files import MediaError, atomic, may_write
 from avgen.clips.media.container import media_errors, open_media
 from avgen.clips.media.formats import CHANNEL_LAYOUTS, channels_of, check_size, format_of
 from avgen.clips.timebase import num_samples
@@ -121,7 +122,7 @@ class ClipWriter:
         self._path = Path(path)
         self._overwrite = overwrite
         self._kind = format_of(self._path)
-        _check_target(self._path, overwrite)
+        may_write(self._path, overwrite=overwrite)
         check_size(self._path, self._kind, height, width)
         if bool(sample_rate) != bool(num_channels):
             raise UserError("sample_rate and num_channels must be given together or not at all")
@@ -136,15 +137,15 @@ class ClipWriter:
         self._converter = VideoReformatter()
         self._num_frames = 0
         self._num_samples = 0
-        # Hidden, and named by process and object: two writers of one target do not meet.
-        self._temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.{id(self)}.part")
+        self._place = atomic(self._path)
+        self._temporary = self._place.__enter__()
         try:
             with self._errors():
                 self._container = self._open(metadata or {})
                 self._video = self._add_video(Fraction(fps))
                 self._audio = self._add_audio() if self._source_rate else None
         except BaseException:
-            self._discard()
+            self._discard(*sys.exc_info())
             raise
 
     def _errors(self) -> AbstractContextManager[None]:
@@ -270,12 +271,12 @@ class ClipWriter:
     ) -> None:
         """Finishes the file and gives it its name, or removes what there is of it."""
         if kind is not None:
-            self._discard()
+            self._discard(kind, error, traceback)
             return
         try:
             self._finish()
         except BaseException:
-            self._discard()
+            self._discard(*sys.exc_info())
             raise
 
     def _finish(self) -> None:
@@ -290,27 +291,16 @@ class ClipWriter:
                 self._container.mux(self._audio.encode(None))
             self._container.mux(self._video.encode(None))
             self._container.close()
-        _check_target(self._path, self._overwrite)  # somebody else may have written meanwhile
+        may_write(self._path, overwrite=self._overwrite)  # somebody else may have written meanwhile
         try:
-            self._temporary.replace(self._path)
+            self._place.__exit__(None, None, None)
         except OSError as error:
             raise MediaError(f"{self._path}: cannot be written ({error.strerror})") from error
 
-    def _discard(self) -> None:
-        """Closes the container whatever it says, for its file goes, and removes the file."""
+    def _discard(self, *error: Any) -> None:
+        """Closes the container whatever it says, for its file goes."""
         container = getattr(self, "_container", None)
         if container is not None:
             with suppress(av.error.FFmpegError):
                 container.close()
-        self._temporary.unlink(missing_ok=True)
-
-
-def _check_target(path: Path, overwrite: bool) -> None:
-    if path.is_dir():
-        raise MediaError(f"{path}: is a folder; name a file in it")
-    if not path.parent.is_dir():
-        raise MediaError(f"{path}: there is no folder {path.parent}")
-    if path.exists() and not overwrite:
-        raise MediaError(f"{path}: exists already; ask for overwriting to replace it")
-    if not os.access(path.parent, os.W_OK):
-        raise MediaError(f"{path}: the folder {path.parent} cannot be written to")
+        self._place.__exit__(*error)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from avgen.clips.files import atomic
 from avgen.evaluation.run.measures import measures
 from avgen.evaluation.run.set_measures import TABLE_HEADS, distance_of_rows, table_of_sets
 from avgen.evaluation.statistics import area_under_curve, bootstrap_interval, sync_skill
@@ -56,9 +57,8 @@ def write_report(folder: Path, wanted: Iterable[tuple[str, str]] | None = None) 
 
 
 def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8", errors="replace")  # names that are no text
-    temporary.replace(path)
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="replace")  # names that are no text
 
 
 def summarize(run: dict[str, Any], rows: Rows) -> dict[str, Any]:

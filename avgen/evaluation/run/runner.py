@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from avgen import __version__
+from avgen.clips.files import VIDEO_SUFFIXES, atomic
 from avgen.clips.media.packets import scan
 from avgen.errors import UserError
 from avgen.evaluation.run.measures import Weights, check_weights, chosen, digest
@@ -28,12 +29,6 @@ from avgen.evaluation.run.rows import DELAY_FRAMES, Job, guarded_row, row_of_fai
 from avgen.evaluation.speech.recognition import recognizer_protocol
 from avgen.evaluation.speech.transcripts import read_transcripts, transcript_of
 
-VIDEO_SUFFIXES = frozenset(
-    [
-        *(".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpe"),
-        *(".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".webm", ".wmv"),
-    ]
-)
 ROWS, RUN = "clips.jsonl", "run.json"
 
 
@@ -240,9 +235,8 @@ def _start(report: Path, header: dict[str, Any]) -> None:
         return
     if any(report.iterdir()):
         raise UserError(f"{report}: holds files that are no report; name another folder")
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
 
 
 def _jobs(
