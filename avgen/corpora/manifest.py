@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol, cast
 from avgen.clips.clip import Word
 from avgen.clips.files import atomic
 from avgen.errors import UserError
+from avgen.models.phonemes import TimedPhoneme
 
 Split = Literal["train", "validation", "test"]
 Consent = Literal["given", "unknown", "withdrawn"]
@@ -42,7 +43,8 @@ class ClipRecord:
 
     Attributes:
         id: Unique within the manifest; names files.
-        media: Path of the clip, relative to the corpus' root.
+        media: Path of the clip, relative to the corpus' root; a file of sound where there is no
+            picture: a voice alone.
         corpus: Its name.
         speaker: Who speaks.
         split: What the clip may be used for.
@@ -64,6 +66,10 @@ class ClipRecord:
             width and height, where it does so in shares, not pixels (`box`).
         lasts_s: Seconds that the media has by what the corpus says of it; None where it does not
             say. What ends well before was cut short.
+        phonemes: What is said, phoneme by phoneme, pauses among them, with times as `words` has;
+            None where only the words are known.
+        tracks: Numbers that go with the frames: name -> path relative to the corpus' root of a
+            float16 array [T, K], whose K names are in the corpus' `tracks.json`.
     """
 
     id: str
@@ -84,6 +90,8 @@ class ClipRecord:
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     region: tuple[float, float, float, float] | None = None
     lasts_s: float | None = None
+    phonemes: tuple[TimedPhoneme, ...] | None = None
+    tracks: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -159,6 +167,8 @@ def record_from_json(values: Mapping[str, Any]) -> ClipRecord:
     """
     values = dict(values)
     values["words"] = tuple(Word(**word) for word in values["words"])
+    if values.get("phonemes") is not None:
+        values["phonemes"] = tuple(TimedPhoneme(**timed) for timed in values["phonemes"])
     for name in ("box", "span", "region"):
         if values.get(name) is not None:
             values[name] = tuple(values[name])

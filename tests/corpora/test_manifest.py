@@ -1,11 +1,13 @@
 """Records are the same after a manifest, and a line that is no record is named."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from avgen.clips.clip import Word
 from avgen.corpora.manifest import ClipRecord, read_manifest, write_manifest
+from avgen.models.phonemes import TimedPhoneme
 
 
 def record(name="a", box=(1, 2, 30, 30)):
@@ -20,6 +22,16 @@ def test_records_come_back(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.jsonl"]
     write_manifest(records[:1], tmp_path / "manifest.jsonl")
     assert read_manifest(tmp_path / "manifest.jsonl") == records[:1]
+
+
+def test_phonemes_and_tracks_come_back(tmp_path):
+    phonemes = (TimedPhoneme("R", 0.1, 0.18), TimedPhoneme("EH", 0.18, 0.29))
+    known = replace(record(), phonemes=phonemes, tracks={"expressions": "tracks/a.npy"})
+    write_manifest([known, record("b")], tmp_path / "manifest.jsonl")
+    first, second = read_manifest(tmp_path / "manifest.jsonl")
+    assert first == known
+    assert first.phonemes[1].end_s == 0.29 and first.tracks["expressions"] == "tracks/a.npy"
+    assert second.phonemes is None and second.tracks == {}
 
 
 def edited(tmp_path, **fields):
