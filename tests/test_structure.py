@@ -46,7 +46,13 @@ ARROWS = {
 # Where each heavy library may be imported.
 HOMES = {
     "av": ["clips/media/*.py"],
-    "cv2": ["corpora/face_boxes.py", "clips/transforms.py", "evaluation/*.py", "preparation/*.py"],
+    "cv2": [
+        "corpora/face_boxes.py",
+        "corpora/portraits/*.py",
+        "clips/transforms.py",
+        "evaluation/*.py",
+        "preparation/*.py",
+    ],
     "encodec": [
         "codecs/audio.py",
         "codecs/encodec.py",
@@ -56,7 +62,7 @@ HOMES = {
     "hibari": ["corpora/puppets/*.py"],
     "jsonargparse": ["training/*.py"],
     "lightning": ["training/*.py"],
-    "mediapipe": ["evaluation/*.py"],
+    "mediapipe": ["corpora/portraits/*.py", "evaluation/*.py"],
     "pocketsphinx": ["models/phonemes.py", "evaluation/*.py", "preparation/align.py"],
     "pyarrow": ["preparation/shards.py"],
     "ray": ["preparation/engines.py"],
