@@ -44,7 +44,7 @@ def tiny_model(tmp_path_factory) -> Path:
     from avgen.codecs.audio import AudioAutoencoder, AudioAutoencoderConfig
     from avgen.codecs.normalize import LatentStatistics
     from avgen.codecs.video import ConvVideoCodec, ConvVideoCodecConfig
-    from avgen.models.phonemes import SpeechTimer
+    from avgen.models.timing import SpeechTimer
     from avgen.models.transformer import AVTransformer, AVTransformerConfig
     from avgen.pipeline import AVPipeline, PipelineConfig
 

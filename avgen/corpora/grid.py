@@ -27,7 +27,6 @@ from avgen.corpora.face_boxes import face_box
 from avgen.corpora.layout import files, folders, relative, wrong_layout
 from avgen.corpora.manifest import ClipRecord, Problem
 from avgen.errors import UserError
-from avgen.models.phonemes import DIGITS
 
 NAME = "grid"
 UNITS_PER_SECOND = 25000
@@ -44,6 +43,7 @@ LEXICON = {
     "u": ["Y", "UW"], "v": ["V", "IY"], "x": ["EH", "K", "S"], "y": ["W", "AY"],
     "z": ["Z", "EH", "D"],
 }  # fmt: skip
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SLOTS = (
     {"b": "bin", "l": "lay", "p": "place", "s": "set"},
     {"b": "blue", "g": "green", "r": "red", "w": "white"},

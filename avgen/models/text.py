@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from avgen.models.phonemes import PHONEMES, TimedPhoneme
+from avgen.models.phonemes import ARPABET, TimedPhoneme, known_to, table_rows
 
 CAPTION_BUCKETS = 512
 PAD_TO = 8  # text lengths are rounded up to this, so that few shapes exist
@@ -75,7 +75,8 @@ def make_text(
         tokenize: Of the network that will read the captions: `transformer.caption.tokenize`.
     """
     rows = [tokenize(caption) for caption in captions]
-    spoken = [[PHONEMES.index(phoneme.phoneme) for phoneme in phonemes] for phonemes in speech]
+    speech = [known_to(phonemes, len(ARPABET)) for phonemes in speech]
+    spoken = [table_rows(phonemes) for phonemes in speech]
     spans = [[(phoneme.start_s, phoneme.end_s) for phoneme in phonemes] for phonemes in speech]
     caption_padded, caption_mask = _pad(rows)
     speech_padded, speech_mask = _pad(spoken)
@@ -120,7 +121,7 @@ class SpeechEmbedding(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.table = nn.Embedding(len(PHONEMES), width)
+        self.table = nn.Embedding(len(ARPABET), width)
         self.duration = nn.Linear(2, width)
         nn.init.normal_(self.table.weight, std=0.5)
 

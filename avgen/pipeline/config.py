@@ -9,7 +9,7 @@ from typing import Any
 
 from avgen.codecs.normalize import LatentStatistics
 from avgen.errors import UserError
-from avgen.models.phonemes import SpeechTimer
+from avgen.models.timing import SpeechTimer
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,10 @@ from avgen.errors import UserError
 from avgen.latents.conditioning import before_given, latents_given, modality_given
 from avgen.latents.geometry import AudioGrid, VideoGrid
 from avgen.latents.packing import AUDIO, VIDEO, Layout, make_layout, pack, unpack
-from avgen.models.phonemes import during, parse_prompt, spread
+from avgen.models.phonemes import during
+from avgen.models.prompt import parse_prompt
 from avgen.models.text import Text, make_text
+from avgen.models.timing import spread
 from avgen.models.transformer import AVTransformer
 from avgen.pipeline.config import PipelineConfig, Sampling
 from avgen.pipeline.denoiser import Denoiser

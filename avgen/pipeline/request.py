@@ -16,7 +16,7 @@ from avgen.clips.files import memory_budget
 from avgen.clips.timebase import num_samples, to_index, to_seconds
 from avgen.clips.transforms import center_crop_resize, remix
 from avgen.errors import UserError
-from avgen.models.phonemes import spread
+from avgen.models.timing import spread
 from avgen.pipeline.config import PipelineConfig
 
 SMALLEST_SIDE = 16  # pixels: one latent
@@ -219,7 +219,7 @@ def _num_frames(asked: Asked, given: Given, config: PipelineConfig, fps: Fractio
     else:
         total = begun + to_index(to_seconds(config.num_frames, Fraction(config.fps)), fps)
         if asked.speech:
-            last = config.timer.time(asked.speech, None)[-1]
+            last = config.timer.time(asked.speech).words[-1]
             total = max(total, begun + to_index(last.end_s + tail_s, fps))
     if given.video is not None and total > given.video.num_frames:
         raise UserError(
@@ -235,7 +235,7 @@ def _words(
     if asked.words is not None:
         own = tuple(asked.words)
     else:
-        own = config.timer.time(asked.speech, float(end_s - start_s)) if asked.speech else ()
+        own = config.timer.time(asked.speech, float(end_s - start_s)).words if asked.speech else ()
     shift = float(start_s)
     words = tuple(Word(word.text, word.start_s + shift, word.end_s + shift) for word in own)
     for word in words:

@@ -23,7 +23,7 @@ from avgen.codecs.base import load_module
 from avgen.errors import UserError
 from avgen.evaluation.report.summary_of_rows import values_of
 from avgen.evaluation.run.rows import Job, row_of
-from avgen.models.phonemes import SpeechTimer
+from avgen.models.timing import SpeechTimer
 from avgen.pipeline import AVPipeline, PipelineConfig
 from avgen.training.data import Prepared
 from avgen.training.prepared import encoder_fingerprint

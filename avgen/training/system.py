@@ -29,8 +29,9 @@ from avgen.diffusion.schedules import TrainingSigmas
 from avgen.errors import UserError
 from avgen.latents.conditioning import Tasks
 from avgen.latents.packing import MODALITIES, VIDEO, Layout, make_layout, pack
-from avgen.models.phonemes import TimedPhoneme, during, spread
+from avgen.models.phonemes import TimedPhoneme, during
 from avgen.models.text import Text, make_text
+from avgen.models.timing import spread
 from avgen.models.transformer import AVTransformer, AVTransformerConfig
 from avgen.training.card import PROVENANCE, provenance
 from avgen.training.data import hash_seed, rank_and_world

@@ -1,0 +1,106 @@
+"""Written English to words and phonemes."""
+
+import pytest
+
+from avgen.models.english import pronounce, read, words_of
+from avgen.models.phonemes import PHONEMES
+
+GRID = {"z": ["Z", "EH", "D"], "a": ["EY"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Place RED, at g9 now!", "place red at g9 now"),
+        ("42", "forty two"),
+        ("place 25 red", "place twenty five red"),
+        ("don\u2019t re-do", "don't re-do"),
+        ("don\u02bct don\u00b4t don't don`t", "don't don't don't don't"),
+        ("[red] \u2014 'place' \u2018now\u2019", "place now"),
+        ("[laughs] place red (softly) now <sighs>", "place red now"),
+        ("players' 'em", "players' 'em"),
+        ("\u201cplace red\u201d \u201estop\u201c \u00abnow\u00bb", "place red stop now"),
+        ("wait\u2014what wait\u2013what wait -- what", "wait what wait what wait what"),
+        ("well...maybe yes,no and/or", "well maybe yes no and or"),
+        ("Dr. Smith met Mrs. Jones", "doctor smith met missus jones"),
+        ("it costs $3.50", "it costs three dollars and fifty cents"),
+        ("1,200 people, 50% off", "one thousand two hundred people fifty percent off"),
+        ("rock & roll, #1 fan", "rock and roll number one fan"),
+        ("the 2nd of May 2024", "the second of may twenty twenty four"),
+        ("-5\u00b0C and 3.5", "minus five degrees celsius and three point five"),
+        ("in 1999 at 3:30 pm", "in nineteen ninety nine at three thirty p.m."),
+        ("10kg, \u00bd cup", "ten kilograms one half cup"),
+        ("place\u00a0red\tnow\nsoon", "place red now soon"),
+        ("stra\u00dfe, \u0141\u00f3d\u017a", "strasse l\u00f3d\u017a"),
+        ("I \u2764 you", "i you"),
+    ],
+)
+def test_what_is_written_is_said(text, said):
+    assert " ".join(words_of(text)) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "phonemes"),
+    [
+        ("red", "R EH1 D"),
+        ("water", "W AO1 T ER0"),
+        ("NASA", "N AE1 S AH0"),
+        ("FBI", "EH2 F B IY2 AY1"),
+        ("a.m.", "EY2 EH1 M"),
+        ("25", "T W EH1 N T IY0 F AY1 V"),
+        ("isn\u2019t", "IH1 Z AH0 N T"),
+        ("measure", "M EH1 ZH ER0"),
+        ("singing", "S IH1 NG IH0 NG"),
+        ("boy", "B OY1"),
+        ("out", "AW1 T"),
+        ("church judge", "CH ER1 CH JH AH1 JH"),
+        ("good shoes", "G UH1 D SH UW1 Z"),
+    ],
+)
+def test_phonemes_carry_their_stress(text, phonemes):
+    assert " ".join(p for word in read(text) for p in word.phonemes) == phonemes
+
+
+def test_parts_of_speech_decide():
+    words = {
+        (w.text, w.phonemes)
+        for text in ("I read it yesterday.", "I will read it.", "He lives there.", "two lives")
+        for w in read(text)
+    }
+    assert {("read", ("R", "EH1", "D")), ("read", ("R", "IY1", "D"))} <= words
+    assert {("lives", ("L", "IH1", "V", "Z")), ("lives", ("L", "AY1", "V", "Z"))} <= words
+
+
+@pytest.mark.parametrize("word", ["xqzzt", "Zelenskyy", "Kubernetes", "blorptastic", "quinoa"])
+def test_names_and_invented_words_are_said(word):
+    (spoken,) = read(word)
+    assert len(spoken.phonemes) >= 5
+    assert set(spoken.phonemes) <= set(PHONEMES)
+
+
+def test_pauses_follow_the_punctuation():
+    words = read("Wait, what? Yes; no! I think (or so) \u2014 well\u2026")
+    assert [(w.text, w.pause) for w in words] == [
+        ("wait", ","), ("what", "?"), ("yes", ","), ("no", "."), ("i", ""), ("think", ","),
+        ("well", "."),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["red \u4f60\u597d", "\u043f\u0440\u0438", "\u05e9"])
+def test_another_script_is_named(text):
+    with pytest.raises(ValueError, match=r"cannot be pronounced.*Latin letter"):
+        read(text)
+
+
+@pytest.mark.parametrize("text", ["", " ... - ", "\U0001f600", "(softly)", "\u201c\u201d"])
+def test_nothing_to_say_is_an_error(text):
+    with pytest.raises(ValueError, match="no words to say"):
+        read(text)
+
+
+def test_a_lexicon_goes_first():
+    assert pronounce(["Z", "a", "red"], GRID) == [
+        ("Z", "EH", "D"), ("EY",), ("R", "EH1", "D"),
+    ]  # fmt: skip
+    assert [w.phonemes for w in read("red z", GRID)] == [("R", "EH1", "D"), ("Z", "EH", "D")]
+    assert pronounce(["25"]) == [("T", "W", "EH1", "N", "T", "IY0", "F", "AY1", "V")]
