@@ -51,7 +51,8 @@ zero one two three four five six seven eight nine ten eleven twelve thirteen fou
 sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred
 thousand million billion trillion first second third fourth fifth sixth seventh eighth ninth tenth
 eleventh twelfth thirteenth twentieth thirtieth fortieth fiftieth sixtieth seventieth eightieth
-ninetieth hundredth thousandth half halves and oh point minus plus percent dollar dollars cent cents pound
+ninetieth hundredth thousandth half halves and oh point minus plus percent dollar dollars cent
+cents pound
 pounds pence penny euro euros yen to slash equals at hash
 """
 
