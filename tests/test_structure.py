@@ -82,6 +82,7 @@ HOMES = {
     "torchaudio": [
         "codecs/audio.py",
         "codecs/encodec.py",
+        "codecs/speech.py",
         "training/audio_codec.py",
         "pipeline/*.py",
         "evaluation/*.py",

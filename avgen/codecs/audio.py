@@ -277,20 +277,21 @@ class AudioAutoencoder(nn.Module):
             raise UserError(f"num_samples {num_samples}: {num_latents} latents hold {limits}")
         for start, end, before, after in chunks(num_latents, chunk_latents, self.decoder_reach):
             windows = self.decoder(latents[..., start - before : end + after])
-            waveform = self._overlap_add(windows)
+            waveform = overlap_add(windows, hop)
             waveform = waveform[:, None, before * hop : (before + end - start) * hop]
             yield waveform[..., : num_samples - start * hop]
 
-    def _overlap_add(self, windows: Tensor) -> Tensor:
-        """Return the signal [B, T * hop_length] that windows [B, T, fft_length] add up to."""
-        num_windows, length, hop = windows.shape[1], self.config.fft_length, self.hop_length
-        total = (num_windows - 1) * hop + length
-        squared = hann_window(length, windows.device)[None, :, None] ** 2
-        squared = squared.expand(1, length, num_windows)  # what unit gain divides by, added alike
-        frames = torch.cat([rearrange(windows, "b t n -> b n t"), squared])
-        added = functional.fold(frames, (1, total), (1, length), stride=(1, hop))[:, 0, 0]
-        margin = (length - hop) // 2
-        return (added[:-1] / added[-1:].clamp(min=LOG_FLOOR))[:, margin : total - margin]
+
+def overlap_add(windows: Tensor, hop: int) -> Tensor:
+    """Return the signal [B, T * hop] that Hann windows [B, T, length], twice over, add up to."""
+    num_windows, length = windows.shape[1:]
+    total = (num_windows - 1) * hop + length
+    squared = hann_window(length, windows.device)[None, :, None] ** 2
+    squared = squared.expand(1, length, num_windows)  # what unit gain divides by, added alike
+    frames = torch.cat([rearrange(windows, "b t n -> b n t"), squared])
+    added = functional.fold(frames, (1, total), (1, length), stride=(1, hop))[:, 0, 0]
+    margin = (length - hop) // 2
+    return (added[:-1] / added[-1:].clamp(min=LOG_FLOOR))[:, margin : total - margin]
 
 
 def chunks(length: int, chunk: int, reach: int) -> Iterator[tuple[int, int, int, int]]:

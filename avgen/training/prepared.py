@@ -361,10 +361,12 @@ def merge(folders: Sequence[Path], out: Path) -> None:
 def encoder_fingerprint(*codecs: nn.Module | VideoCodec | AudioCodec) -> str:
     """SHA-256 over the tensors of the codecs' encoders, as bfloat16: the precision they ship in.
 
-    A decoder may be trained on without changing it.
+    A decoder may be trained on without changing it. A codec whose encoder is a formula has a
+    `fingerprint` of its own.
     """
     digest = hashlib.sha256(b"video, still, audio")  # what is cached of a clip
     for codec in codecs:
+        digest.update(getattr(codec, "fingerprint", "").encode())
         for name, tensor in sorted(codec.state_dict().items()):  # type: ignore[union-attr]
             if name.startswith("encoder."):
                 digest.update(name.encode())
