@@ -6,43 +6,17 @@ Reference: Vaswani et al. 2017 (arXiv:1706.03762), section 3.2; QK-norm as in De
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from avgen.latents.context import Segments
 from avgen.models.rope import rotate
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Which tokens of one packed sequence see each other: each clip's, in a row of its own.
-
-    This is a block mask, kept as the blocks: what lies between clips is not computed and then
-    hidden, it is not computed.
-
-    Attributes:
-        index: int64 [R, M]; the tokens of every clip, padded with any.
-        back: int64 [L]; where in [R * M] each token of the sequence is.
-    """
-
-    index: Tensor
-    back: Tensor
-
-    def split(self, heads: Tensor) -> Tensor:
-        """Heads [1, K, L, E] of the sequence as [R, K, M, E]."""
-        rows = heads[0].index_select(1, self.index.flatten())
-        return rows.unflatten(1, self.index.shape).transpose(0, 1)
-
-    def join(self, heads: Tensor) -> Tensor:
-        """The inverse of `split`; padding is dropped."""
-        return heads.transpose(0, 1).flatten(1, 2).index_select(1, self.back)[None]
-
-
 class Attention(nn.Module):
-    """Multi-head self-attention [B, L, D] -> [B, L, D].
+    """Multi-head self-attention [R, M, D] -> [R, M, D].
 
     Args:
         width: D, a multiple of `num_heads`.
@@ -57,30 +31,49 @@ class Attention(nn.Module):
         self.query_gain = nn.Parameter(torch.ones(width // num_heads))
         self.key_gain = nn.Parameter(torch.ones(width // num_heads))
 
-    def forward(
-        self, tokens: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, rows: Rows | None = None
-    ) -> Tensor:
+    def forward(self, tokens: Tensor, cos: Tensor, sin: Tensor, segments: Segments) -> Tensor:
         """Attend.
 
         Args:
-            tokens: [B, L, D].
-            cos: Of the rotary angles, [B, 1, L, E / 2].
+            tokens: [R, M, D].
+            cos: Of the rotary angles, [R, 1, M, E / 2].
             sin: Likewise.
-            mask: Bool, broadcastable to [B, 1, L, L], or to [R, 1, M, M] of `rows`; True where a
-                query (row) may see a key (column).
-            rows: The clips of a packed sequence, whose B is 1.
+            segments: What sees what.
         """
         query, key, value = rearrange(
             self.inward(tokens), "b l (n k e) -> n b k l e", n=3, k=self.num_heads
         ).unbind()
         query = rotate(normalize(query, self.query_gain), cos, sin).to(value.dtype)
         key = rotate(normalize(key, self.key_gain), cos, sin).to(value.dtype)
-        if rows is not None:
-            query, key, value = rows.split(query), rows.split(key), rows.split(value)
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        if rows is not None:
-            attended = rows.join(attended)
-        return self.outward(rearrange(attended, "b k l e -> b l (k e)"))
+        attend = attend_packed if segments.packed else attend_rows
+        return self.outward(rearrange(attend(query, key, value, segments), "b k l e -> b l (k e)"))
+
+
+def attend_rows(query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Tensor:
+    """Attention of heads [R, K, M, E], each row to itself."""
+    mask = None if segments.masks is None else segments.masks[0]
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+
+@torch.compiler.disable(recursive=False)  # it would be compiled anew for every set of lengths
+def attend_packed(query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Tensor:
+    """Attention of heads [1, K, M, E], each clip to itself: the sum of the clips' squares."""
+    lengths = segments.lengths
+    if query.is_cuda and segments.masks is None and query.dtype != torch.float32:
+        from torch.nn.attention.varlen import varlen_attn  # not run so far: it needs CUDA
+
+        by_token = [heads[0].transpose(0, 1) for heads in (query, key, value)]
+        ends, longest = segments.ends, max(lengths)
+        made = varlen_attn(*by_token, ends, ends, longest, longest)
+        assert isinstance(made, Tensor)
+        return made.transpose(0, 1)[None]
+    by_clip = zip(*(heads.split(lengths, 2) for heads in (query, key, value)), strict=True)
+    masks = segments.masks or (None,) * len(lengths)
+    attended = [
+        F.scaled_dot_product_attention(*heads, attn_mask=mask)
+        for heads, mask in zip(by_clip, masks, strict=True)
+    ]
+    return torch.cat(attended, 2)
 
 
 def normalize(heads: Tensor, gain: Tensor) -> Tensor:

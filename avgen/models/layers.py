@@ -8,18 +8,20 @@ section 2.3. Here the tables are per modality.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from avgen.models.attention import Attention, Rows
+from avgen.latents.context import Segments
+from avgen.models.attention import Attention
 
 TIMESTEP_FEATURES = 64
 
 
 class TimestepEmbedding(nn.Module):
-    """The noise level of every token: sigma [B, L] in [0, 1] -> [B, L, D]."""
+    """Noise levels: sigma [...] in [0, 1] -> [..., D]."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -33,6 +35,24 @@ class TimestepEmbedding(nn.Module):
         rates = torch.exp(-math.log(10000) * torch.arange(half, device=sigma.device) / half)
         phase = 1000 * sigma.float()[..., None] * rates
         return self.layers(torch.cat([phase.cos(), phase.sin()], -1))
+
+
+class Modulation(NamedTuple):
+    """Rows of modulation, one a noise level and kind, and whose each is.
+
+    Attributes:
+        levels: [N, width].
+        kinds: int64 [N].
+        index: int64 [R, M]; the row of every token.
+    """
+
+    levels: Tensor
+    kinds: Tensor
+    index: Tensor
+
+    def of_tokens(self, rows: Tensor, parts: int) -> list[Tensor]:
+        """Rows [N, parts * D], as they are or with something added, as [R, M, D] of each part."""
+        return [F.embedding(self.index, part) for part in rows.chunk(parts, -1)]
 
 
 def modulate(tokens: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -64,27 +84,22 @@ class Block(nn.Module):
     def forward(
         self,
         tokens: Tensor,
-        modulation: Tensor,
-        kinds: Tensor,
+        modulation: Modulation,
         cos: Tensor,
         sin: Tensor,
-        mask: Tensor,
-        rows: Rows | None = None,
+        segments: Segments,
     ) -> Tensor:
-        """Map tokens [B, L, D] to the same shape.
+        """Map tokens [R, M, D] to the same shape.
 
         Args:
-            tokens: [B, L, D].
-            modulation: What the noise level asks for, [B, L, 6 D], shared by all blocks.
-            kinds: One-hot kind of every token, [L, num_kinds]; as a matrix, so that its gradient is
-                a product.
+            tokens: [R, M, D].
+            modulation: What the noise levels ask for, of width 6 D, shared by all blocks.
             cos: Rotary, see `Attention`.
             sin: Likewise.
-            mask: See `Attention`.
-            rows: Likewise.
+            segments: Likewise.
         """
-        own = kinds.to(modulation.dtype) @ self.table.to(modulation.dtype)
-        shift1, scale1, gate1, shift2, scale2, gate2 = (modulation + own).chunk(6, -1)
-        attended = self.attention(modulate(tokens, shift1, scale1), cos, sin, mask, rows)
+        own = modulation.levels + self.table.to(modulation.levels.dtype)[modulation.kinds]
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulation.of_tokens(own, 6)
+        attended = self.attention(modulate(tokens, shift1, scale1), cos, sin, segments)
         tokens = tokens + gate1 * attended
         return tokens + gate2 * self.mlp(modulate(tokens, shift2, scale2))

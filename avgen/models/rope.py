@@ -20,12 +20,6 @@ from avgen.errors import UserError
 TIME_WAVELENGTHS_S = (0.08, 40.0)
 PLACE_WAVELENGTHS = (64.0, 4096.0)  # pixels
 
-# What is not in the picture has places of its own beside it, in pixels from its middle (down,
-# right).
-SOUND_PLACE = (-2048.0, 0.0)
-SPEECH_PLACE = (-2048.0, -2048.0)
-CAPTION_PLACE = (0.0, -2048.0)
-
 
 def angles(seconds: Tensor, places: Tensor, head_width: int) -> Tensor:
     """Angles float32 [..., head_width / 2] for seconds [...] and places [..., 2] in pixels.

@@ -56,7 +56,7 @@ class PretrainedCaptions(nn.Module):
         A row with nothing to see is given its first token, for attention over nothing is no number.
         """
         seen = mask.clone()
-        seen[:, 0] = True
+        seen[:, :1] = True
         with torch.no_grad():
             model = self.frozen[0].to(ids.device)
             features = model(input_ids=ids, attention_mask=seen.long()).last_hidden_state

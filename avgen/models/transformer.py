@@ -1,5 +1,8 @@
 """AVTransformer: one stream of caption, speech, picture and sound tokens; self-attention only.
 
+    context = transformer.prepare(layout, text)            # once a clip
+    velocity = transformer(tokens, sigma, context)         # once a step
+
 In: noisy tokens of a `Layout`, a noise level for each of them, and text. Out: the velocity (noise -
 clean) of each. Several clips may stand in one sequence (`PackedLayout`); text is a row a clip all
 the same. What is particular to a modality is its projections in and out and its rows in the
@@ -13,20 +16,27 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 
 from avgen.errors import UserError
+from avgen.latents.context import (
+    CAPTION,
+    SPEECH,
+    SPEECH_PLACE,
+    NoiseLevels,
+    Prefix,
+    Stream,
+    caption_places,
+    distinct_levels,
+    make_stream,
+)
 from avgen.latents.packing import AUDIO, VIDEO, Layout, PackedLayout
-from avgen.models.attention import Rows
-from avgen.models.layers import Block, TimestepEmbedding, modulate
-from avgen.models.rope import CAPTION_PLACE, SOUND_PLACE, SPEECH_PLACE, angles
+from avgen.models.layers import Block, Modulation, TimestepEmbedding, modulate
+from avgen.models.rope import angles
 from avgen.models.text import CaptionEmbedding, SpeechEmbedding, Text
 from avgen.models.text_pretrained import PretrainedCaptions
 
-NUM_KINDS = 4  # rows of a modulation table: video, audio (as in MODALITIES), then speech, caption
-SPEECH, CAPTION = 2, 3
-CAPTION_STEP = 32.0  # pixels from one word of a caption to the next, on the rotary axes
+NUM_KINDS = 4  # rows of a modulation table: video, audio, speech, caption
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,25 @@ class AVTransformerConfig:
                 f"width {self.width} over {self.num_heads} heads; "
                 "each head must be a multiple of 8 wide"
             )
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a network knows of some clips before it sees a token of them.
+
+    Attributes:
+        layout: Of the tokens.
+        stream: Where every token stands and what it sees.
+        prefix: Tokens of captions and speech [R, T, D], before `stream.order`.
+        cos: Of the rotary angles of the stream, float32 [R, 1, M, E / 2].
+        sin: Likewise.
+    """
+
+    layout: Layout | PackedLayout
+    stream: Stream
+    prefix: Tensor
+    cos: Tensor
+    sin: Tensor
 
 
 class AVTransformer(nn.Module):
@@ -101,128 +130,83 @@ class AVTransformer(nn.Module):
         for block in self.blocks:
             block.compile()
 
-    def forward(
-        self,
-        tokens: Tensor,
-        sigma: Tensor,
-        layout: Layout | PackedLayout,
-        text: Text,
-        decoupled: bool = False,
-    ) -> Tensor:
-        """Velocity [B, L, W] of noisy tokens [B, L, W] at noise levels sigma [B, L].
+    def prepare(
+        self, layout: Layout | PackedLayout, text: Text, decoupled: bool = False
+    ) -> Context:
+        """Work out all that does not depend on noise.
+
+        Args:
+            layout: Whose each token is and where it lies, on the network's device.
+            text: Captions and speech, a row for every clip, best on the CPU; masked words are not
+                seen.
+            decoupled: Keep picture and sound from seeing each other (for synchrony guidance), and
+                words from seeing either, since they would carry from one to the other.
+        """
+        if len(text.caption_ids) == 1 and isinstance(layout, Layout):
+            text = text.without_padding()
+        prefixes = (
+            Prefix(
+                CAPTION,
+                text.caption_mask.cpu(),
+                torch.zeros(text.caption_ids.shape),
+                caption_places(text.caption_ids.shape[1]),
+            ),
+            Prefix(
+                SPEECH,
+                text.speech_mask.cpu(),
+                text.speech_spans.mean(-1),
+                torch.tensor(SPEECH_PLACE).expand(text.speech_ids.shape[1], 2),
+            ),
+        )
+        stream = make_stream(layout, prefixes, decoupled)
+        text = text.to(layout.spans.device)
+        caption = self.caption(text.caption_ids, text.caption_mask)
+        speech = self.speech(text.speech_ids, text.speech_spans)
+        if stream.segments.packed:
+            caption, speech = caption.flatten(0, 1)[None], speech.flatten(0, 1)[None]
+        prefix = torch.cat([caption, speech.to(caption.dtype)], 1)
+        head_width = self.config.width // self.config.num_heads
+        angle = angles(stream.seconds, stream.places, head_width)[:, None]
+        return Context(layout, stream, prefix, angle.cos(), angle.sin())
+
+    def forward(self, tokens: Tensor, sigma: Tensor | NoiseLevels, context: Context) -> Tensor:
+        """Velocity [B, L, W] of noisy tokens [B, L, W].
 
         0 where tokens are padding. B is 1 where several clips are packed.
 
         Args:
-            tokens: Noisy, in the order of `layout`.
-            sigma: In [0, 1]; 0 is given.
-            layout: Whose each token is and where it lies.
-            text: Captions and speech, a row for every clip; masked words are not seen.
-            decoupled: Keep picture and sound from seeing each other (for synchrony guidance), and
-                words from seeing either, since they would carry from one to the other.
+            tokens: Noisy, in the order of the layout.
+            sigma: Noise levels [B, L] in [0, 1], 0 is given; or the few that there are, with which
+                a GPU need not wait to have them counted.
+            context: Of the clips, from `prepare`.
         """
+        layout, own = context.layout, context.stream.own
+        if isinstance(sigma, Tensor):
+            sigma = distinct_levels(sigma, layout.modality)
         is_video = (layout.modality == VIDEO)[:, None]
         stream = torch.where(is_video, self.inward[VIDEO](tokens), self.inward[AUDIO](tokens))
-        caption = self.caption(text.caption_ids, text.caption_mask).to(stream.dtype)
-        speech = self.speech(text.speech_ids, text.speech_spans).to(stream.dtype)
-        rows = None
-        if isinstance(layout, PackedLayout):
-            rows = clip_rows(layout, text)
-            caption, speech = caption.flatten(0, 1)[None], speech.flatten(0, 1)[None]
-        stream = torch.cat([caption, speech, stream], 1)
-        num_text = stream.shape[1] - layout.num_tokens
-        level = self.timestep(F.pad(sigma, (num_text, 0)))
-        modulation = self.modulation(F.silu(level))
-        cos, sin = self.rotations(layout, text)
-        kinds = F.one_hot(self.kinds(layout, text), NUM_KINDS)
-        mask = attention_mask(layout, text, decoupled)
+        stream = torch.cat([context.prefix.to(stream.dtype), stream], 1)
+        values, kinds, index = with_prefix(sigma, context.stream)
+        if context.stream.order is not None:
+            stream = stream[:, context.stream.order]
+        level = F.silu(self.timestep(values))
+        modulation = Modulation(self.modulation(level), kinds, index)
+        arguments = modulation, context.cos, context.sin, context.stream.segments
         for block in self.blocks:
             if self.checkpoint_blocks and self.training:
-                stream = checkpoint(
-                    block, stream, modulation, kinds, cos, sin, mask, rows, use_reentrant=False
-                )
+                stream = checkpoint(block, stream, *arguments, use_reentrant=False)
             else:
-                stream = block(stream, modulation, kinds, cos, sin, mask, rows)
-        shift, scale = self.last_modulation(F.silu(level[:, num_text:])).chunk(2, -1)
-        stream = modulate(stream[:, num_text:], shift, scale)
+                stream = block(stream, *arguments)
+        last = Modulation(self.last_modulation(level), kinds, index[:, own])
+        stream = modulate(stream[:, own], *last.of_tokens(last.levels, 2))
         made = torch.where(is_video, self.outward[VIDEO](stream), self.outward[AUDIO](stream))
         return made.float() * layout.used
 
-    def kinds(self, layout: Layout | PackedLayout, text: Text) -> Tensor:
-        """Row of the modulation table for every token of the stream: int64 [P + S + L]."""
-        fill = layout.modality.new_full
-        clips = len(layout.lengths) if isinstance(layout, PackedLayout) else 1
-        caption, speech = clips * text.caption_ids.shape[1], clips * text.speech_ids.shape[1]
-        return torch.cat([fill((caption,), CAPTION), fill((speech,), SPEECH), layout.modality])
 
-    def rotations(self, layout: Layout | PackedLayout, text: Text) -> tuple[Tensor, Tensor]:
-        """Cosine and sine of the rotary angles of the stream.
-
-        Float32 [B, 1, P + S + L, E / 2] each; of a packed layout, B is 1 and P and S are those of
-        all clips.
-        """
-        batch, num_words = text.caption_ids.shape
-        device = layout.spans.device
-        word = torch.arange(num_words, device=device)
-        caption_places = torch.tensor(CAPTION_PLACE, device=device) + word[
-            :, None
-        ] * CAPTION_STEP * word.new_tensor([0, 1])
-        sound = torch.tensor(SOUND_PLACE, device=device)
-        places = torch.where((layout.modality == VIDEO)[:, None], layout.places, sound)
-        speech_places = torch.tensor(SPEECH_PLACE, device=device).expand(
-            text.speech_ids.shape[1], 2
-        )
-        by_kind = [
-            (torch.zeros(batch, num_words, device=device), caption_places),
-            (text.speech_spans.mean(-1), speech_places),
-        ]
-        if isinstance(layout, PackedLayout):
-            by_kind = [(s.reshape(1, -1), p.repeat(batch, 1)) for s, p in by_kind]
-            batch = 1
-        by_kind.append((layout.spans.mean(-1).expand(batch, -1), places))
-        seconds = torch.cat([seconds for seconds, _ in by_kind], 1)
-        places = torch.cat([places for _, places in by_kind]).expand(batch, -1, 2)
-        angle = angles(seconds, places, self.config.width // self.config.num_heads)[:, None]
-        return angle.cos(), angle.sin()
-
-
-def clip_rows(layout: PackedLayout, text: Text) -> Rows:
-    """The tokens of every clip in the stream: its caption's, its speech's, its own, then padding.
-
-    The stream holds all captions, then all speech, then the tokens of the layout.
-    """
-    device = layout.modality.device
-    num_clips, num_words = text.caption_ids.shape
-    num_text = num_words + text.speech_ids.shape[1]
-    lengths = torch.tensor(layout.lengths, device=device)
-    starts = lengths.cumsum(0) - lengths + num_clips * num_text
-    place = torch.arange(max(layout.lengths), device=device)
-    inside = place < lengths[:, None]
-    texts = torch.arange(num_clips * num_text, device=device)
-    captions, speech = texts.split([num_clips * num_words, num_clips * (num_text - num_words)])
-    own = torch.where(inside, starts[:, None] + place, 0)
-    index = torch.cat([captions.view(num_clips, -1), speech.view(num_clips, -1), own], 1)
-    is_token = F.pad(inside, (num_text, 0), value=True).flatten()
-    back = torch.empty(num_clips * num_text + layout.num_tokens, dtype=torch.int64, device=device)
-    back[index.flatten()[is_token]] = torch.arange(len(is_token), device=device)[is_token]
-    return Rows(index, back)
-
-
-def attention_mask(layout: Layout | PackedLayout, text: Text, decoupled: bool) -> Tensor:
-    """Bool [B, 1, 1 or M, M]: True where a token (row) may see another (column).
-
-    M is P + S + L; of a packed layout, B counts its clips and L is the length of the longest.
-    """
-    batch, num_text = len(text.caption_mask), text.caption_mask.shape[1] + text.speech_mask.shape[1]
-    if isinstance(layout, PackedLayout):
-        by_clip = list(layout.modality.split(layout.lengths))
-        modality = pad_sequence(by_clip, True, padding_value=-1)
-    else:
-        modality = layout.modality.expand(batch, -1)
-    seen = torch.cat([text.caption_mask, text.speech_mask, modality >= 0], 1)
-    mask = seen[:, None, None, :]
-    if decoupled:
-        both = F.pad(modality, (num_text, 0), value=-1)[:, None]
-        apart = (both[:, :, None, :] >= 0) & (both[:, :, :, None] != both[:, :, None, :])
-        mask = mask & ~apart
-    return mask
+def with_prefix(levels: NoiseLevels, stream: Stream) -> tuple[Tensor, Tensor, Tensor]:
+    """Noise levels [N + 2], their kinds, and which of them every token of the stream is at."""
+    text_kinds = levels.kinds.new_tensor([SPEECH, CAPTION])
+    values, kinds = F.pad(levels.values, (0, 2)), torch.cat([levels.kinds, text_kinds])
+    prefix = (stream.prefix_kinds + len(levels.values) - SPEECH).expand(len(levels.index), -1)
+    index = torch.cat([prefix, levels.index], 1)
+    return values, kinds, index if stream.order is None else index[:, stream.order]

@@ -23,7 +23,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
 from avgen.errors import UserError
 from avgen.models.transformer import AVTransformer
@@ -50,6 +50,7 @@ def shard(transformer: AVTransformer, mesh: DeviceMesh) -> None:
     for block in transformer.blocks:
         fully_shard(block, mesh=mesh)
     fully_shard(transformer, mesh=mesh)
+    register_fsdp_forward_method(transformer, "prepare")
 
 
 class ShardedEMA(Callback):

@@ -287,7 +287,8 @@ class DiffusionSystem(L.LightningModule):
         """Mean squared error of the velocity of every token, [R, L]."""
         clean, noise, layout = drawn.clean, drawn.noise, drawn.layout
         noisy = mix(clean, noise, drawn.sigma)
-        predicted = self.transformer(noisy, drawn.sigma, layout, drawn.text)
+        context = self.transformer.prepare(layout, drawn.text)
+        predicted = self.transformer(noisy, drawn.sigma, context)
         # `token_errors` averages over the padding too, in which nothing is wrong.
         return token_errors(predicted, velocity(clean, noise)) / layout.used.float().mean(1)
 

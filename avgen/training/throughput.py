@@ -154,11 +154,12 @@ class Throughput(Callback):
     def count(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         """Add a forward pass of training to the work done."""
         if module.training:
-            _, _, layout, text = inputs
+            tokens, _, context = inputs
             assert isinstance(module, AVTransformer)
-            self.work["clips"] += len(text.caption_ids)
-            self.work["tokens"] += inputs[0].shape[0] * inputs[0].shape[1]
-            flops = forward_flops(module.config, layout, text)
+            clips = len(context.stream.segments.lengths)
+            self.work["clips"] += clips
+            self.work["tokens"] += tokens.shape[0] * tokens.shape[1]
+            flops = forward_flops(module.config, context, 3 * clips)  # picture, sound, given
             self.work["flops"] += FORWARDS_OF_A_STEP * flops
 
     def now(self) -> dict[str, float | None]:

@@ -2,6 +2,7 @@
 
 import torch
 
+from avgen.latents.context import Segments
 from avgen.models.attention import Attention, normalize
 from avgen.models.rope import angles, rotate
 
@@ -39,7 +40,8 @@ def test_attention_is_the_formula():
     mask = torch.rand(2, 1, 7, 7) < 0.6
     mask |= torch.eye(7, dtype=torch.bool)
     with torch.no_grad():
-        made = attention(tokens, angle.cos(), angle.sin(), mask)
+        segments = Segments((7, 7), False, torch.tensor([0, 7, 14]), (mask,))
+        made = attention(tokens, angle.cos(), angle.sin(), segments)
         torch.testing.assert_close(made, plain(attention, tokens, angle.cos(), angle.sin(), mask))
 
 

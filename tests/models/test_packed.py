@@ -1,19 +1,23 @@
 """Clips packed into one sequence come out as each does alone: forward, backward, guidance."""
 
 from fractions import Fraction
+from itertools import accumulate
 
 import pytest
 import torch
 from einops import rearrange
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from avgen.clips.timebase import num_samples
+from avgen.latents.context import Prefix, make_stream
 from avgen.latents.geometry import AudioGrid, VideoGrid
 from avgen.latents.packing import concatenate, make_layout
 from avgen.models.attention import Attention
 from avgen.models.phonemes import TimedPhoneme
 from avgen.models.text import make_text
-from avgen.models.transformer import AVTransformer, AVTransformerConfig, attention_mask, clip_rows
+from avgen.models.transformer import AVTransformer, AVTransformerConfig
 
 SPOKEN = [TimedPhoneme("B", 0.0, 0.1), TimedPhoneme("AA", 0.1, 0.3)]
 # sizes, aspect ratios, lengths and rates of a batch; the last but one has no sound
@@ -54,7 +58,7 @@ def clips():
 
 def run_alone(model, clips, decoupled=False):
     return [
-        model(token, sigma, layout, make_text([caption], [speech]), decoupled)
+        model(token, sigma, model.prepare(layout, make_text([caption], [speech]), decoupled))
         for layout, token, sigma, caption, speech in zip(*clips, CAPTIONS, SPEECH, strict=True)
     ]
 
@@ -63,7 +67,8 @@ def run_packed(model, clips, decoupled=False):
     layouts, tokens, sigmas = clips
     text = make_text(CAPTIONS, SPEECH)
     packed = concatenate(layouts)
-    made = model(torch.cat(tokens, 1), torch.cat(sigmas, 1), packed, text, decoupled)
+    context = model.prepare(packed, text, decoupled)
+    made = model(torch.cat(tokens, 1), torch.cat(sigmas, 1), context)
     return made.split(packed.lengths, 1)
 
 
@@ -93,9 +98,9 @@ def test_equal_clips_packed_are_a_batch(model, clips):
     tokens, sigmas = torch.cat([token, token.flip(1)]), torch.cat([sigma, sigma.flip(1)])
     text = make_text(["a man", "a"], [SPOKEN, []])
     with torch.no_grad():
-        batched = model(tokens, sigmas, layout, text)
-        packed = concatenate([layout, layout])
-        one = model(tokens.reshape(1, -1, 6), sigmas.reshape(1, -1), packed, text)
+        batched = model(tokens, sigmas, model.prepare(layout, text))
+        packed = model.prepare(concatenate([layout, layout]), text)
+        one = model(tokens.reshape(1, -1, 6), sigmas.reshape(1, -1), packed)
     torch.testing.assert_close(one.view_as(batched), batched, atol=2e-5, rtol=1e-4)
 
 
@@ -108,34 +113,57 @@ def test_memory_tricks_change_nothing(model, clips):
     assert torch.equal(plain, again.detach())
 
 
-def test_rows_are_a_block_mask(clips):
-    """Against attention over the whole sequence with a dense mask of blocks."""
-    layouts, _, _ = clips
-    packed, text = concatenate(layouts), make_text(CAPTIONS, SPEECH)
-    rows, seen = clip_rows(packed, text), attention_mask(packed, text, decoupled=False)
-    clip = torch.arange(4)
-    of = [
-        clip.repeat_interleave(text.caption_ids.shape[1]),
-        clip.repeat_interleave(text.speech_ids.shape[1]),
-        packed.segment,
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_a_packed_stream_attends_in_blocks(clips, decoupled):
+    """Against attention over the whole stream with a dense mask of blocks."""
+    packed, text = concatenate(clips[0]), make_text(CAPTIONS, SPEECH)
+    seen = [text.caption_mask, text.speech_mask]
+    prefixes = [
+        Prefix(kind, mask, torch.zeros(mask.shape), torch.zeros(mask.shape[1], 2))
+        for kind, mask in zip((3, 2), seen, strict=True)
     ]
-    of = torch.cat(of)
-    shown = torch.ones(packed.num_tokens, dtype=torch.bool)
-    shown = torch.cat([text.caption_mask.flatten(), text.speech_mask.flatten(), shown])
-    dense = (of[:, None] == of) & shown
-    attention, stream = Attention(32, 2), torch.randn(1, len(of), 32)
-    cos, sin = torch.ones(1, 1, len(of), 8), torch.zeros(1, 1, len(of), 8)
+    segments = make_stream(packed, prefixes, decoupled).segments
+    words = sum(mask.sum(1) for mask in seen)
+    assert segments.lengths == tuple((words + torch.tensor(packed.lengths)).tolist())
+    assert segments.ends.tolist() == [0, *accumulate(segments.lengths)]
+    total = sum(segments.lengths)
+    dense = torch.block_diag(*(torch.ones(n, n) for n in segments.lengths)).bool()
+    if decoupled:
+        kinds = torch.cat(
+            [
+                part
+                for count, own in zip(words, packed.modality.split(packed.lengths), strict=True)
+                for part in (torch.full((int(count),), -1), own)
+            ]
+        )
+        dense &= (kinds[:, None] == kinds) | (kinds == -1)
+    attention, stream = Attention(32, 2), torch.randn(1, total, 32)
+    cos, sin = torch.ones(1, 1, total, 8), torch.zeros(1, 1, total, 8)
     with torch.no_grad():
-        by_rows = attention(stream, cos, sin, seen, rows)
-        by_mask = attention(stream, cos, sin, dense)
+        in_blocks = attention(stream, cos, sin, segments)
         query, key, value = rearrange(
             attention.inward(stream), "b l (n k e) -> n b k l e", n=3, k=2
         )
         query, key = (F.rms_norm(x, (16,), eps=1e-6) for x in (query, key))
         scores = (query @ key.mT / 4).masked_fill(~dense, -torch.inf).softmax(-1)
         by_hand = attention.outward(rearrange(scores @ value, "b k l e -> b l (k e)"))
-    torch.testing.assert_close(by_rows, by_mask, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(by_rows, by_hand, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(in_blocks, by_hand, atol=1e-5, rtol=1e-4)
+
+
+def test_attention_costs_the_sum_of_the_clips_squares(model):
+    """Clips of 10 to 260 tokens: counted by torch, within 1 %; padded to the longest, 2.9 times."""
+    sizes = [(5, 32, 32, 25), (9, 32, 32, 25), (33, 64, 64, 25), (13, 32, 64, 24), (5, 16, 32, 25)]
+    layouts = [layout_of(n, h, w, Fraction(fps), True) for n, h, w, fps in sizes]
+    packed = concatenate(layouts)
+    context = model.prepare(packed, make_text(["a"] * 5, [SPOKEN] * 5))
+    tokens, sigma = torch.randn(1, packed.num_tokens, 6), torch.rand(1, packed.num_tokens)
+    counter = FlopCounterMode(display=False)
+    with counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        model(tokens, sigma, context)
+    attended = counter.get_flop_counts()["Global"][torch.ops.aten.bmm]
+    squares = [(length + 3) ** 2 for length in packed.lengths]
+    assert attended == pytest.approx(3 * 4 * 32 * sum(squares), rel=0.01)
+    assert 5 * max(squares) > 2.5 * sum(squares)
 
 
 def test_no_clip_sees_another(model, clips):

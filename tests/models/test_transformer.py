@@ -7,11 +7,17 @@ import pytest
 import torch
 
 from avgen.clips.timebase import num_samples
+from avgen.latents.context import NoiseLevels, distinct_levels
 from avgen.latents.geometry import AudioGrid, VideoGrid
 from avgen.latents.packing import AUDIO, VIDEO, make_layout
 from avgen.models.phonemes import TimedPhoneme
 from avgen.models.text import make_text
 from avgen.models.transformer import AVTransformer, AVTransformerConfig
+
+
+def run(model, tokens, sigma, layout, text, decoupled=False):
+    return model(tokens, sigma, model.prepare(layout, text, decoupled))
+
 
 SPOKEN = [TimedPhoneme("B", 0.0, 0.1), TimedPhoneme("AA", 0.1, 0.3)]
 
@@ -49,14 +55,14 @@ def inputs():
 def test_a_new_model_answers_zero(inputs):
     fresh = AVTransformer(AVTransformerConfig(token_width=6, width=32, depth=2, num_heads=2))
     with torch.no_grad():
-        made = fresh(*inputs, make_text(["a man"] * 2, [SPOKEN] * 2))
+        made = run(fresh, *inputs, make_text(["a man"] * 2, [SPOKEN] * 2))
     assert made.shape == inputs[0].shape
     assert not bool(made.any())
 
 
 def test_a_token_is_no_wider_than_its_modality(model, inputs):
     tokens, sigma, layout = inputs
-    made = model(tokens, sigma, layout, make_text([""] * 2, [[]] * 2))
+    made = run(model, tokens, sigma, layout, make_text([""] * 2, [[]] * 2))
     assert bool((made[:, ~layout.used] == 0).all())
     assert float(made[:, layout.used].abs().min()) > 0
 
@@ -69,32 +75,53 @@ def test_masked_text_is_invisible(model, inputs):
         speech_ids=torch.where(text.speech_mask, text.speech_ids, 5),
         speech_spans=torch.where(text.speech_mask[..., None], text.speech_spans, 1.5),
     )
-    torch.testing.assert_close(model(*inputs, text), model(*inputs, other), atol=0, rtol=0)
+    torch.testing.assert_close(
+        run(model, *inputs, text), run(model, *inputs, other), atol=0, rtol=0
+    )
     hidden = text.drop(torch.tensor([True, True]), torch.tensor([True, True]))
     nothing = make_text(["", ""], [[], []])
-    torch.testing.assert_close(model(*inputs, hidden), model(*inputs, nothing))
-    assert float((model(*inputs, hidden) - model(*inputs, text)).abs().max()) > 1e-3
+    torch.testing.assert_close(run(model, *inputs, hidden), run(model, *inputs, nothing))
+    assert float((run(model, *inputs, hidden) - run(model, *inputs, text)).abs().max()) > 1e-3
 
 
 def test_padding_changes_nothing(model, inputs):
     """A clip beside one with far more words comes out as it does alone."""
     tokens, sigma, layout = inputs
     many = [TimedPhoneme("T", 0.01 * i, 0.01 * (i + 1)) for i in range(30)]
-    together = model(tokens, sigma, layout, make_text(["a man", "word " * 20], [SPOKEN, many]))
-    alone = model(tokens[:1], sigma[:1], layout, make_text(["a man"], [SPOKEN]))
+    together = run(model, tokens, sigma, layout, make_text(["a man", "word " * 20], [SPOKEN, many]))
+    alone = run(model, tokens[:1], sigma[:1], layout, make_text(["a man"], [SPOKEN]))
     torch.testing.assert_close(together[:1], alone, atol=1e-5, rtol=1e-4)
 
 
 def test_words_and_their_times_and_order_matter(model, inputs):
     one = [value[:1] for value in inputs[:2]] + [inputs[2]]
-    here = model(*one, make_text(["a man"], [SPOKEN]))
+    here = run(model, *one, make_text(["a man"], [SPOKEN]))
     later = [replace(p, start_s=p.start_s + 0.05, end_s=p.end_s + 0.05) for p in SPOKEN]
     for text in (
         make_text(["man a"], [SPOKEN]),
         make_text(["a man"], [later]),
         make_text(["a man"], [SPOKEN[:1]]),
     ):
-        assert float((model(*one, text) - here).abs().max()) > 1e-4
+        assert float((run(model, *one, text) - here).abs().max()) > 1e-4
+
+
+def test_a_context_serves_every_step_and_counted_levels_are_the_same(model, inputs):
+    """Whoever counts the levels: per token, per distinct level, or given."""
+    tokens, _, layout = inputs
+    context = model.prepare(layout, make_text(["a man", "a"], [SPOKEN, []]))
+    for levels in ((0.9, 0.4), (0.25, 0.7)):
+        sigma = torch.tensor(levels)[layout.modality].repeat(2, 1)
+        sigma[1, :7] = 0.0
+        few = distinct_levels(sigma, layout.modality)
+        assert len(few.values) == 4  # both modalities at 0 and at their own
+        each = NoiseLevels(
+            sigma.flatten(),
+            layout.modality.repeat(2),
+            torch.arange(sigma.numel()).view_as(sigma),
+        )
+        made = model(tokens, sigma, context)
+        assert torch.equal(model(tokens, few, context), made)
+        torch.testing.assert_close(model(tokens, each, context), made, atol=1e-6, rtol=1e-6)
 
 
 def test_noise_levels_are_each_tokens_own(model, inputs):
@@ -103,7 +130,9 @@ def test_noise_levels_are_each_tokens_own(model, inputs):
     other = sigma.clone()
     other[:, 5] = 0.0
     change = (
-        (model(tokens, other, layout, text) - model(tokens, sigma, layout, text)).abs().amax((0, 2))
+        (run(model, tokens, other, layout, text) - run(model, tokens, sigma, layout, text))
+        .abs()
+        .amax((0, 2))
     )
     assert int(change.argmax()) == 5
 
@@ -116,8 +145,8 @@ def test_decoupled_modalities_do_not_see_each_other(model, inputs, changed):
     own = layout.modality == changed
     noise = torch.randn_like(tokens) * own[:, None] * layout.used
     for decoupled in (False, True):
-        before = model(tokens, sigma, layout, text, decoupled)
-        change = (model(tokens + noise, sigma, layout, text, decoupled) - before).abs()
+        before = run(model, tokens, sigma, layout, text, decoupled)
+        change = (run(model, tokens + noise, sigma, layout, text, decoupled) - before).abs()
         assert float(change[:, own].max()) > 1e-3
         if decoupled:
             assert float(change[:, ~own].max()) == 0
@@ -134,11 +163,14 @@ def test_any_rate_and_size_is_only_other_places(model):
     assert (
         fast.num_tokens < slow.num_tokens
     )  # the same frames last half as long, so there is less sound
-    change = model(tokens, sigma, stretched, text) - model(tokens, sigma, slow, text)
+    change = run(model, tokens, sigma, stretched, text) - run(model, tokens, sigma, slow, text)
     assert float(change.abs().max()) > 1e-4
     shifted = replace(slow, spans=slow.spans + 7.0)
     torch.testing.assert_close(
-        model(tokens, sigma, shifted, text), model(tokens, sigma, slow, text), atol=1e-4, rtol=1e-3
+        run(model, tokens, sigma, shifted, text),
+        run(model, tokens, sigma, slow, text),
+        atol=1e-4,
+        rtol=1e-3,
     )
 
 
@@ -149,7 +181,7 @@ def test_checkpointing_changes_no_gradient(inputs):
     for checkpointed in (False, True):
         model = randomize(AVTransformer(AVTransformerConfig(6, 32, 2, 2))).train()
         model.checkpoint_blocks = checkpointed
-        model(tokens, sigma, layout, text).square().mean().backward()
+        run(model, tokens, sigma, layout, text).square().mean().backward()
         gradients.append({name: p.grad for name, p in model.named_parameters()})
     assert all(torch.equal(gradients[0][name], grad) for name, grad in gradients[1].items())
     assert all(float(grad.abs().max()) > 0 for name, grad in gradients[1].items())
@@ -179,7 +211,9 @@ def test_sizes_from_a_million_to_eight_gpus(sizes, at_least):
     assert at_least <= count < 1.5 * at_least
     wide = replace(layout, video=replace(layout.video, channels=sizes[0]))
     text = make_text(["a man"], [SPOKEN])
-    made = model(tokens, sigma, wide.to("meta"), text.to("meta"))
+    layout = wide.to("meta")
+    levels = NoiseLevels(sigma[0, :1], layout.modality[:1], sigma.long())
+    made = model(tokens, levels, model.prepare(layout, text))
     assert made.shape == tokens.shape
 
 

@@ -157,9 +157,11 @@ def sample(transformer, layout):
     text = make_text(["a man"], [[]])
     noise = torch.randn(1, layout.num_tokens, layout.token_width, generator=seeded(3))
 
+    context = transformer.prepare(layout, text)
+
     def denoise(noisy, sigma):
         levels = torch.as_tensor(sigma).expand(1, layout.num_tokens)
-        return clean_from_velocity(noisy, transformer(noisy, levels, layout, text), levels)
+        return clean_from_velocity(noisy, transformer(noisy, levels, context), levels)
 
     with torch.no_grad():
         return euler(denoise, noise * layout.used, torch.linspace(1, 0, 5))
