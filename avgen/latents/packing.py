@@ -5,8 +5,9 @@ A `Layout` says, for every token of the sequence, whose it is and where it lies 
 with zeros to one width, so that a sampler walks one tensor. Reference: the layout value with build
 and revert of audiocraft's `codebooks_patterns.py` (read, not copied).
 
-A clip without sound has a layout without tokens of sound: they are absent, not silent. Clips of
-different layouts stand in one sequence by `concatenate`; no token of one sees another's.
+A clip without sound has a layout without tokens of sound: they are absent, not silent. So it is
+with a voice alone and the picture. Clips of different layouts stand in one sequence by
+`concatenate`; no token of one sees another's.
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ class Layout:
     """One sequence: L tokens of width W.
 
     Attributes:
-        video: The grid of the picture.
+        video: The grid of the picture, or of the one that a voice alone would have.
         audio: The grid of the sound, or of the sound that a clip without any would have.
+        has_picture: Whether there are tokens of a picture at all.
+        has_sound: Whether there are tokens of sound at all; silence is sound.
         order: int64 [L]; which token of [all video tokens, then all audio tokens] stands at each
             place.
         modality: int64 [L]; VIDEO or AUDIO.
@@ -42,6 +45,8 @@ class Layout:
 
     video: VideoGrid
     audio: AudioGrid
+    has_picture: bool
+    has_sound: bool
     order: Tensor
     modality: Tensor
     spans: Tensor
@@ -51,11 +56,6 @@ class Layout:
     def num_tokens(self) -> int:
         """Tokens in the sequence, L."""
         return len(self.order)
-
-    @property
-    def has_sound(self) -> bool:
-        """Whether there are tokens of sound at all."""
-        return self.num_tokens > self.video.num_tokens
 
     @property
     def token_width(self) -> int:
@@ -105,6 +105,11 @@ class PackedLayout:
         """Tokens in the sequence, L."""
         return sum(self.lengths)
 
+    def to(self, device: torch.device | str) -> PackedLayout:
+        """The same layout with its tensors on a device."""
+        names = ("modality", "spans", "places", "used")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+
     @property
     def segment(self) -> Tensor:
         """int64 [L]; which clip each token is of."""
@@ -130,28 +135,44 @@ def concatenate(layouts: Sequence[Layout]) -> PackedLayout:
     )
 
 
-def make_layout(video: VideoGrid, audio: AudioGrid, has_sound: bool = True) -> Layout:
+def make_layout(
+    video: VideoGrid, audio: AudioGrid, has_sound: bool = True, has_picture: bool = True
+) -> Layout:
     """Lay the tokens of a clip out in time order.
 
-    By the start of their span, picture before sound; no sound where there is none.
+    By the start of their span, picture before sound; the tokens of a latent frame by rows.
+
+    Args:
+        video: The grid of the picture.
+        audio: The grid of the sound.
+        has_sound: Without it there is no token of sound.
+        has_picture: Without it there is no token of a picture.
+
+    Raises:
+        UserError: neither is there.
     """
-    entries = []
+    if not (has_sound or has_picture):
+        raise UserError("a clip without picture and without sound: there is nothing to lay out")
     rows, columns = video.token_size
-    for latent in range(video.num_latents):
-        for row in range(rows):
-            for column in range(columns):
-                entries.append((VIDEO, video.span(latent), video.center(row, column)))
-    if has_sound:
-        entries += [(AUDIO, audio.span(token), (0.0, 0.0)) for token in range(audio.num_tokens)]
-    order = sorted(range(len(entries)), key=lambda i: (entries[i][1][0], entries[i][0], i))
-    placed = [entries[i] for i in order]
+    frame = [video.center(row, column) for row in range(rows) for column in range(columns)]
+    runs = []  # of tokens that share a span: (span, modality, first token, places)
+    for latent in range(video.num_latents if has_picture else 0):
+        runs.append((video.span(latent), VIDEO, latent * len(frame), frame))
+    first = len(runs) * len(frame)
+    for token in range(audio.num_tokens if has_sound else 0):
+        runs.append((audio.span(token), AUDIO, first + token, [(0.0, 0.0)]))
+    runs.sort(key=lambda run: (run[0][0], run[1]))
+    sizes = torch.tensor([len(places) for *_, places in runs])
+    spans = torch.tensor([[float(start), float(end)] for (start, end), *_ in runs])
     return Layout(
         video=video,
         audio=audio,
-        order=torch.tensor(order),
-        modality=torch.tensor([entry[0] for entry in placed]),
-        spans=torch.tensor([[float(start), float(end)] for _, (start, end), _ in placed]),
-        places=torch.tensor([entry[2] for entry in placed], dtype=torch.float32),
+        has_picture=has_picture,
+        has_sound=has_sound,
+        order=torch.cat([torch.arange(at, at + len(places)) for _, _, at, places in runs]),
+        modality=torch.tensor([modality for _, modality, *_ in runs]).repeat_interleave(sizes),
+        spans=spans.repeat_interleave(sizes, 0),
+        places=torch.tensor([place for *_, places in runs for place in places]),
     )
 
 
@@ -190,56 +211,56 @@ def unpatchify_audio(tokens: Tensor, grid: AudioGrid) -> Tensor:
     return rearrange(tokens, "b t (p c) -> b c (t p)", p=grid.patch)[..., : grid.num_latents]
 
 
-def pack(video: Tensor, audio: Tensor | None, layout: Layout) -> Tensor:
+def pack(video: Tensor | None, audio: Tensor | None, layout: Layout) -> Tensor:
     """Video latents [B, Cv, T, H, W] and audio latents [B, Ca, T'] to tokens [B, L, W].
 
     Args:
-        video: Latents of the picture.
-        audio: Latents of the sound; None exactly where the layout has none.
+        video: Latents of the picture; None exactly where the layout has none.
+        audio: Latents of the sound, likewise.
         layout: Of the clips.
 
     Raises:
-        UserError: the latents are not of the layout's grids, or sound is there or missing against
+        UserError: the latents are not of the layout's grids, or some are there or missing against
             the layout.
     """
-    if (audio is not None) != layout.has_sound:
-        raise UserError(
-            f"audio latents are {'missing' if audio is None else 'given'}; the layout is of a clip "
-            f"{'with' if layout.has_sound else 'without'} sound"
-        )
-    parts: list[tuple[str, Tensor, tuple[int, ...]]] = [
-        ("video", video, (layout.video.num_latents, *layout.video.latent_size))
-    ]
-    if audio is not None:
-        parts.append(("audio", audio, (layout.audio.num_latents,)))
-    for name, latents, size in parts:
-        expected = ((layout.video if name == "video" else layout.audio).channels, *size)
-        if tuple(latents.shape[1:]) != expected:
-            raise UserError(
-                f"{name} latents are {tuple(latents.shape[1:])}; the layout is of {expected}"
-            )
-    width = layout.token_width
-    by_modality = [patchify_video(video, layout.video)]
+    picture_size = (layout.video.num_latents, *layout.video.latent_size)
+    _check("video", video, (layout.video.channels, *picture_size), layout.has_picture)
+    sound_size = (layout.audio.channels, layout.audio.num_latents)
+    _check("audio", audio, sound_size, layout.has_sound)
+    by_modality = []
+    if video is not None:
+        by_modality.append(patchify_video(video, layout.video))
     if audio is not None:
         by_modality.append(patchify_audio(audio, layout.audio))
+    width = layout.token_width
     tokens = torch.cat([F.pad(tokens, (0, width - tokens.shape[2])) for tokens in by_modality], 1)
     return tokens[:, layout.order]
 
 
-def unpack(tokens: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+def _check(name: str, latents: Tensor | None, expected: tuple[int, ...], there: bool) -> None:
+    if (latents is not None) != there:
+        what = {"video": "a picture", "audio": "sound"}[name]
+        raise UserError(
+            f"{name} latents are {'missing' if latents is None else 'given'}; the layout is of a "
+            f"clip {'with' if there else 'without'} {what}"
+        )
+    if latents is not None and tuple(latents.shape[1:]) != expected:
+        raise UserError(
+            f"{name} latents are {tuple(latents.shape[1:])}; the layout is of {expected}"
+        )
+
+
+def unpack(tokens: Tensor, layout: Layout) -> tuple[Tensor | None, Tensor | None]:
     """Tokens [B, L, W] to video latents [B, Cv, T, H, W] and audio latents [B, Ca, T'].
 
-    The inverse of `pack`.
-
-    Raises:
-        UserError: the layout is of a clip without sound; there is nothing to return for it.
+    The inverse of `pack`; None for what the layout has no tokens of.
     """
-    if not layout.has_sound:
-        raise UserError("the layout is of a clip without sound; it has no audio latents")
     by_modality = torch.empty_like(tokens)
     by_modality[:, layout.order] = tokens
-    video, audio = by_modality.split([layout.video.num_tokens, layout.audio.num_tokens], 1)
+    num_video = layout.video.num_tokens if layout.has_picture else 0
+    video = by_modality[:, :num_video, : layout.video.token_channels]
+    audio = by_modality[:, num_video:, : layout.audio.token_channels]
     return (
-        unpatchify_video(video[..., : layout.video.token_channels], layout.video),
-        unpatchify_audio(audio[..., : layout.audio.token_channels], layout.audio),
+        unpatchify_video(video, layout.video) if layout.has_picture else None,
+        unpatchify_audio(audio, layout.audio) if layout.has_sound else None,
     )

@@ -346,6 +346,7 @@ class AVPipeline:
     def decode(self, tokens: Tensor, layout: Layout, progress: bool = False) -> Clip:
         """Normalised tokens [1, L, W] to a clip, a few frames at a time."""
         video, audio = unpack(tokens, layout)
+        assert video is not None and audio is not None
         grid = layout.video
         size = {"num_frames": grid.num_frames, "height": grid.height, "width": grid.width}
         video = self.config.video_statistics.denormalize(video)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from avgen.clips.timebase import num_samples
 from avgen.latents.geometry import AudioGrid, VideoGrid
-from avgen.latents.packing import AUDIO, VIDEO, make_layout, pack, unpack
+from avgen.latents.packing import AUDIO, VIDEO, concatenate, make_layout, pack, unpack
 
 RATES = st.sampled_from([Fraction(24), Fraction(25), Fraction(30000, 1001), Fraction(30)])
 
@@ -121,5 +121,31 @@ def test_a_clip_without_sound_has_no_tokens_of_it():
         pack(video, torch.zeros_like(audio), mute)
     with pytest.raises(ValueError, match=r"audio latents are missing; .* with sound"):
         pack(video, None, sounding)
-    with pytest.raises(ValueError, match="has no audio latents"):
-        unpack(tokens, mute)
+    back = unpack(tokens, mute)
+    assert torch.equal(back[0], video)
+    assert back[1] is None
+
+
+def test_a_voice_alone_has_no_tokens_of_a_picture():
+    grid, audio_grid = grids(9)
+    voice, both = make_layout(grid, audio_grid, has_picture=False), make_layout(grid, audio_grid)
+    assert (voice.has_sound, voice.has_picture, both.has_picture) == (True, False, True)
+    assert voice.num_tokens == audio_grid.num_tokens
+    assert torch.equal(voice.spans, both.spans[both.modality == AUDIO])
+    assert voice.token_width == both.token_width == 15
+    assert bool((voice.modality == AUDIO).all())
+    video, audio = latents(both)
+    tokens = pack(None, audio, voice)
+    black = pack(torch.zeros_like(video), audio, both)
+    assert torch.equal(tokens, black[:, both.modality == AUDIO])
+    back = unpack(tokens, voice)
+    assert back[0] is None
+    assert torch.equal(back[1], audio)
+    packed = concatenate([voice, both])
+    assert packed.lengths == (voice.num_tokens, both.num_tokens)
+    with pytest.raises(ValueError, match=r"video latents are given; .* without a picture"):
+        pack(video, audio, voice)
+    with pytest.raises(ValueError, match=r"video latents are missing; .* with a picture"):
+        pack(None, audio, both)
+    with pytest.raises(ValueError, match="nothing to lay out"):
+        make_layout(grid, audio_grid, has_sound=False, has_picture=False)
