@@ -2,6 +2,7 @@
 
 import ast
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -103,10 +104,16 @@ def part_of(path: Path) -> str:
     return relative(path).removesuffix(".py").split("/")[0]
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
 def imports(path: Path) -> list[str]:
     """The full name of everything that a file imports, wherever in the file."""
     names = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -117,7 +124,7 @@ def imports(path: Path) -> list[str]:
 
 def functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
-    return [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds)]
+    return [node for node in ast.walk(parsed(path)) if isinstance(node, kinds)]
 
 
 @pytest.mark.parametrize("path", FILES, ids=relative)
@@ -171,7 +178,7 @@ def test_files_and_functions_can_be_read(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=relative)
 def test_a_module_says_what_goes_in_and_out(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text())), f"{relative(path)} has no docstring"
+    assert ast.get_docstring(parsed(path)), f"{relative(path)} has no docstring"
 
 
 def test_every_package_has_an_init() -> None:

@@ -8,7 +8,7 @@ logarithm of seconds, so that what it gives is the typical length.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +74,8 @@ class DurationModel(nn.Module):
 
     @torch.no_grad()
     def lengths(self, words: Sequence[SpokenWord]) -> Lengths:
-        """How long words, their phonemes and the pauses after them take."""
+        """How long words, their phonemes and the pauses between them take."""
+        words = [*words[:-1], replace(words[-1], pause="")]
         ids, places = describe(words)
         device = self.outward.weight.device
         log_s = self(
