@@ -18,23 +18,7 @@ from functools import cache
 from typing import Any
 
 from avgen.errors import UserError
-from avgen.models.phonemes import ARPABET
-
-# Misaki writes a phoneme as one letter; diphthongs are capitals, T is the flap of "water".
-_VOWELS = {
-    "A": "EY", "I": "AY", "O": "OW", "Q": "OW", "W": "AW", "Y": "OY",
-    "i": "IY", "ɪ": "IH", "ᵻ": "IH", "e": "EH", "ɛ": "EH", "æ": "AE", "a": "AE", "ɑ": "AA",  # noqa: RUF001
-    "ɒ": "AA", "ɔ": "AO", "o": "AO", "ʊ": "UH", "u": "UW", "ʌ": "AH", "ə": "AH", "ɐ": "AH",
-    "ᵊ": "AH", "ɜ": "ER", "ɚ": "ER",
-}  # fmt: skip
-_CONSONANTS = {
-    "p": "P", "b": "B", "m": "M", "f": "F", "v": "V", "w": "W", "θ": "TH", "ð": "DH", "t": "T",
-    "d": "D", "ɾ": "T", "T": "T", "ʔ": "T", "n": "N", "l": "L", "ɹ": "R", "s": "S", "z": "Z",  # noqa: RUF001
-    "ʃ": "SH", "ʒ": "ZH", "ʧ": "CH", "ʤ": "JH", "j": "Y", "k": "K", "ɡ": "G", "ŋ": "NG",  # noqa: RUF001
-    "h": "HH",
-}  # fmt: skip
-_STRESS = {"\u02c8": "1", "\u02cc": "2"}
-_PAUSE = {"?": "?", ".": ".", "!": ".", "…": ".", ",": ",", ";": ",", ":": ",", "—": ","}
+from avgen.models.phonemes import MISAKI, MISAKI_PAUSES, MISAKI_STRESS, VOWELS
 
 _APOSTROPHES = "\u2019\u02bc\u00b4\u0060\u02b9\u2032"
 _QUOTES = '"\u201c\u201d\u201e\u201f\u00ab\u00bb\u2039\u203a\u2018\u201a\u300c\u300d\u300e\u300f'
@@ -85,12 +69,13 @@ def read(text: str, lexicon: Mapping[str, Sequence[str]] | None = None) -> tuple
     spoken: list[SpokenWord] = []
     for token in _tokens(_normalize(_clean(text))):
         said = (token.phonemes or "").strip()
-        pause = next((_PAUSE[mark] for mark in "?.!…,;:—" if mark in said), "")
+        pauses = [MISAKI_PAUSES[mark] for mark in said if mark in MISAKI_PAUSES]
+        pause = _longest(pauses)
         words = list(_words_of(token, lexicon or {})) if said else []
         spoken += words
         if pause and spoken:
             before = spoken[-1]
-            spoken[-1] = SpokenWord(before.text, before.phonemes, _longer(before.pause, pause))
+            spoken[-1] = SpokenWord(before.text, before.phonemes, _longest([before.pause, pause]))
     if not spoken:
         raise UserError(f"no words to say in {text!r}; at least one is needed")
     return tuple(spoken)
@@ -130,9 +115,8 @@ def _alone(word: str) -> tuple[SpokenWord, ...]:
     return read(word)
 
 
-def _longer(first: str, second: str) -> str:
-    order = ("", ",", ".", "?")
-    return max(first, second, key=order.index)
+def _longest(pauses: Sequence[str]) -> str:
+    return max(pauses, key=("", ",", ".").index, default="")
 
 
 def _clean(text: str) -> str:
@@ -216,7 +200,7 @@ def _number_words() -> dict[str, str]:
 
 
 def _unstressed(said: str) -> str:
-    return said.translate({ord(mark): None for mark in _STRESS})
+    return said.translate({ord(mark): None for mark in MISAKI_STRESS})
 
 
 def _arpabet(said: str) -> tuple[str, ...]:
@@ -224,14 +208,14 @@ def _arpabet(said: str) -> tuple[str, ...]:
     phonemes: list[str] = []
     stress = "0"
     for index, letter in enumerate(said):
-        if letter in _STRESS:
-            stress = _STRESS[letter]
-        elif letter in _VOWELS:
-            phonemes.append(_VOWELS[letter] + stress)
-            stress = "0"
-        elif letter == "ɹ" and phonemes and said[index - 1] in "ɜə":
+        phoneme = MISAKI.get(letter)
+        if letter in MISAKI_STRESS:
+            stress = MISAKI_STRESS[letter]
+        elif letter == "\u0279" and phonemes and said[index - 1] in "\u025c\u0259":  # one sound
             phonemes[-1] = f"ER{phonemes[-1][-1]}"
-        elif letter in _CONSONANTS:
-            phonemes.append(_CONSONANTS[letter])
-    assert all(p.rstrip("012") in ARPABET for p in phonemes), said
+        elif phoneme in VOWELS:
+            phonemes.append(phoneme + stress)
+            stress = "0"
+        elif phoneme is not None:
+            phonemes.append(phoneme)
     return tuple(phonemes)

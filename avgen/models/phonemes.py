@@ -18,10 +18,23 @@ ARPABET = (
 VOWELS = (
     "AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW",
 )  # fmt: skip
-PAUSES = (",", ".", "?")  # within a sentence; after one; after a question
+PAUSES = (",", ".")  # within a sentence, after one
 # Rows of a network's table of phonemes. Networks that know neither stress nor pauses have the first
 # 39 rows.
 PHONEMES = (*ARPABET, *(f"{vowel}{stress}" for vowel in VOWELS for stress in "012"), *PAUSES)
+# hibari, Kokoro and misaki write a phoneme as one letter: diphthongs are capitals, T is a flap.
+MISAKI = {
+    "A": "EY", "I": "AY", "O": "OW", "Q": "OW", "W": "AW", "Y": "OY",
+    "i": "IY", "ɪ": "IH", "ᵻ": "IH", "e": "EH", "ɛ": "EH", "æ": "AE", "a": "AE", "ɑ": "AA",  # noqa: RUF001
+    "ɒ": "AA", "ɔ": "AO", "o": "AO", "ʊ": "UH", "u": "UW", "ʌ": "AH", "ə": "AH", "ɐ": "AH",
+    "ᵊ": "AH", "ɜ": "ER", "ɚ": "ER",
+    "p": "P", "b": "B", "m": "M", "f": "F", "v": "V", "w": "W", "θ": "TH", "ð": "DH", "t": "T",
+    "d": "D", "ɾ": "T", "T": "T", "ʔ": "T", "n": "N", "l": "L", "ɹ": "R", "s": "S", "z": "Z",  # noqa: RUF001
+    "ʃ": "SH", "ʒ": "ZH", "ʧ": "CH", "ʤ": "JH", "j": "Y", "k": "K", "ɡ": "G", "ŋ": "NG",  # noqa: RUF001
+    "h": "HH",
+}  # fmt: skip
+MISAKI_STRESS = {"\u02c8": "1", "\u02cc": "2"}
+MISAKI_PAUSES = {**dict.fromkeys(";:,\u2014", ","), **dict.fromkeys(".!?\u2026", ".")}
 _ROWS = {phoneme: row for row, phoneme in enumerate(PHONEMES)}
 
 

@@ -81,7 +81,7 @@ def test_names_and_invented_words_are_said(word):
 def test_pauses_follow_the_punctuation():
     words = read("Wait, what? Yes; no! I think (or so) \u2014 well\u2026")
     assert [(w.text, w.pause) for w in words] == [
-        ("wait", ","), ("what", "?"), ("yes", ","), ("no", "."), ("i", ""), ("think", ","),
+        ("wait", ","), ("what", "."), ("yes", ","), ("no", "."), ("i", ""), ("think", ","),
         ("well", "."),
     ]  # fmt: skip
 

@@ -17,7 +17,7 @@ from avgen.clips.clip import Word
 from avgen.clips.timebase import to_index
 from avgen.corpora.puppets.person import Voice
 from avgen.errors import UserError
-from avgen.models.phonemes import TimedPhoneme
+from avgen.models.phonemes import MISAKI, MISAKI_PAUSES, MISAKI_STRESS, TimedPhoneme
 
 SAMPLE_RATE = hibari.SAMPLE_RATE  # Hz
 
@@ -36,20 +36,6 @@ _SHORTEST_S = 0.03
 _LOUDNESS = 0.08
 
 _OUTPUTS = ("lh", "theta", "ln", "lr", "phi", "f0", "/Round_output_0")
-
-# Hibari writes phonemes as misaki does, one letter each: diphthongs are capitals.
-_ARPABET = {
-    "A": "EY", "I": "AY", "O": "OW", "Q": "OW", "W": "AW", "Y": "OY",
-    "i": "IY", "ɪ": "IH", "ᵻ": "IH", "e": "EH", "ɛ": "EH", "æ": "AE", "a": "AE", "ɑ": "AA",  # noqa: RUF001
-    "ɒ": "AA", "ɔ": "AO", "o": "AO", "ʊ": "UH", "u": "UW", "ʌ": "AH", "ə": "AH", "ɐ": "AH",
-    "ᵊ": "AH", "ɜ": "ER", "ɚ": "ER",
-    "p": "P", "b": "B", "m": "M", "f": "F", "v": "V", "w": "W", "θ": "TH", "ð": "DH", "t": "T",
-    "d": "D", "ɾ": "T", "T": "T", "ʔ": "T", "n": "N", "l": "L", "ɹ": "R", "s": "S", "z": "Z",  # noqa: RUF001
-    "ʃ": "SH", "ʒ": "ZH", "ʧ": "CH", "ʤ": "JH", "j": "Y", "k": "K", "ɡ": "G", "ŋ": "NG",  # noqa: RUF001
-    "h": "HH",
-}  # fmt: skip
-_STRESS = "ˈˌ"
-_PAUSES = ";:,.!?—…"
 
 
 @dataclass(frozen=True)
@@ -82,10 +68,10 @@ def speak(text: str, voice: Voice, *, speed: float = 1.0, seed: int = 0) -> Spee
     Raises:
         UserError: if there is nothing to say, or the words do not map one to one to what is said.
     """
-    spellings = [word.strip(_PAUSES + "\"'()").lower() for word in text.split()]
+    spellings = [word.strip("".join(MISAKI_PAUSES) + "\"'()").lower() for word in text.split()]
     sentences = _hibari().phonemize(text)
     said = " ".join(sentences)
-    groups = [group for group in said.split(" ") if group.strip(_PAUSES)]
+    groups = [group for group in said.split(" ") if group.strip("".join(MISAKI_PAUSES))]
     if (
         len(sentences) != 1
         or len(groups) != len(spellings)
@@ -186,9 +172,9 @@ def _group_phonemes(said: str, starts_s: np.ndarray) -> list[list[TimedPhoneme]]
     for index, letter in enumerate(said, start=1):
         start_s, end_s = float(starts_s[index]), float(starts_s[index + 1])
         word = words[-1]
-        if letter in _STRESS:
+        if letter in MISAKI_STRESS:
             stressed_at = start_s
-        elif letter in _ARPABET:
+        elif letter in MISAKI:
             if stressed_at is not None:
                 start_s, stressed_at = stressed_at, None
             if not word and not pause:
@@ -199,9 +185,9 @@ def _group_phonemes(said: str, starts_s: np.ndarray) -> list[list[TimedPhoneme]]
                 start_s = word.pop().start_s
                 word.append(TimedPhoneme("ER", start_s, end_s))
             else:
-                word.append(TimedPhoneme(_ARPABET[letter], start_s, end_s))
+                word.append(TimedPhoneme(MISAKI[letter], start_s, end_s))
             pause = False
-        elif letter in _PAUSES:
+        elif letter in MISAKI_PAUSES:
             pause = True
         elif letter == " " and word:
             words.append([])

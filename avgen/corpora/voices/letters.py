@@ -9,25 +9,19 @@ and a space to the next word, unless there is a pause before it.
 
 import numpy as np
 
-from avgen.models.phonemes import VOWELS, TimedPhoneme
+from avgen.models.phonemes import (
+    MISAKI,
+    MISAKI_PAUSES,
+    MISAKI_STRESS,
+    VOWELS,
+    TimedPhoneme,
+)
 
 UNIT_S = 0.025
 LATE_S = 0.045
 
-_ARPABET = {
-    "A": "EY", "I": "AY", "O": "OW", "Q": "OW", "W": "AW", "Y": "OY",
-    "i": "IY", "ɪ": "IH", "ᵻ": "IH", "e": "EH", "ɛ": "EH", "æ": "AE", "a": "AE", "ɑ": "AA",  # noqa: RUF001
-    "ɒ": "AA", "ɔ": "AO", "o": "AO", "ʊ": "UH", "u": "UW", "ʌ": "AH", "ə": "AH", "ɐ": "AH",
-    "ᵊ": "AH", "ɜ": "ER", "ɚ": "ER",
-    "p": "P", "b": "B", "m": "M", "f": "F", "v": "V", "w": "W", "θ": "TH", "ð": "DH", "t": "T",
-    "d": "D", "ɾ": "T", "T": "T", "ʔ": "T", "n": "N", "l": "L", "ɹ": "R", "s": "S", "z": "Z",  # noqa: RUF001
-    "ʃ": "SH", "ʒ": "ZH", "ʧ": "CH", "ʤ": "JH", "j": "Y", "k": "K", "ɡ": "G", "ŋ": "NG",  # noqa: RUF001
-    "h": "HH",
-}  # fmt: skip
-_STRESS = {"ˈ": "1", "ˌ": "2"}  # noqa: RUF001
 _LENGTH = "ː"  # noqa: RUF001
-_PAUSES = {**dict.fromkeys(";:,—", ","), **dict.fromkeys(".!?…", ".")}
-PAUSES = "".join(_PAUSES)
+PAUSES = "".join(MISAKI_PAUSES)
 
 
 def timed_letters(
@@ -48,8 +42,8 @@ def timed_letters(
     stress, begins_s, pausing = "0", None, True
     for index, letter in enumerate(said, start=1):
         start_s, end_s = max(float(starts_s[index]), 0.0), float(starts_s[index + 1])
-        if letter in _STRESS:
-            stress, begins_s = _STRESS[letter], start_s if begins_s is None else begins_s
+        if letter in MISAKI_STRESS:
+            stress, begins_s = MISAKI_STRESS[letter], start_s if begins_s is None else begins_s
         elif letter == " ":
             if words[-1]:
                 words.append([])
@@ -57,18 +51,18 @@ def timed_letters(
                 pauses[-1:] = [TimedPhoneme(p.phoneme, p.start_s, end_s) for p in pauses[-1:]]
             else:
                 begins_s = start_s
-        elif letter in _PAUSES:
+        elif letter in MISAKI_PAUSES:
             if pausing:
                 pauses[-1:] = [TimedPhoneme(p.phoneme, p.start_s, end_s) for p in pauses[-1:]]
             else:
-                pauses.append(TimedPhoneme(_PAUSES[letter], start_s, end_s))
+                pauses.append(TimedPhoneme(MISAKI_PAUSES[letter], start_s, end_s))
             pausing = True
         elif letter == _LENGTH or (letter == "ɹ" and words[-1] and said[index - 2] in "əɜ"):
             before = words[-1].pop()
             phoneme = before.phoneme if letter == _LENGTH else "ER" + before.phoneme[-1]
             words[-1].append(TimedPhoneme(phoneme, before.start_s, end_s))
-        elif letter in _ARPABET:
-            phoneme = _ARPABET[letter]
+        elif letter in MISAKI:
+            phoneme = MISAKI[letter]
             if phoneme in VOWELS:
                 phoneme, stress = phoneme + stress, "0"
             words[-1].append(
