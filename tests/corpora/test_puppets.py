@@ -25,7 +25,7 @@ from avgen.corpora.puppets.dataset import (
 from avgen.corpora.puppets.mouth import Mouth, shape_mouth
 from avgen.corpora.puppets.person import BACKGROUNDS, CLOTHES, HAIR, SKIN
 from avgen.corpora.puppets.voices import SAMPLE_RATE
-from avgen.models.phonemes import PHONEMES, TimedPhoneme
+from avgen.models.phonemes import ARPABET, TimedPhoneme
 
 SIZE = (96, 96)
 LABIALS = "bob may buy pam a big map"
@@ -135,7 +135,7 @@ def test_words_tile_the_speech_and_hold_their_phonemes() -> None:
     assert said["five"] == ["F", "AY", "V"]
     assert said["pink"] == ["P", "IH", "NG", "K"]
     assert all(p.end_s > p.start_s for p in speech.phonemes)
-    assert {p.phoneme for p in speech.phonemes} <= set(PHONEMES)
+    assert {p.phoneme for p in speech.phonemes} <= set(ARPABET)
 
 
 def test_a_mans_voice_is_lower() -> None:
@@ -223,7 +223,7 @@ def test_phonemes_colour_their_neighbours() -> None:
     assert rounding("UW") > rounding("IY") + 0.1
     with pytest.raises(ValueError, match="'QQ'"):
         shape_mouth([TimedPhoneme("QQ", 0.0, 0.1)], np.array([0.0]))
-    for phoneme in PHONEMES:
+    for phoneme in ARPABET:
         (mouth,) = shape_mouth([TimedPhoneme(phoneme, 0.0, 0.2)], np.array([0.1]))
         assert 0 <= mouth.opening <= 1
 
