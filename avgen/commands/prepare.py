@@ -28,6 +28,7 @@ examples:
   avgen prepare grid GRID prepared/grid --speaker s1 --workers 2 --engine pool
   avgen prepare folder my_clips prepared/mine --size 256x256 --codecs avgen/checkpoints/grid
   avgen prepare hdtf HDTF prepared/hdtf --num-shards 16 --shard 3 --opt-out no.txt
+  avgen prepare portraits PICTURES prepared/heads --voices voices --face-landmarker FILE.task
 
 plug-ins are callables by import path (avgen/preparation/words.py says what they are called with):
   --aligner avgen.preparation.align.align_english    words of a transcript to their times
@@ -60,6 +61,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_choices(parser)
     _add_engine(parser)
+    _add_portraits(parser)
+
+
+def _add_portraits(parser: argparse.ArgumentParser) -> None:
+    heads = parser.add_argument_group(
+        "portraits",
+        "still pictures that are made to speak: ROOT is any folder of them, with captions.jsonl "
+        "where there is one; --speaker names people, --size, --fps, --sample-rate and --workers "
+        "hold, nothing else does",
+    )
+    heads.add_argument(
+        "--voices",
+        type=Path,
+        action="append",
+        metavar="FOLDER",
+        help="a folder whose manifest.jsonl lists what voices say, with phonemes; may be repeated",
+    )
+    heads.add_argument(
+        "--face-landmarker",
+        type=Path,
+        metavar="FILE",
+        help="face_landmarker.task, from MediaPipe's model page",
+    )
+    heads.add_argument(
+        "--clips-per-person", type=int, default=4, metavar="N", help="4, each says another thing"
+    )
+    heads.add_argument("--seed", type=int, default=0, metavar="N", help="of all that is drawn: 0")
 
 
 def _add_choices(parser: argparse.ArgumentParser) -> None:
@@ -124,6 +152,8 @@ def _rate(text: str) -> Fraction:
 
 def run(args: argparse.Namespace) -> int:
     """Prepare, cache latents, and print the table."""
+    if args.corpus == "portraits":
+        return _run_portraits(args)
     from avgen.preparation import corpus
     from avgen.preparation.run import Request, as_text, prepare
     from avgen.preparation.words import load_plugin
@@ -153,6 +183,30 @@ def run(args: argparse.Namespace) -> int:
     print(as_text(summary))
     if summary.clips:
         _finish(args.out, args.codecs, keep_frames=not args.no_frames)
+    print(f"{args.out / 'report.html'}: the report")
+    return 0
+
+
+def _run_portraits(args: argparse.Namespace) -> int:
+    from avgen.preparation.summary import as_text
+    from avgen.preparation.talking_pictures import PortraitRequest, prepare_portraits
+
+    for name, value in (("voices", args.voices), ("face-landmarker", args.face_landmarker)):
+        if value is None:
+            raise UserError(f"portraits need --{name}")
+    request = PortraitRequest(
+        root=args.root,
+        voices=args.voices,
+        out=args.out,
+        landmarker=args.face_landmarker,
+        clips=args.clips_per_person,
+        size=args.size,
+        fps=args.fps,
+        sample_rate=args.sample_rate,
+        seed=args.seed,
+        workers=args.workers,
+    )
+    print(as_text(prepare_portraits(request, _Bar(), args.speaker)))
     print(f"{args.out / 'report.html'}: the report")
     return 0
 

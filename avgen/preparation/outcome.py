@@ -23,6 +23,7 @@ REASONS = {
     "another speaks": "another face fits the sound better",
     "out of sync": "sound and lips do not fit at any offset, or at one too large to correct",
     "picture": "the picture is too small, too dark, too bright, or blurred",
+    "portrait": "a still picture that cannot be made to speak",
     "sound": "the sound is too quiet, too noisy, or clipped",
     "failed": "an error of avgen's, or a process that ended",
 }

@@ -59,8 +59,13 @@ class Store:
 
     def write_clip(self, clip: str, frames: np.ndarray, waveform: np.ndarray) -> None:
         """Write frames uint8 [T, H, W, 3] and a waveform float32 [1, N]."""
-        _write_array(self.frames(clip), frames)
-        _write_array(self.waveform(clip), np.round(waveform * 32767).astype(np.int16))
+        self.write_array(self.frames(clip), frames)
+        self.write_array(self.waveform(clip), np.round(waveform * 32767).astype(np.int16))
+
+    def write_array(self, path: Path, array: np.ndarray) -> None:
+        """Write an array as .npy."""
+        with atomic(path) as temporary:
+            np.save(temporary, array)
 
     def write_thumbnail(self, name: str, frame: np.ndarray) -> None:
         """Write a small picture of a frame uint8 [H, W, 3]."""
@@ -81,8 +86,3 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write a file."""
     with atomic(path) as temporary:
         temporary.write_bytes(data)
-
-
-def _write_array(path: Path, array: np.ndarray) -> None:
-    with atomic(path) as temporary:
-        np.save(temporary, array)

@@ -250,15 +250,24 @@ class Windows(Dataset[dict[str, Any]]):
 class Alternating(Dataset[dict[str, Any]]):
     """Several sets of windows, whose pictures may be of several sizes, a batch of one at a time.
 
-    Each gets as many batches as any other: the clips of a smaller set come more often.
+    Without shares each gets as many batches as any other: the clips of a smaller set come more
+    often.
 
     Args:
         parts: The sets.
         batch: Draws in a row that go to one part: what all processes take in a step.
+        shares: How many batches of each part a round has; None is one of each.
     """
 
-    def __init__(self, parts: Sequence[Windows], batch: int) -> None:
+    def __init__(
+        self, parts: Sequence[Windows], batch: int, shares: Sequence[int] | None = None
+    ) -> None:
+        if shares is not None and (len(shares) != len(parts) or min(shares) < 1):
+            raise UserError(f"shares {list(shares)} of {len(parts)} folders; each has 1 or more")
         self.parts, self.batch = parts, batch
+        self.shares = list(shares or [1] * len(parts))
+        # Which part has each batch of a round, and which of that part's in the round it is.
+        self.round = [(p, k) for p, share in enumerate(self.shares) for k in range(share)]
 
     def __len__(self) -> int:
         """Clips."""
@@ -267,8 +276,10 @@ class Alternating(Dataset[dict[str, Any]]):
     def __getitem__(self, draw: int) -> dict[str, Tensor]:
         """The window of a draw: the part's own draws are numbered without gaps."""
         number, place = divmod(draw, self.batch)
-        turn, part = divmod(number, len(self.parts))
-        return self.parts[part][turn * self.batch + place]
+        turn, step = divmod(number, len(self.round))
+        part, earlier = self.round[step]
+        own = turn * self.shares[part] + earlier
+        return self.parts[part][own * self.batch + place]
 
 
 class WindowData(L.LightningDataModule):
@@ -283,6 +294,7 @@ class WindowData(L.LightningDataModule):
         variation: How pictures differ from the corpus's in training.
         num_workers: Processes that read.
         seed: Of the order and the windows.
+        shares: How many batches of each folder a round has; None is one of each.
     """
 
     def __init__(
@@ -294,8 +306,10 @@ class WindowData(L.LightningDataModule):
         variation: Variation = AS_IT_IS,
         num_workers: int = 0,
         seed: int = 0,
+        shares: list[int] | None = None,
     ) -> None:
         super().__init__()
+        self.shares = shares
         self.folders = folder if isinstance(folder, list) else [folder]
         self.length = length
         self.modality: Literal["video", "waveform"] = modality
@@ -310,7 +324,7 @@ class WindowData(L.LightningDataModule):
             )
             for folder in self.folders
         ]
-        windows = Alternating(parts, self.batch_size * rank_and_world()[1])
+        windows = Alternating(parts, self.batch_size * rank_and_world()[1], self.shares)
         return stateful_loader(windows, self.batch_size, self.num_workers)
 
     def val_dataloader(self) -> DataLoader:

@@ -89,17 +89,21 @@ def animate(scene: Scene, moved: Moved, gaze: np.ndarray) -> np.ndarray:
 
 
 def _triangles() -> np.ndarray:
-    """Of the face, then of the strips between its outline and the rings: int32 [N, 3]."""
+    """Of the face, of the strips between its outline and the rings, and of its holes: [N, 3]."""
     around = [np.array(OVAL), *(468 + np.arange(_RING) + _RING * k for k in range(len(RINGS)))]
     strips = []
     for inner, outer in zip(around[:-1], around[1:], strict=True):
         further, beyond = np.roll(inner, -1), np.roll(outer, -1)
         strips += [np.stack([inner, further, outer], 1), np.stack([further, beyond, outer], 1)]
+    for upper, lower in ((INNER_LIPS[0], INNER_LIPS[1]), *zip(EYES, LOWER_LIDS, strict=True)):
+        above, below = np.array(upper), np.array(lower)
+        strips += [np.stack([above[:-1], above[1:], below[1:]], 1)]
+        strips += [np.stack([above[:-1], below[1:], below[:-1]], 1)]
     return np.concatenate([load_basis().triangles, *strips]).astype(np.int32)
 
 
 def _far_first(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """The order to draw in: the strips around the face, then its triangles from far to near."""
+    """The order to draw in: what is around the face, then its triangles from far to near."""
     num_face = len(load_basis().triangles)
     depth = points[triangles[:num_face], 2].mean(1)
     return np.concatenate([np.arange(num_face, len(triangles)), np.argsort(-depth)])
@@ -108,18 +112,22 @@ def _far_first(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 def _mesh_map(
     source: np.ndarray, target: np.ndarray, triangles: np.ndarray, size: tuple[int, int]
 ) -> np.ndarray:
-    """Where in the picture every pixel is taken from: float32 [H, W, 2]."""
+    """Where in the picture every pixel is taken from: float32 [H, W, 2].
+
+    Worked out for every second pixel each way; it is continuous, and affine in every triangle.
+    """
     affine = affine_maps(target[triangles], source[triangles])
-    which = np.zeros(size, np.int32)
-    corners = np.round(target[triangles] * 16).astype(np.int32)
+    coarse = -(-size[0] // OVERSAMPLE), -(-size[1] // OVERSAMPLE)
+    off = (OVERSAMPLE - 1) / 2  # where the first coarse pixel's middle is
+    which = np.zeros(coarse, np.int32)
+    corners = np.round((target[triangles] - off) / OVERSAMPLE * 16).astype(np.int32)
     for number, corner in enumerate(corners):
         cv2.fillConvexPoly(which, corner, number, shift=4)
-    y, x = _grid(size)
-    a = affine[which]
-    maps = np.empty((*size, 2), np.float32)
-    maps[..., 0] = a[..., 0] * x + a[..., 1] * y + a[..., 2]
-    maps[..., 1] = a[..., 3] * x + a[..., 4] * y + a[..., 5]
-    return maps
+    y, x = np.ogrid[: coarse[0], : coarse[1]]
+    x, y = (x * OVERSAMPLE + off).astype(np.float32), (y * OVERSAMPLE + off).astype(np.float32)
+    xx, xy, x0, yx, yy, y0 = (np.ascontiguousarray(column)[which] for column in affine.T)
+    maps = np.stack([xx * x + xy * y + x0, yx * x + yy * y + y0], -1)
+    return cv2.resize(maps, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
 
 
 def affine_maps(target: np.ndarray, source: np.ndarray) -> np.ndarray:
@@ -142,11 +150,6 @@ def affine_maps(target: np.ndarray, source: np.ndarray) -> np.ndarray:
         ],
         1,
     ).astype(np.float32)
-
-
-def _grid(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    y, x = np.mgrid[: size[0], : size[1]].astype(np.float32)
-    return y, x
 
 
 def _window(points: np.ndarray, size: tuple[int, int], edge: int) -> tuple[slice, slice]:

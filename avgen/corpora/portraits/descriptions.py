@@ -26,12 +26,20 @@ _DECADES = {
     "middle-aged": ("in {} forties", "of about fifty"),
     "old": ("in {} seventies", "of about seventy"),
 }
-_PEOPLE = {"man": ("man", "man", "man", "gentleman", "guy"), "woman": ("woman", "woman", "woman", "lady")}
+_PEOPLE = {
+    "man": ("man", "man", "man", "gentleman", "guy"),
+    "woman": ("woman", "woman", "woman", "lady"),
+}
 _HIS = {"man": "his", "woman": "her"}
-_HAIR = {"grey": ("grey", "gray", "silver"), "blond": ("blond", "blonde", "fair"), "red": ("red", "ginger"),
-         "brown": ("brown", "brunette", "chestnut"), "black": ("black", "dark")}  # fmt: skip
-_SKIN = {"pale": ("pale", "fair", "very light"), "light": ("light", "fair"), "tan": ("tan", "tanned", "olive"),
-         "brown": ("brown",), "dark": ("dark", "deep brown")}  # fmt: skip
+_HAIR = {
+    "grey": ("grey", "gray", "silver"), "blond": ("blond", "blonde", "fair"),
+    "red": ("red", "ginger"), "brown": ("brown", "brunette", "chestnut"),
+    "black": ("black", "dark"),
+}  # fmt: skip
+_SKIN = {
+    "pale": ("pale", "fair", "very light"), "light": ("light", "fair"),
+    "tan": ("tan", "tanned", "olive"), "brown": ("brown",), "dark": ("dark", "deep brown"),
+}  # fmt: skip
 _STYLES = {
     "bun": ("{} hair in a bun", "{} hair tied up"),
     "bob": ("a {} bob", "chin-length {} hair"),
@@ -40,11 +48,13 @@ _STYLES = {
     "afro": ("a {} afro",),
     "spiky": ("spiky {} hair",),
 }
-_BEARDS = {"stubble": ("stubble", "a stubbly chin"), "beard": ("a beard", "a full beard"),
-           "goatee": ("a goatee", "a small beard"), "moustache": ("a moustache", "a mustache")}  # fmt: skip
+_BEARDS = {
+    "stubble": ("stubble", "a stubbly chin"), "beard": ("a beard", "a full beard"),
+    "goatee": ("a goatee", "a small beard"), "moustache": ("a moustache", "a mustache"),
+}  # fmt: skip
 _GLASSES = ("glasses", "glasses", "spectacles", "eyeglasses")
 _BEFORE = ("before", "in front of", "against", "with")
-_VOICES = ("speaking in {}", "who speaks in {}", "talking in {}", "with {}", "{}", "in {}")
+_VOICES = ("speaking in {}", "who speaks in {}", "talking in {}", "with {}")
 
 
 def describe(about: Mapping[str, Any], voice: str, rng: np.random.Generator) -> str:
@@ -56,10 +66,12 @@ def describe(about: Mapping[str, Any], voice: str, rng: np.random.Generator) -> 
         rng: Decides the words.
     """
     told = str(about.get("caption", ""))
-    looks = told if told and (rng.random() < _AS_TOLD or "kind" not in about) else _looks(about, rng)
+    looks = (
+        told if told and (rng.random() < _AS_TOLD or "kind" not in about) else _looks(about, rng)
+    )
     if not voice or rng.random() < 0.25:
         return looks
-    phrase = _one(rng, _VOICES[:4]).format(voice)
+    phrase = _one(rng, _VOICES).format(voice)
     if rng.random() < 0.2:
         return f"{voice}: {looks}"
     return f"{looks}{', ' if ' with ' in looks or ', ' in looks else ' '}{phrase}"

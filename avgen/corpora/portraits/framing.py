@@ -45,7 +45,10 @@ def frame_scene(
     shown = (OVERSAMPLE * size[0], OVERSAMPLE * size[1])
     pad = round(MARGIN * min(shown))
     matrix = np.array(
-        [[scale, 0, pad - left * scale + (scale - 1) / 2], [0, scale, pad - top * scale + (scale - 1) / 2]]
+        [
+            [scale, 0, pad - left * scale + (scale - 1) / 2],
+            [0, scale, pad - top * scale + (scale - 1) / 2],
+        ]
     )
     if scale < 0.75:  # against aliasing
         picture = cv2.GaussianBlur(picture, (0, 0), 0.45 / scale)

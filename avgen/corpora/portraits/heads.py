@@ -96,8 +96,9 @@ class Take:
 
 
 def find_portraits(root: Path) -> list[Portrait | Problem]:
-    """Every picture under a folder, by path, with its row of the table; where there is a table,
-    those that it leaves out and those that it alone has are problems.
+    """Every picture under a folder, by path, with its row of the table.
+
+    Where there is a table, pictures that it leaves out and rows without a picture are problems.
 
     Raises:
         UserError: there is no picture, or the table cannot be read.
@@ -235,14 +236,14 @@ def with_silence(line: Line, rng: np.random.Generator, fps: Fraction) -> Line:
     inside = line.waveform[: samples - lead]
     waveform[lead : lead + len(inside)] = inside
     record, by_s = line.record, lead / rate
-    words = tuple(Word(w.text, _later(w.start_s, by_s), _later(w.end_s, by_s)) for w in record.words)
+    words = tuple(
+        Word(w.text, _later(w.start_s, by_s), _later(w.end_s, by_s)) for w in record.words
+    )
     phonemes = tuple(
         TimedPhoneme(p.phoneme, _later(p.start_s, by_s), _later(p.end_s, by_s))
         for p in record.phonemes or ()
     )
-    return replace(
-        line, record=replace(record, words=words, phonemes=phonemes), waveform=waveform
-    )
+    return replace(line, record=replace(record, words=words, phonemes=phonemes), waveform=waveform)
 
 
 def _later(time_s: float, by_s: float) -> float:

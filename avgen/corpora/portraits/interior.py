@@ -72,7 +72,7 @@ def paint(
     """
     away = np.abs(x)
     lit = (1 + look.slant * x / 0.3) * (1 - 0.55 * np.clip(away / 0.36, 0, 1) ** 2)
-    shade = 0.5 + 0.5 * _step((y - lip) / 0.045)  # the lip's shadow on what is under it
+    shade = 0.68 + 0.32 * _step((y - lip + 0.01) / 0.045)  # the lip's shadow on what is under it
     depth = np.clip((y + 0.02) / max(jaw + 0.02, 0.02), 0, 1)
     colours = look.flesh * ((0.2 + 0.22 * depth**2) * lit * shade)[..., None]
     # The tongue's back lies on the jaw; its tip rises to the teeth.
@@ -90,7 +90,7 @@ def paint(
     colours = _over(colours, look.teeth * (0.8 * lit * shade * seam)[..., None], lower)
     upper_edge = np.interp(away, np.concatenate([[0], (_UPPER[:-1] + _UPPER[1:]) / 2]), _EDGES[:6])
     seam = _seams(away, _UPPER, look.seams)
-    upper = _step((upper_edge - y) / 0.012 + 0.5) * _step((0.37 - away) / 0.05)
+    upper = _step((upper_edge - y) / 0.012 + 0.7) * _step((0.37 - away) / 0.05)
     light = lit * shade * seam * (0.93 + 0.07 * _step((upper_edge - y) / 0.05))
     return _over(colours, look.teeth * light[..., None], upper).astype(np.float32)
 

@@ -1,0 +1,272 @@
+"""Portraits and voices in, a prepared folder of people who speak out.
+
+A portrait is done when outcomes/ has its file, which is written last, so that a run that was
+stopped goes on with the next and makes the same bytes. One that cannot be made to speak is left
+out, with the reason, and stops nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from avgen.clips.media.read import read_audio
+from avgen.corpora.manifest import ClipRecord, Problem, read_manifest, write_manifest
+from avgen.corpora.portraits import heads
+from avgen.corpora.portraits.deformation import TRACK
+from avgen.corpora.portraits.faces import Landmarker, read_picture, the_face
+from avgen.corpora.portraits.heads import NAME, Line, Portrait, Take
+from avgen.errors import UserError
+from avgen.preparation import engines
+from avgen.preparation.outcome import Drop, Kept, Origin, Outcome, outcome_of_drop, read_outcome
+from avgen.preparation.page import as_html
+from avgen.preparation.store import Store, write_bytes, write_json
+from avgen.preparation.summary import Summary, as_card, summarize
+
+SETTINGS = "prepare.json"
+_AGES_NEAR = {"old": ("old", "middle-aged"), "young": ("young",), "middle-aged": ("middle-aged",)}
+
+
+@dataclass(frozen=True)
+class PortraitRequest:
+    """What is to be made.
+
+    Attributes:
+        root: A folder of portraits (see `portraits.heads`).
+        voices: Folders whose manifest.jsonl lists what voices say, with phonemes.
+        out: The prepared folder.
+        landmarker: MediaPipe's face_landmarker.task.
+        clips: Of each portrait.
+        size: Height and width in pixels.
+        fps: Frames a second.
+        sample_rate: Samples a second.
+        seed: Of everything that is drawn.
+        workers: Processes; 1 is this one.
+    """
+
+    root: Path
+    voices: Sequence[Path]
+    out: Path
+    landmarker: Path
+    clips: int = 4
+    size: tuple[int, int] = (128, 128)
+    fps: Fraction = field(default_factory=lambda: Fraction(25))
+    sample_rate: int = 24_000
+    seed: int = 0
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        if min(self.clips, self.workers) < 1:
+            raise UserError(f"{self.clips} clips, {self.workers} workers; at least 1 of each")
+        if min(self.size) < 32:
+            raise UserError(f"size {self.size[0]}x{self.size[1]}; both must be at least 32 pixels")
+
+    def settings(self) -> dict[str, Any]:
+        """What must be the same for clips to lie in one folder."""
+        return {
+            "corpus": NAME,
+            "clips": self.clips,
+            "size": list(self.size),
+            "fps": str(self.fps),
+            "sample_rate": self.sample_rate,
+            "seed": self.seed,
+        }
+
+
+@dataclass(frozen=True)
+class Job:
+    """A portrait and what it says: (folder of the voice's manifest, record) each."""
+
+    portrait: Portrait
+    lines: tuple[tuple[Path, ClipRecord], ...]
+    request: PortraitRequest
+
+
+def prepare_portraits(
+    request: PortraitRequest, progress: Callable[[int, int], None], people: Sequence[str] = ()
+) -> Summary:
+    """Make every portrait that has no outcome yet speak, then write what is of all.
+
+    Args:
+        request: What and how.
+        progress: Called with portraits done and portraits in all.
+        people: Only these, by name, where any are named.
+
+    Raises:
+        UserError: no portraits, no voices, or a folder that holds clips made in another way.
+    """
+    found = heads.find_portraits(request.root)
+    portraits = [one for one in found if isinstance(one, Portrait)]
+    if people:
+        portraits = [one for one in portraits if one.name in people]
+    lines = _lines(request.voices)
+    Landmarker(request.landmarker)  # one that is missing is said before the work
+    store = Store(request.out)
+    store.make()
+    (request.out / "tracks").mkdir(exist_ok=True)
+    _start(request)
+    for one in found:
+        if isinstance(one, Problem):
+            write_json(
+                store.outcome(one.id), outcome_of_drop(one.id, "", "layout", one.reason).to_json()
+            )
+    jobs = []
+    for portrait in portraits:
+        if not store.outcome(portrait.name).is_file():
+            jobs.append(Job(portrait, tuple(choose_lines(portrait, lines, request.clips)), request))
+    done = len(portraits) - len(jobs)
+    progress(done, len(portraits))
+    engine = "pool" if request.workers > 1 else "process"
+    lost = partial(_lost, store)
+    for count, _ in enumerate(
+        engines.run(engine, animate_portrait, jobs, request.workers, lost), done + 1
+    ):
+        progress(count, len(portraits))
+    problems = [one.id for one in found if isinstance(one, Problem)]
+    names = [*(one.name for one in portraits), *(() if people else problems)]
+    return _finish(request, store, [read_outcome(store.outcome(name)) for name in sorted(names)])
+
+
+def choose_lines(
+    portrait: Portrait, lines: Sequence[tuple[Path, ClipRecord]], count: int
+) -> list[tuple[Path, ClipRecord]]:
+    """What a portrait says, in one voice of its sex, age and split.
+
+    Where that one has said all it has, another of the kind goes on.
+
+    Raises:
+        UserError: no voice is of the portrait's split, or of its sex.
+    """
+    fits = [line for line in lines if line[1].split == portrait.split]
+    if not fits:
+        raise UserError(f"no voice is of the split {portrait.split!r}, which {portrait.name} is of")
+    sex, age = (str(portrait.about.get(key, "")) for key in ("kind", "age"))
+    if sex:
+        fits = [line for line in fits if line[1].labels.get("sex", sex) == sex]
+        if not fits:
+            raise UserError(f"no {portrait.split} voice is a {sex}'s, which {portrait.name} needs")
+    for near in _AGES_NEAR.get(age, ()):
+        same = [line for line in fits if line[1].labels.get("age", near) == near]
+        if len(same) >= count:
+            fits = same
+            break
+
+    def order(line: tuple[Path, ClipRecord]) -> tuple[str, str]:
+        speaker = line[1].speaker
+        return _hash(portrait.name, speaker), _hash(portrait.name, line[1].id)
+
+    return sorted(fits, key=order)[:count]
+
+
+def animate_portrait(job: Job) -> str:
+    """Make a portrait's clips, whatever happens, and its outcome last; its name."""
+    store, portrait = Store(job.request.out), job.portrait
+    cv2.setNumThreads(1)
+    kept: list[Kept] = []
+    drops: tuple[Drop, ...] = ()
+    try:
+        picture = read_picture(portrait.path)
+        landmarker = _landmarker(job.request.landmarker)
+        the_face(landmarker(picture), picture.shape[:2])
+        for number, (root, record) in enumerate(job.lines):
+            kept.append(_make(job, store, number, (root, record), picture))
+    except UserError as error:
+        drops = (Drop("portrait", " ".join(str(error).split())),)
+    except Exception as error:  # one picture, or one bug, must not stop a run of hundreds
+        drops = (Drop("failed", f"{type(error).__name__}: {error}"),)
+    outcome = Outcome(portrait.name, portrait.name, 0.0, tuple(kept), drops)
+    write_json(store.outcome(portrait.name), outcome.to_json())
+    return portrait.name
+
+
+def _make(job: Job, store: Store, number: int, line: tuple[Path, ClipRecord], picture: Any) -> Kept:
+    """Make and write one clip."""
+    (root, record), request = line, job.request
+    waveform, rate = read_audio(
+        root / (record.sound or record.media), sample_rate=request.sample_rate, num_channels=1
+    )
+    take = Take(number, request.seed, request.size, request.fps)
+    said = Line(record, waveform[0], rate)
+    made = heads.make_clip(job.portrait, picture, said, take, _landmarker(request.landmarker))
+    assert made.clip.waveform is not None
+    name = made.record.id
+    store.write_clip(name, made.clip.frames, made.clip.waveform)
+    store.write_array(request.out / made.record.tracks["expressions"], made.expressions)
+    store.write_thumbnail(name, made.clip.frames[len(made.clip.frames) // 2])
+    height, width = picture.shape[:2]
+    origin = Origin(job.portrait.path.name, (0.0, 0.0), (0, 0, width, height))
+    return Kept(made.record, origin, made.clip.num_frames, {})
+
+
+@cache
+def _landmarker(path: Path) -> Landmarker:
+    return Landmarker(path)
+
+
+def _lines(folders: Sequence[Path]) -> list[tuple[Path, ClipRecord]]:
+    """All that voices say in some folders, phonemes known.
+
+    Raises:
+        UserError: there is none.
+    """
+    lines = [
+        (folder, record)
+        for folder in folders
+        for record in read_manifest(folder / "manifest.jsonl")
+        if record.phonemes
+    ]
+    if not lines:
+        raise UserError(f"{', '.join(map(str, folders))}: no record has phonemes with their times")
+    return lines
+
+
+def _hash(*texts: str) -> str:
+    return hashlib.sha256("/".join(texts).encode()).hexdigest()
+
+
+def _start(request: PortraitRequest) -> None:
+    """Begin a folder, or make sure that this one was begun in the same way."""
+    path, wanted = request.out / SETTINGS, request.settings()
+    if not path.is_file():
+        write_json(path, wanted)
+        return
+    before = json.loads(path.read_text())
+    unlike = sorted(key for key in wanted if before.get(key) != wanted[key])
+    if unlike:
+        raise UserError(
+            f"{request.out}: holds clips made with other {', '.join(unlike)}; name another folder"
+        )
+
+
+def _lost(store: Store, job: Job) -> str:
+    """A portrait whose process ended twice."""
+    name = job.portrait.name
+    detail = "the process that made it speak ended: out of memory, or a bug"
+    write_json(store.outcome(name), outcome_of_drop(name, name, "failed", detail).to_json())
+    return name
+
+
+def _finish(request: PortraitRequest, store: Store, outcomes: Sequence[Outcome]) -> Summary:
+    """Manifest, rates, names of the tracks, summary and report, from the outcomes alone."""
+    records = [kept.record for outcome in outcomes for kept in outcome.kept]
+    write_json(
+        store.folder / "rates.json", {"fps": str(request.fps), "sample_rate": request.sample_rate}
+    )
+    write_json(store.folder / "lexicon.json", {})
+    write_json(store.folder / "tracks.json", {"expressions": list(TRACK)})
+    write_manifest(records, store.folder / "manifest.jsonl")
+    summary = summarize(outcomes, request.fps)
+    write_json(store.folder / "summary.json", summary.to_json())
+    write_bytes(store.folder / "data_card.md", as_card(summary, outcomes, NAME).encode())
+    page = as_html(summary, outcomes, store, float(request.fps))
+    write_bytes(store.folder / "report.html", page.encode())
+    store.sweep()
+    return summary
