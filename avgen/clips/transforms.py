@@ -1,37 +1,46 @@
 """Frames or sound in, another size or number of channels out; times do not change."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from avgen.errors import UserError
 
-# What each channel of a layout gives to the left of a stereo pair, before the sum is scaled to 1;
-# the right mirrors it (ITU-R BS.775-4, table 2: centre and surrounds at -3 dB, LFE left out).
+# ITU-R BS.775-4, table 2: the centre and the surrounds of a side are folded in at -3 dB.
 _MINUS_3_DB = 0.5**0.5
-_LEFT_GAINS = {
-    1: (1.0,),
-    2: (1.0, 0.0),
-    4: (1.0, 0.0, _MINUS_3_DB, 0.0),  # FL FR BL BR
-    6: (1.0, 0.0, _MINUS_3_DB, 0.0, _MINUS_3_DB, 0.0),  # FL FR FC LFE BL BR
-    8: (1.0, 0.0, _MINUS_3_DB, 0.0, _MINUS_3_DB, 0.0, _MINUS_3_DB, 0.0),  # ... SL SR
-}
-_MIRRORED = {
-    1: (0,),
-    2: (1, 0),
-    4: (1, 0, 3, 2),
-    6: (1, 0, 2, 3, 5, 4),
-    8: (1, 0, 2, 3, 5, 4, 7, 6),
-}
+
+# FFmpeg's names of 1 to 8 channels whose layout is not known. Of three the third is a centre: as
+# bass it would be folded in for nothing, but a centre that is left out is the voice.
+_CHANNELS = (
+    *(("FC",), ("FL", "FR"), ("FL", "FR", "FC"), ("FL", "FR", "BL", "BR")),
+    *(("FL", "FR", "FC", "BL", "BR"), ("FL", "FR", "FC", "LFE", "BL", "BR")),
+    ("FL", "FR", "FC", "LFE", "BC", "SL", "SR"),
+    ("FL", "FR", "FC", "LFE", "BL", "BR", "SL", "SR"),
+)
+
+# Stereo whose mean has less than this of the power of half its difference is out of phase.
+_OUT_OF_PHASE = 0.01
 
 
-def remix(waveform: np.ndarray, num_channels: int) -> np.ndarray:
+def remix(
+    waveform: np.ndarray,
+    num_channels: int,
+    channels: Sequence[str] | None = None,
+    *,
+    out_of_phase: bool | None = None,
+) -> np.ndarray:
     """The sound in another number of channels, never louder than full scale.
 
-    Mono becomes two equal channels; stereo becomes mono as its mean; 5.1 (and quad, 7.1) folds down
-    by ITU-R BS.775 without its LFE; stereo becomes 5.1 as its front pair.
+    Mono becomes two equal channels; stereo becomes mono as its mean, or, where left and right are
+    out of phase and cancel each other, as half their difference; more channels fold down by ITU-R
+    BS.775 without bass (LFE); stereo becomes 5.1 as its front pair.
 
     Args:
-        waveform: float32 [C, N], channels in FFmpeg's order (FL FR FC LFE BL BR SL SR).
+        waveform: float32 [C, N].
         num_channels: 1, 2 or 6, or as many as there are.
+        channels: FFmpeg's names of the C channels; None for the usual ones (FL FR FC LFE ...).
+        out_of_phase: whether stereo is, as `is_out_of_phase` says of all of it; None to ask that of
+            `waveform`.
 
     Raises:
         UserError: no rule for these numbers of channels.
@@ -39,21 +48,48 @@ def remix(waveform: np.ndarray, num_channels: int) -> np.ndarray:
     source = waveform.shape[0]
     if source == num_channels:
         return waveform
-    if source not in _LEFT_GAINS or num_channels not in (1, 2, 6):
+    if not 1 <= source <= len(_CHANNELS) or num_channels not in (1, 2, 6):
         raise UserError(
-            f"{source} channels to {num_channels}; "
-            f"known are {', '.join(map(str, _LEFT_GAINS))} channels to 1, 2 or 6"
+            f"{source} channels to {num_channels}; 1 to {len(_CHANNELS)} become 1, 2 or 6"
         )
-    left = np.array(_LEFT_GAINS[source], dtype=np.float32)
-    left /= left.sum()
-    stereo = np.stack([left, left[list(_MIRRORED[source])]]) @ waveform
+    stereo = fold(waveform, channels)
     if num_channels == 1:
+        if is_out_of_phase(stereo) if out_of_phase is None else out_of_phase:
+            stereo[1] *= -1
         return stereo.mean(axis=0, keepdims=True, dtype=np.float32)
     if num_channels == 2:
         return stereo
     surround = np.zeros((6, waveform.shape[1]), dtype=np.float32)
     surround[:2] = stereo
     return surround
+
+
+def fold(waveform: np.ndarray, channels: Sequence[str] | None = None) -> np.ndarray:
+    """Sound float32 [C, N] of 1 to 8 channels as a stereo pair [2, N]; arguments as of `remix`."""
+    if channels is None or not any(_gain(name, "L") or _gain(name, "R") for name in channels):
+        channels = _CHANNELS[waveform.shape[0] - 1]
+    gains = np.array([[_gain(name, side) for name in channels] for side in "LR"], dtype=np.float32)
+    totals = gains.sum(axis=1, keepdims=True)
+    return (gains / np.where(totals > 0, totals, 1)) @ waveform
+
+
+def _gain(channel: str, side: str) -> float:
+    """What a channel gives to one side ("L" or "R") of a stereo pair, before they are scaled."""
+    if channel.startswith("LFE"):
+        return 0.0
+    if channel in ("FL", "FR", "DL", "DR"):
+        return float(channel[1] == side)
+    if channel == "FC":
+        return _MINUS_3_DB
+    if "L" in channel or "R" in channel:
+        return _MINUS_3_DB * (side in channel)
+    return 0.5 * channel.endswith("C")  # behind or above, in the middle: -3 dB for each, twice
+
+
+def is_out_of_phase(stereo: np.ndarray) -> bool:
+    """Whether the mean of left and right, float32 [2, N], is silent although they are not."""
+    middle, side = stereo[0] + stereo[1], stereo[0] - stereo[1]
+    return bool(np.vdot(middle, middle) < _OUT_OF_PHASE * np.vdot(side, side))
 
 
 def crop(frames: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:

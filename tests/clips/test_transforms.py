@@ -33,9 +33,56 @@ def test_stereo_becomes_the_front_of_surround():
     assert remix(stereo, 6)[:, 0].tolist() == [0.5, -0.5, 0, 0, 0, 0]
 
 
+@pytest.mark.parametrize(
+    ("channels", "left", "right"),
+    [
+        (["FL", "FR", "FC"], [1, 0, HALF_POWER], [0, 1, HALF_POWER]),
+        (["FL", "FR", "LFE"], [1, 0, 0], [0, 1, 0]),
+        (["FL", "FR", "FC", "BC"], [1, 0, HALF_POWER, 0.5], [0, 1, HALF_POWER, 0.5]),
+        (["FL", "FR", "SL", "SR"], [1, 0, HALF_POWER, 0], [0, 1, 0, HALF_POWER]),
+        (
+            ["FL", "FR", "FC", "LFE", "BC", "SL", "SR"],
+            [1, 0, HALF_POWER, 0, 0.5, HALF_POWER, 0],
+            [0, 1, HALF_POWER, 0, 0.5, 0, HALF_POWER],
+        ),
+        (
+            ["FL", "FR", "FC", "LFE", "BL", "BR", "FLC", "FRC"],
+            [1, 0, HALF_POWER, 0, HALF_POWER, 0, HALF_POWER, 0],
+            [0, 1, HALF_POWER, 0, 0, HALF_POWER, 0, HALF_POWER],
+        ),
+    ],
+)
+def test_every_layout_folds_by_the_places_of_its_channels(channels, left, right):
+    alone = np.eye(len(channels), dtype=np.float32)
+    expected = np.array([left, right]) / np.sum([left, right], axis=1, keepdims=True)
+    assert np.allclose(remix(alone, 2, channels), expected, atol=1e-6)
+    assert np.allclose(remix(alone, 1, channels)[0], expected.mean(axis=0), atol=1e-6)
+
+
+def test_of_three_channels_without_names_the_third_is_a_centre():
+    voice = np.array([[0.0], [0.0], [0.5]], np.float32)
+    assert np.allclose(remix(voice, 1), 0.5 * HALF_POWER / (1 + HALF_POWER))
+
+
+def test_stereo_out_of_phase_is_heard_in_mono():
+    rng = np.random.default_rng(3)
+    voice = rng.normal(0, 0.1, 4000).astype(np.float32)
+    hiss = rng.normal(0, 0.002, (2, 4000)).astype(np.float32)
+    mono = remix(np.stack([voice, -voice]) + hiss, 1)
+    assert np.abs(mono[0] - voice).max() < 0.01
+    wide = np.stack([voice, -0.5 * voice])  # the mean still has a quarter of it
+    assert np.allclose(remix(wide, 1), voice * 0.25, atol=1e-6)
+    assert np.allclose(remix(wide, 1, out_of_phase=True), voice * 0.75, atol=1e-6)
+    five = np.zeros((6, 4000), np.float32)
+    five[0], five[1] = voice, -voice
+    assert np.abs(remix(five, 1)).max() > 0.1
+
+
 def test_no_rule_for_these_channels():
-    with pytest.raises(ValueError, match="3 channels to 2"):
-        remix(np.zeros((3, 4), np.float32), 2)
+    with pytest.raises(ValueError, match="3 channels to 4"):
+        remix(np.zeros((3, 4), np.float32), 4)
+    with pytest.raises(ValueError, match="9 channels to 1"):
+        remix(np.zeros((9, 4), np.float32), 1)
 
 
 def test_resize_keeps_a_gradient_in_its_place():

@@ -48,7 +48,8 @@ def open_media(path: Path) -> Iterator[InputContainer]:
     check_readable(path)
     with media_errors(path, "is no media file that can be read, or its header is damaged"):
         # Tags of old files are in any encoding; a strange tag must not hide the picture.
-        container = av.open(str(path), metadata_errors="replace")
+        # By `file:`, what stands before a colon in its name is no protocol.
+        container = av.open(f"file:{path}", metadata_errors="replace")
     with container:
         if container.format.name in _NOT_MEDIA:
             raise MediaError(f"{path}: is text or a playlist; a media file is needed")
@@ -94,12 +95,21 @@ def tick_s(timed: Stream | Frame) -> Fraction:
     return timed.time_base
 
 
-def best_stream(container: InputContainer, kind: Literal["video", "audio"]) -> Stream | None:
-    """The stream of that kind that a player would choose, if there is one.
+def is_picture(stream: Stream) -> bool:
+    """Whether it is a cover or a thumbnail, and no video to wait for."""
+    return bool(stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails))
 
-    A cover picture of a song is no video.
-    """
-    stream = container.streams.best(kind)
-    if stream is None or stream.disposition & Disposition.attached_pic:
-        return None
-    return stream
+
+def readable_streams(container: InputContainer, kind: Literal["video", "audio"]) -> list[Stream]:
+    """The streams of that kind that can be decoded, first the one that a player would choose."""
+    best = container.streams.best(kind)
+    found = [
+        stream
+        for stream in container.streams
+        if stream.type == kind
+        and stream.codec_context is not None
+        and not is_picture(stream)
+        # A tile of a picture (HEIC) is no picture.
+        and not stream.disposition & Disposition.dependent
+    ]
+    return sorted(found, key=lambda stream: stream is not best)

@@ -6,16 +6,20 @@ a stream, and a file cut short still promises all of itself. One pass over the p
 
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import accumulate
 from pathlib import Path
 
 import av
 import av.error
 import numpy as np
 from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition, Stream
+from av.video.reformatter import ColorTrc
 
-from avgen.clips.clip import MediaError
-from avgen.clips.media.container import best_stream, open_media, tick_s
+from avgen.clips.files import MediaError
+from avgen.clips.media.container import open_media, readable_streams, tick_s
 
 # Containers whose header states how long they are, so that one that ends earlier was cut short.
 # MPEG program and transport streams, ADTS and MP3 do not: what is left is all they ever say.
@@ -24,6 +28,16 @@ _STATES_DURATION = ("mp4", "matroska", "avi", "wav", "flac")
 # How much shorter than its header says a stream may be before the file counts as cut short, in
 # seconds: muxers round durations to a frame of sound or picture.
 _DURATION_TOLERANCE_S = Fraction(1, 5)
+
+# How long nothing may be shown or heard, in seconds.
+_LONGEST_LEAP_S = 600
+
+# Transfer characteristics that a screen of standard range cannot show as they are.
+HIGH_DYNAMIC_RANGE = {ColorTrc.SMPTE2084: "PQ", ColorTrc.ARIB_STD_B67: "HLG"}
+
+# Frames that stay longer than the first are seen to come late; a rate that holds each of them
+# exactly is taken where it is no faster than 1 / the second.
+_SEEN_S, _SHORTEST_S = Fraction(1, 10), Fraction(1, 25)
 
 # What a variable rate is rounded to where its clock is too coarse to say exactly (Matroska: 1 ms).
 _COMMON_RATES = (
@@ -41,17 +55,30 @@ class StreamTimes:
         first_s: when its first packet that is shown or heard begins.
         last_s: when its last packet begins.
         end_s: when its last packet ends.
+        is_stated: whether the container states how long it is, so that what is missing is known.
         rate: of a video, frames per second: the rate it keeps, or for a variable rate the constant
             one that holds its frames best (that of its usual interval).
         constant: of a video, whether it keeps that rate.
+        counted: of a video whose packets do not say when they are shown (AVI with B-frames, raw
+            streams), when frame 0, 1, 2 ... is shown, in ticks; None where the packets say it.
+        tick_s: seconds of a tick of the stream's clock.
     """
 
     index: int
     first_s: Fraction
     last_s: Fraction
     end_s: Fraction
+    is_stated: bool
     rate: Fraction | None = None
     constant: bool | None = None
+    counted: tuple[int, ...] | None = None
+    tick_s: Fraction = Fraction(1, 1000)
+
+    def counted_s(self, number: int) -> Fraction:
+        """When frame `number` is shown of a video that is counted, in seconds."""
+        assert self.counted is not None and self.rate is not None
+        beyond = max(0, number - len(self.counted) + 1)
+        return self.counted[number - beyond] * self.tick_s + beyond / self.rate
 
 
 @dataclass(frozen=True)
@@ -63,7 +90,7 @@ class MediaScan:
         video: the stream of pictures that the reader takes, or None.
         audio: the stream of sound that the reader takes, or None.
         damage: what is wrong with the file as a whole, if anything: "is cut short: ...".
-        warnings: why its sound may not be where its timestamps say.
+        warnings: why what is read may not be what was recorded: where its sound is, its colours.
     """
 
     path: Path
@@ -108,61 +135,138 @@ class _Packets:
     """The times of one stream's packets, in its ticks, as they are read."""
 
     pts: list[int] = field(default_factory=list)
+    dts: list[int] = field(default_factory=list)
+    untimed: list[int] = field(default_factory=list)  # durations of packets without either
     last: int | None = None  # of the packet that is shown or heard last
     last_duration: int = 0
 
-    def add(self, pts: int, duration: int) -> None:
-        self.pts.append(pts)
-        if self.last is None or pts >= self.last:
-            self.last, self.last_duration = pts, duration
+    def add(self, packet: Packet) -> None:
+        duration = packet.duration or 0
+        if packet.pts is None:
+            if packet.dts is None:
+                self.untimed.append(duration)
+            return
+        self.pts.append(packet.pts)
+        self.dts.append(packet.pts if packet.dts is None else packet.dts)
+        if self.last is None or packet.pts >= self.last:
+            self.last, self.last_duration = packet.pts, duration
 
     @property
     def end(self) -> int:
         assert self.last is not None
         return self.last + self.last_duration
 
+    def count(self, in_order: bool) -> tuple[int, ...] | None:
+        """When the frames are shown whose packets do not say it; None where they do.
+
+        Args:
+            in_order: whether the container has decoding times only (AVI). Frames are shown at the
+                same times, in another order.
+        """
+        if in_order and self.pts != self.dts:
+            self.pts = sorted(self.dts)
+            self.last, self.last_duration = self.pts[-1], self.last_duration
+            return tuple(self.pts)
+        if not self.pts and self.untimed and all(self.untimed):
+            self.pts = list(accumulate(self.untimed[:-1], initial=0))
+            self.last, self.last_duration = self.pts[-1], self.untimed[-1]
+            return tuple(self.pts)
+        return None
+
 
 @lru_cache(maxsize=512)
 def _scan(path: Path, _mtime_ns: int, _size: int) -> MediaScan:
     with open_media(path) as container:
-        video, audio = best_stream(container, "video"), best_stream(container, "audio")
-        if video is None and audio is None:
-            raise MediaError(f"{path}: has neither picture nor sound")
-        packets: dict[int, _Packets] = {}
-        broken = None
-        try:
-            for packet in container.demux():
-                if packet.size == 0 or packet.pts is None or packet.is_discard:
-                    continue  # size 0 ends a stream; what is discarded lies outside the edit list
-                if packet.is_corrupt:
-                    broken = "a packet is incomplete"
-                    continue
-                times = packets.setdefault(packet.stream.index, _Packets())
-                times.add(packet.pts, packet.duration or 0)
-        except av.error.FFmpegError as error:
-            broken = str(error.strerror)
-        video_times = audio_times = None
-        if isinstance(video, av.VideoStream) and video.index in packets:
-            video_times = _video_times(video, packets[video.index])
-        if isinstance(audio, av.AudioStream) and audio.index in packets:
-            audio_times = _audio_times(container, audio, packets[audio.index])
-        ends = {
-            index: times.end * tick_s(container.streams[index]) for index, times in packets.items()
-        }
-        damage = _damage(container, ends, broken)
-        container_name = container.format.name
-        audio_codec = "" if audio is None else audio.codec_context.codec.canonical_name
-    if video_times is None and audio_times is None:
-        raise MediaError(f"{path}: {damage or 'has no packets of picture or sound'}")
-    risks = () if audio_times is None else _timing_risks(container_name, audio_codec, audio_times)
-    return MediaScan(path, video_times, audio_times, damage, risks)
+        videos, sounds = (readable_streams(container, kind) for kind in ("video", "audio"))
+        if not videos and not sounds:
+            raise MediaError(f"{path}: has neither picture nor sound{_unread(container)}")
+        packets, broken = _collected(container)
+        in_order = container.format.name == "avi"
+        counted = {s.index: packets[s.index].count(in_order) for s in videos if s.index in packets}
+        packets = {index: times for index, times in packets.items() if times.pts}
+        stated = any(name in container.format.name for name in _STATES_DURATION)
+        # A picture that stands before the film, not marked as its cover, is not the film.
+        video = max(
+            (s for s in videos if s.index in packets),
+            key=lambda s: len(packets[s.index].pts) > 1,
+            default=None,
+        )
+        audio = next((s for s in sounds if s.index in packets), None)
+        picture = sound = None
+        if isinstance(video, av.VideoStream):
+            picture = _video_times(video, packets[video.index], stated, counted[video.index])
+        if isinstance(audio, av.AudioStream):
+            sound = _audio_times(container, audio, packets[audio.index], stated)
+        read = [s for s in (video, audio) if s is not None]
+        empty = [s for s in (*videos[:1], *sounds[:1]) if s.frames and s.index not in packets]
+        broken = broken or ("a stream has none of its packets" if stated and empty else None)
+        damage = _damage(container, read if stated else [], packets, broken)
+        if not read:
+            nothing = "has no packets of picture or sound that say when they belong"
+            raise MediaError(f"{path}: {damage or nothing}")
+        _require_no_leap(path, read, packets)
+        risks = (*_timing_risks(container, audio, sound), *_colour_risks(video))
+    if picture is not None and picture.counted is not None and not in_order:
+        risks = (*risks, f"states no times; read at {picture.rate} frames a second")
+    return MediaScan(path, picture, sound, damage, risks)
 
 
-def _timing_risks(container: str, codec: str, times: StreamTimes) -> tuple[str, ...]:
+def _collected(container: InputContainer) -> tuple[dict[int, _Packets], str | None]:
+    """The packets of every stream, and what went wrong on the way."""
+    packets: dict[int, _Packets] = {}
+    broken = None
+    try:
+        for packet in container.demux():
+            if packet.size == 0 or packet.is_discard:
+                continue  # size 0 ends a stream; what is discarded lies outside the edit list
+            if packet.is_corrupt:
+                broken = "a packet is incomplete"
+                continue
+            packets.setdefault(packet.stream.index, _Packets()).add(packet)
+    except av.error.FFmpegError as error:
+        broken = str(error.strerror)
+    return packets, broken
+
+
+def _unread(container: InputContainer) -> str:
+    """What is there that cannot be decoded."""
+    if any(stream.disposition & Disposition.dependent for stream in container.streams):
+        return " in one piece; save the picture, which is in tiles (HEIC), as JPEG or PNG"
+    kinds = [s.type for s in container.streams if s.codec_context is None]
+    return f" that can be decoded, but {', '.join(kinds)} of an unknown codec" if kinds else ""
+
+
+def _require_no_leap(path: Path, read: list[Stream], packets: dict[int, _Packets]) -> None:
+    """Refuse a file in which nothing is shown and nothing heard for long: its clock is wrong.
+
+    What a camera stamps with the time of day lies half a century after what it counts from 0. The
+    silence between them would fill any memory.
+
+    Raises:
+        MediaError: there is such a gap.
+    """
+    times = [np.array(packets[s.index].pts, dtype=np.float64) * float(tick_s(s)) for s in read]
+    ends = [packets[s.index].end * float(tick_s(s)) for s in read]
+    line = np.unique(np.concatenate([*times, ends]))
+    leaps = np.diff(line)
+    if leaps.size and leaps.max() > _LONGEST_LEAP_S:
+        at = int(leaps.argmax())
+        raise MediaError(
+            f"{path}: its clock leaps from {line[at]:.3f} s to {line[at + 1]:.3f} s; between two "
+            f"pictures or sounds lie at most {_LONGEST_LEAP_S} s"
+        )
+
+
+def _timing_risks(
+    container: InputContainer, audio: Stream | None, times: StreamTimes | None
+) -> tuple[str, ...]:
     """Delays that the encoder made and the container does not state."""
-    if container == "avi" and codec.startswith("mp3"):
+    if audio is None or times is None:
+        return ()
+    name, codec = container.format.name, audio.codec_context.codec.canonical_name
+    if name == "avi" and codec.startswith("mp3"):
         return ("MP3 in AVI is heard 23 to 69 ms late, and nothing in the file says by how much",)
-    if "matroska" in container and codec == "aac" and times.first_s >= 0:
+    if "matroska" in name and codec == "aac" and times.first_s >= 0:
         # With the delay stated, the first packet begins before 0 and the decoder drops it.
         return (
             "AAC in Matroska without a stated delay: its sound may be 21 to 64 ms late "
@@ -171,31 +275,53 @@ def _timing_risks(container: str, codec: str, times: StreamTimes) -> tuple[str, 
     return ()
 
 
-def _damage(container: InputContainer, ends: dict[int, Fraction], broken: str | None) -> str | None:
-    """What is wrong: packets that cannot be read, or an end before the one that is promised."""
+def _colour_risks(video: Stream | None) -> tuple[str, ...]:
+    """Why what is read does not look as what was recorded."""
+    if isinstance(video, av.VideoStream):
+        name = HIGH_DYNAMIC_RANGE.get(video.codec_context.color_trc)
+        if name is not None:
+            return (f"high dynamic range ({name}); read as BT.709, highlights are clipped",)
+    return ()
+
+
+def _damage(
+    container: InputContainer,
+    read: list[Stream],
+    packets: dict[int, _Packets],
+    broken: str | None,
+) -> str | None:
+    """What is wrong: packets that cannot be read, or an end before the one that is promised.
+
+    Args:
+        container: of the packets.
+        read: the streams that are read, if they promise anything. Where their headers do not, the
+            container does for the stream that ends last.
+        packets: by stream.
+        broken: what went wrong when they were read.
+    """
+    ends = {i: times.end * tick_s(container.streams[i]) for i, times in packets.items()}
     promised = Fraction(0)
     missing = broken is not None
-    if any(name in container.format.name for name in _STATES_DURATION):
-        for stream in container.streams:
-            if stream.type not in ("video", "audio") or stream.duration is None:
-                continue
+    for stream in read:
+        if stream.duration is not None:
             end = ((stream.start_time or 0) + stream.duration) * tick_s(stream)
             promised = max(promised, end)
-            missing |= ends.get(stream.index, Fraction(0)) < end - _DURATION_TOLERANCE_S
-        if container.duration is not None:  # microseconds
-            whole = Fraction((container.start_time or 0) + container.duration, 1_000_000)
-            promised = max(promised, whole)
-            missing |= max(ends.values(), default=Fraction(0)) < whole - _DURATION_TOLERANCE_S
+            missing |= ends[stream.index] < end - _DURATION_TOLERANCE_S
+    if read and container.duration is not None and all(s.duration is None for s in read):
+        # Microseconds; Matroska's is when its last stream ends, not how long they are.
+        start = 0 if "matroska" in container.format.name else container.start_time or 0
+        promised = Fraction(start + container.duration, 1_000_000)
+        missing |= max(ends.values(), default=Fraction(0)) < promised - _DURATION_TOLERANCE_S
     if not missing:
         return None
-    there = min(ends.values(), default=Fraction(0))
+    there = min((ends[stream.index] for stream in read), default=max(ends.values(), default=0))
     of = f" of {float(promised):.2f} s" if promised else ""
     because = f" ({broken})" if broken else ""
     return f"is cut short or damaged: {float(there):.2f} s{of} can be read{because}"
 
 
 def _audio_times(
-    container: InputContainer, stream: av.AudioStream, packets: _Packets
+    container: InputContainer, stream: av.AudioStream, packets: _Packets, is_stated: bool
 ) -> StreamTimes:
     tick = tick_s(stream)
     # A clock coarser than samples (Matroska: 1 ms) rounds the end down as often as up; what the
@@ -209,28 +335,34 @@ def _audio_times(
         first_s=packets.pts[0] * tick,
         last_s=max(packets.pts) * tick,
         end_s=end * tick,
+        is_stated=is_stated,
     )
 
 
-def _video_times(stream: av.VideoStream, packets: _Packets) -> StreamTimes:
+def _video_times(
+    stream: av.VideoStream, packets: _Packets, is_stated: bool, counted: tuple[int, ...] | None
+) -> StreamTimes:
     tick = tick_s(stream)
     pts = np.unique(np.array(packets.pts, dtype=np.int64))
     first, last = int(pts[0]) * tick, int(pts[-1]) * tick
+    times = partial(
+        StreamTimes, stream.index, first, last, is_stated=is_stated, counted=counted, tick_s=tick
+    )
     stated = [rate for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate) if rate]
     if len(pts) == 1:
         length = packets.last_duration * tick or (1 / stated[0] if stated else Fraction(0))
         if not length:
             raise MediaError(f"{stream.container.name}: one frame without a duration; no rate fits")
-        return StreamTimes(stream.index, first, last, first + length, 1 / length, True)
+        return times(end_s=first + length, rate=1 / length, constant=True)
     rate = next((rate for rate in stated if _keeps(pts, tick, rate)), None)
     if rate is not None:
-        return StreamTimes(stream.index, first, last, first + len(pts) / rate, rate, True)
+        return times(end_s=first + len(pts) / rate, rate=rate, constant=True)
     rate = _usual_rate(pts, tick)
     end = last + (packets.last_duration * tick or 1 / rate)
     if stream.duration is not None and "mp4" in stream.container.format.name:
         # Durations of its packets are in decoding order, so the last one shown may have another's.
         end = max(last + tick, ((stream.start_time or 0) + stream.duration) * tick)
-    return StreamTimes(stream.index, first, last, end, rate, False)
+    return times(end_s=end, rate=rate, constant=False)
 
 
 def _keeps(pts: np.ndarray, tick: Fraction, rate: Fraction) -> bool:
@@ -248,6 +380,9 @@ def _usual_rate(pts: np.ndarray, tick: Fraction) -> Fraction:
     intervals = np.diff(pts)
     usual = intervals[intervals <= 1.5 * np.median(intervals)]
     interval_s = Fraction(float(usual.mean())).limit_denominator(1000) * tick
+    every_s = int(np.gcd.reduce(intervals)) * tick
+    if interval_s > _SEEN_S and every_s >= _SHORTEST_S:
+        return 1 / every_s  # at which each is shown exactly as long as it says
     near = [rate for rate in _COMMON_RATES if abs(1 / rate - interval_s) <= tick / 2]
     if near:
         return min(near, key=lambda rate: abs(1 / rate - interval_s))

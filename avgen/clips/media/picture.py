@@ -5,7 +5,7 @@ the last frame that came by then. That is right for constant and variable rates 
 in the container's clock (Matroska's 1 ms) does not matter. The clock starts at the requested time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,11 +13,17 @@ from pathlib import Path
 import av
 import numpy as np
 from av.container import InputContainer
-from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import (
+    ColorPrimaries,
+    ColorRange,
+    Colorspace,
+    ColorTrc,
+    Interpolation,
+    VideoReformatter,
+)
 
-from avgen.clips.clip import MediaError
+from avgen.clips.files import MediaError
 from avgen.clips.media.container import (
     decode_packet,
     heed_checksums,
@@ -25,12 +31,26 @@ from avgen.clips.media.container import (
     open_media,
     tick_s,
 )
-from avgen.clips.media.packets import StreamTimes
+from avgen.clips.media.orientation import (
+    Orientation,
+    exif_orientation,
+    from_rotation,
+    is_mirrored_track,
+)
+from avgen.clips.media.packets import HIGH_DYNAMIC_RANGE, StreamTimes
 from avgen.clips.timebase import to_index
 
 # An untagged picture at least this high is BT.709, a smaller one BT.601: what players assume, since
 # high definition came with BT.709.
 _BT709_FROM_HEIGHT = 720
+
+# What no pixel's width is of its height, or more: beyond DV's 64/45 and anamorphic 2 there is none.
+_MOST_STRETCHED = Fraction(16)
+
+# How many seconds before the one that is wanted a seek goes to, until it lands early enough.
+_SEEKS_S = (0, 2, 10)
+
+_STILLS = ("image2", "tiff")
 
 _MATRICES = {
     1: Colorspace.ITU709,
@@ -46,6 +66,36 @@ _MATRICES = {
 _QUALITY = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
 
 
+@dataclass(frozen=True)
+class StoredFrame:
+    """A decoded frame and what is to be done for showing it.
+
+    Attributes:
+        frame: as it is stored.
+        aspect: width to height of its pixels.
+        orientation: how it is turned upright.
+    """
+
+    frame: VideoFrame
+    aspect: Fraction
+    orientation: Orientation
+
+    def size(self, path: Path) -> tuple[int, int]:
+        """Height and width with square pixels, before it is turned: every stored row is kept.
+
+        Raises:
+            MediaError: pixels so flat or so tall that no picture can be meant.
+        """
+        if not 1 / _MOST_STRETCHED <= self.aspect <= _MOST_STRETCHED:
+            raise MediaError(f"{path}: pixels {self.aspect} as wide as high; that is no picture")
+        return self.frame.height, max(1, to_index(self.aspect, self.frame.width))
+
+    def shown_size(self, path: Path) -> tuple[int, int]:
+        """Height and width of what `to_rgb` makes of it."""
+        height, width = self.size(path)
+        return (width, height) if self.orientation.is_transposed else (height, width)
+
+
 def frames_on_clock(
     path: Path, times: StreamTimes, start_s: Fraction, fps: Fraction, num_frames: int
 ) -> Iterator[np.ndarray]:
@@ -54,28 +104,25 @@ def frames_on_clock(
     Raises:
         MediaError: a frame cannot be decoded, or decoding ends before the picture should.
     """
-    with open_media(path) as container:
-        aspect = _aspect(_stream(container, times))
-        frames = _decoded_from(container, path, times, start_s)
-        converter = VideoReformatter()  # one for all: it is slower to set up than to use
-        slot = 0
-        shown: np.ndarray | None = None  # the picture of `held`, made once however long it stays
-        held: VideoFrame | None = None
-        last_s = times.first_s
-        for frame, frame_s in frames:
-            next_slot = to_index(frame_s - start_s, fps)
-            while held is not None and slot < min(next_slot, num_frames):
-                shown = to_rgb(held, aspect, path, converter) if shown is None else shown
-                yield shown
-                slot += 1
-            if slot >= num_frames:
-                return
-            held, shown, last_s = frame, None, frame_s
-        _require_end(path, times, last_s, container)
-        assert held is not None
-        shown = to_rgb(held, aspect, path, converter)
-        for _ in range(num_frames - slot):
+    converter = VideoReformatter()  # one for all: it is slower to set up than to use
+    slot = 0
+    shown: np.ndarray | None = None  # the picture of `held`, made once however long it stays
+    held: StoredFrame | None = None
+    last_s = times.first_s
+    for stored, frame_s in _decoded_from(path, times, start_s):
+        next_slot = to_index(frame_s - start_s, fps)
+        while held is not None and slot < min(next_slot, num_frames):
+            shown = to_rgb(held, path, converter) if shown is None else shown
             yield shown
+            slot += 1
+        if slot >= num_frames:
+            return
+        held, shown, last_s = stored, None, frame_s
+    _require_end(path, times, last_s)
+    assert held is not None
+    shown = to_rgb(held, path, converter)
+    for _ in range(num_frames - slot):
+        yield shown
 
 
 def first_frame(path: Path, times: StreamTimes) -> np.ndarray:
@@ -84,41 +131,24 @@ def first_frame(path: Path, times: StreamTimes) -> np.ndarray:
     Raises:
         MediaError: it cannot be decoded.
     """
-    return to_rgb(*first_decoded(path, times), path, VideoReformatter())
+    return to_rgb(first_decoded(path, times), path, VideoReformatter())
 
 
-def first_decoded(path: Path, times: StreamTimes) -> tuple[VideoFrame, Fraction]:
-    """The first frame as it is stored, and the aspect ratio of its pixels, width to height.
+def first_decoded(path: Path, times: StreamTimes) -> StoredFrame:
+    """The first frame as it is stored, and how it is to be shown.
 
     Raises:
         MediaError: it cannot be decoded.
     """
-    with open_media(path) as container:
-        stream = _stream(container, times)
-        decoded = next(_decoded_from(container, path, times, times.first_s), None)
-        if decoded is None:
-            raise MediaError(f"{path}: its picture cannot be decoded")
-        return decoded[0], _aspect(stream)
+    for stored, _ in _decoded_from(path, times, times.first_s):
+        return stored
+    raise MediaError(f"{path}: its picture cannot be decoded")
 
 
-def _stream(container: InputContainer, times: StreamTimes) -> av.VideoStream:
-    stream = container.streams[times.index]
-    assert isinstance(stream, av.VideoStream)
-    return stream
-
-
-def _aspect(stream: av.VideoStream) -> Fraction:
-    """Width to height of a stored pixel; square where the file does not say."""
-    return stream.sample_aspect_ratio or Fraction(1)
-
-
-def _require_end(
-    path: Path, times: StreamTimes, last_s: Fraction, container: InputContainer
-) -> None:
+def _require_end(path: Path, times: StreamTimes, last_s: Fraction) -> None:
     """The last frame must have come out of the decoder, or the rest would be a frozen picture."""
     assert times.rate is not None
-    slack = max(Fraction(3, 4) / times.rate, tick_s(container.streams[times.index]))
-    if last_s < times.last_s - slack:
+    if last_s < times.last_s - max(Fraction(3, 4) / times.rate, times.tick_s):
         raise MediaError(
             f"{path}: the picture decodes to {float(last_s - times.first_s):.2f} s only, "
             f"of {float(times.end_s - times.first_s):.2f} s; the file is damaged"
@@ -126,41 +156,43 @@ def _require_end(
 
 
 def _decoded_from(
-    container: InputContainer, path: Path, times: StreamTimes, start_s: Fraction
-) -> Iterator[tuple[VideoFrame, Fraction]]:
+    path: Path, times: StreamTimes, start_s: Fraction
+) -> Iterator[tuple[StoredFrame, Fraction]]:
     """Frames and their times, from the one that is on screen at `start_s`, or an earlier one."""
-    stream = _stream(container, times)
-    heed_checksums(stream)
     assert times.rate is not None
-    half_slot = Fraction(1, 2) / times.rate
-    if start_s - half_slot > times.first_s:
-        target = int((start_s - half_slot) / tick_s(stream))
-        with media_errors(path, "cannot seek"):
-            container.seek(target, stream=stream)
-        frames = _decode(container, stream, path, times, after_seek=True)
-        first = next(frames, None)
-        if first is not None and first[1] <= start_s - half_slot:
-            yield first
-            yield from frames
-            return
-        # The container has no index and its seek went too far (MPEG program streams do this).
-        with media_errors(path, "cannot seek"):
-            container.seek(int(times.first_s / tick_s(stream)), stream=stream)
-    yield from _decode(container, stream, path, times)
+    target_s = start_s - Fraction(1, 2) / times.rate
+    # A seek lands on a keyframe, or, in a container without an index (MPEG program and transport
+    # streams), anywhere, and the next keyframe is then too late: it is tried again from earlier.
+    for earlier_s in _SEEKS_S if times.counted is None else ():
+        if target_s - earlier_s <= times.first_s:
+            break
+        with open_media(path) as container:
+            stream = container.streams[times.index]
+            with media_errors(path, "cannot seek"):
+                container.seek(int((target_s - earlier_s) / tick_s(stream)), stream=stream)
+            frames = _decode(container, path, times, after_seek=True)
+            first = next(frames, None)
+            if first is not None and first[1] <= target_s:
+                yield first
+                yield from frames
+                return
+    with open_media(path) as container:
+        yield from _decode(container, path, times)
 
 
 def _decode(
-    container: InputContainer,
-    stream: av.VideoStream,
-    path: Path,
-    times: StreamTimes,
-    *,
-    after_seek: bool = False,
-) -> Iterator[tuple[VideoFrame, Fraction]]:
+    container: InputContainer, path: Path, times: StreamTimes, *, after_seek: bool = False
+) -> Iterator[tuple[StoredFrame, Fraction]]:
     """Every frame and its time, in order; after a seek from the first one that is whole."""
+    stream = container.streams[times.index]
+    assert isinstance(stream, av.VideoStream) and times.rate is not None
+    heed_checksums(stream)
+    aspect = stream.sample_aspect_ratio or Fraction(1)  # square where the file does not say
+    turned = _turned(path, container, stream)
     previous: Fraction | None = None
     where = times.first_s
     packets = container.demux(stream)
+    number = 0
     while True:
         so_far = f"the picture decodes to {float(where - times.first_s):.2f} s and no further"
         with media_errors(path, so_far):
@@ -175,91 +207,69 @@ def _decode(
                 if previous is None and after_seek:
                     continue
                 raise MediaError(f"{path}: {so_far} (damaged frame)")
-            if frame.pts is None:
-                raise MediaError(f"{path}: a frame at about {float(where):.2f} s has no timestamp")
-            frame_s = frame.pts * tick_s(frame)
+            if times.counted is not None:
+                frame_s = times.counted_s(number)
+            elif frame.pts is not None:
+                frame_s = frame.pts * tick_s(frame)
+            else:
+                frame_s = times.first_s if previous is None else previous + 1 / times.rate
             if previous is not None and frame_s < previous:
                 raise MediaError(f"{path}: timestamps of the picture run backwards")
             where = previous = frame_s
-            yield frame, frame_s
+            number += 1
+            yield StoredFrame(frame, aspect, turned(frame)), frame_s
 
 
-def to_rgb(
-    frame: VideoFrame, aspect: Fraction, path: Path, converter: VideoReformatter
-) -> np.ndarray:
-    """The frame as it is to be seen: uint8 [H, W, 3], square pixels, upright, full-range RGB."""
+def _turned(
+    path: Path, container: InputContainer, stream: av.VideoStream
+) -> Callable[[VideoFrame], Orientation]:
+    """How the frames of a stream become upright: by EXIF, or by the container's display matrix."""
+    if container.format.name in _STILLS or container.format.name.endswith("_pipe"):
+        by_exif = exif_orientation(path)
+        return lambda frame: by_exif
+    mirrored = "mp4" in container.format.name and is_mirrored_track(path, stream.id)
+    return lambda frame: from_rotation(frame.rotation, mirrored, path)
+
+
+def to_rgb(stored: StoredFrame, path: Path, converter: VideoReformatter) -> np.ndarray:
+    """The frame as it is to be seen: uint8 [H, W, 3], square pixels, upright, full-range RGB.
+
+    What is transparent shows white. High dynamic range becomes BT.709: its reference white is
+    white, brighter is clipped.
+
+    Raises:
+        MediaError: it cannot be converted, or has no reasonable size.
+    """
+    frame = stored.frame
     matrix = _MATRICES.get(
         frame.colorspace,
         Colorspace.ITU709 if frame.height >= _BT709_FROM_HEIGHT else Colorspace.ITU601,
     )
     full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
     as_rgb = frame.format.is_rgb
+    transparent = frame.format.has_palette or any(c.is_alpha for c in frame.format.components)
+    bright = frame.color_trc in HIGH_DYNAMIC_RANGE
+    _, width = stored.size(path)
     with media_errors(path, "a frame cannot be converted to RGB"):
         rgb = converter.reformat(
             frame,
-            width=_square_width(frame, aspect),
-            format="rgb24",
+            width=width,
+            format="rgba" if transparent else "rgb24",
             src_colorspace=None if as_rgb else matrix,
             src_color_range=None if as_rgb else ColorRange.JPEG if full else ColorRange.MPEG,
             dst_color_range=None if as_rgb else ColorRange.JPEG,
+            dst_color_trc=ColorTrc.BT709 if bright else None,
+            dst_color_primaries=ColorPrimaries.BT709 if bright else None,
             interpolation=_QUALITY,
             threads=1,
-        )
-    return orientation(frame, path).apply(rgb.to_ndarray())
+        ).to_ndarray()
+    return stored.orientation.apply(_on_white(rgb) if transparent else rgb)
 
 
-def _square_width(frame: VideoFrame, aspect: Fraction) -> int:
-    """The width at which its pixels are square: the height stays, every stored row is kept."""
-    return max(1, to_index(aspect, frame.width))
-
-
-def shown_size(frame: VideoFrame, aspect: Fraction, path: Path) -> tuple[int, int]:
-    """Height and width of what `to_rgb` makes of the frame."""
-    height, width = frame.height, _square_width(frame, aspect)
-    return (width, height) if orientation(frame, path).is_transposed else (height, width)
-
-
-@dataclass(frozen=True)
-class Orientation:
-    """How stored pixels become upright ones: rows and columns swapped first, then the flips."""
-
-    is_transposed: bool = False
-    flips_columns: bool = False
-    flips_rows: bool = False
-
-    @property
-    def is_mirrored(self) -> bool:
-        """Whether what is upright is a mirror image of what is stored."""
-        return self.is_transposed ^ self.flips_columns ^ self.flips_rows
-
-    @property
-    def rotation_degrees(self) -> int:
-        """Anticlockwise, 0 to 270; of a mirrored picture, before it is mirrored left to right."""
-        if self.is_transposed:
-            return 90 if self.flips_rows else 270
-        return 180 if self.flips_rows else 0
-
-    def apply(self, pixels: np.ndarray) -> np.ndarray:
-        """The upright picture [H', W', 3] of a stored one [H, W, 3], contiguous."""
-        pixels = pixels.swapaxes(0, 1) if self.is_transposed else pixels
-        pixels = pixels[:, ::-1] if self.flips_columns else pixels
-        return np.ascontiguousarray(pixels[::-1] if self.flips_rows else pixels)
-
-
-def orientation(frame: VideoFrame, path: Path) -> Orientation:
-    """What the container or the picture's EXIF says of its orientation.
-
-    Raises:
-        MediaError: turned by something else than quarters.
-    """
-    matrix = frame.side_data.get(SideDataType.DISPLAYMATRIX)  # pyright: ignore
-    if matrix is None:
-        return Orientation()
-    # libavutil/display.h: nine int32 in rows (a b u), (c d v), (x y w);
-    # x' = a x + c y, y' = b x + d y
-    a, b, _, c, d = np.frombuffer(bytes(matrix), dtype=np.int32)[:5].tolist()
-    if not a and not d and b and c:
-        return Orientation(True, c < 0, b < 0)
-    if not b and not c and a and d:
-        return Orientation(False, a < 0, d < 0)
-    raise MediaError(f"{path}: turned by {frame.rotation} degrees; only quarter turns are read")
+def _on_white(rgba: np.ndarray) -> np.ndarray:
+    """Pixels uint8 [H, W, 4] before a white background: [H, W, 3]."""
+    rgb, alpha = rgba[..., :3], rgba[..., 3:]
+    if (alpha == 255).all():
+        return rgb
+    alpha = alpha.astype(np.uint32)
+    return ((rgb * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)

@@ -16,7 +16,7 @@ from av.packet import Packet
 from av.stream import Stream
 
 from avgen.clips.files import MediaError, atomic, may_write
-from avgen.clips.media.container import best_stream, media_errors, open_media, tick_s
+from avgen.clips.media.container import media_errors, open_media, tick_s
 from avgen.clips.media.packets import MediaScan, scan
 from avgen.clips.timebase import Seconds, exact, to_index
 
@@ -69,7 +69,7 @@ def _copy(scanned: MediaScan, temporary: Path, target: Path, delay: Fraction) ->
     assert scanned.video is not None
     unfit = f"{target.suffix or 'a file without a suffix'} cannot hold these streams"
     with open_media(scanned.path) as reader, _opened(temporary, target) as writer:
-        kept = _kept(reader)
+        kept = _kept(reader, scanned)
         copies: dict[int, Stream] = {}
         with media_errors(target, unfit):
             for stream in kept:
@@ -78,6 +78,7 @@ def _copy(scanned: MediaScan, temporary: Path, target: Path, delay: Fraction) ->
                 except ValueError as error:
                     raise MediaError(f"{target}: {unfit} ({error})") from error
                 copies[stream.index].metadata.update(stream.metadata)
+                copies[stream.index].disposition = stream.disposition
             writer.metadata.update(reader.metadata)
             for packet in _moved(reader.demux(kept), delay, scanned.video.first_s):
                 packet.stream = copies[packet.stream.index]
@@ -95,7 +96,7 @@ def _opened(path: Path, target: Path) -> Iterator[OutputContainer]:
     options = _MUXER_OPTIONS.get(target.suffix.lower(), {})
     with media_errors(target, "cannot be written"):
         try:
-            container = av.open(str(path), "w", container_options=options)
+            container = av.open(f"file:{path}", "w", container_options=options)
         except ValueError as error:
             raise MediaError(f"{target}: {target.suffix!r} is no container's suffix") from error
     try:
@@ -108,10 +109,15 @@ def _opened(path: Path, target: Path) -> Iterator[OutputContainer]:
         container.close()
 
 
-def _kept(reader: InputContainer) -> list[Stream]:
-    """The picture that a player would choose, all sound and all subtitles."""
-    picture = best_stream(reader, "video")
-    return [s for s in reader.streams if s is picture or s.type in ("audio", "subtitle")]
+def _kept(reader: InputContainer, scanned: MediaScan) -> list[Stream]:
+    """The picture that is read, all sound and all subtitles that FFmpeg knows."""
+    assert scanned.video is not None
+    return [
+        stream
+        for stream in reader.streams
+        if stream.index == scanned.video.index
+        or (stream.type in ("audio", "subtitle") and stream.codec_context is not None)
+    ]
 
 
 def _moved(packets: Iterable[Packet], delay: Fraction, origin_s: Fraction) -> Iterator[Packet]:

@@ -4,9 +4,11 @@ Sample n of the result is what is heard n / sample_rate after that instant. Soun
 is preceded by silence, what is heard before is cut, and so is what an encoder padded at the end.
 """
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.container import InputContainer
 
-from avgen.clips.clip import MediaError
+from avgen.clips.files import MediaError
 from avgen.clips.media.container import (
     decode_packet,
     heed_checksums,
@@ -26,7 +28,8 @@ from avgen.clips.media.container import (
 from avgen.clips.media.formats import CHANNEL_LAYOUTS
 from avgen.clips.media.packets import StreamTimes
 from avgen.clips.timebase import to_index
-from avgen.clips.transforms import remix
+from avgen.clips.transforms import fold, is_out_of_phase, remix
+from avgen.errors import UserError
 
 # Blocks whose timestamps say less than this of a gap or an overlap are joined as they are: clocks
 # of 1 ms (Matroska) and rounded packet times say that much of nothing. Half of the 10 ms we keep.
@@ -41,13 +44,22 @@ _PREROLL_S = 1
 _SILENCE_BLOCK = 1 << 16
 
 
+# How much of a sound may be undecodable where its container does not say how long it is: tags and
+# garbage after the last frame, the seam of two files. More is damage.
+_UNDECODABLE_S = 1
+
+# How much of a sound is listened to, to find out whether left and right are out of phase.
+_LISTENED_S = 60
+
+
 @dataclass(frozen=True)
 class _Block:
-    """Decoded samples, float32 [C, n], and when the first of them is heard."""
+    """Decoded samples, float32 [C, n], when the first of them is heard, and the channels' names."""
 
     samples: np.ndarray
     rate: int
     at_s: Fraction
+    channels: tuple[str, ...]
 
 
 def sound_from(
@@ -76,12 +88,10 @@ def sound_from(
     first = next(decoded, None)
     if first is None:
         raise MediaError(f"{path}: its stream of sound has no sound")
-    if first.samples.shape[0] > len(CHANNEL_LAYOUTS):
-        raise MediaError(
-            f"{path}: {first.samples.shape[0]} channels; at most {len(CHANNEL_LAYOUTS)} are read"
-        )
     placed = _placed(chain([first], decoded), path, times, start_s)
-    mixed = placed if num_channels is None else _remixed(placed, path, num_channels)
+    mixed = placed
+    if num_channels not in (None, len(first.channels)):
+        mixed = _remixed(placed, path, times, first.channels, num_channels)
     rate = sample_rate or first.rate
     blocks = _resampled(mixed, first.rate, rate)
     return rate, _without_preroll(blocks, _PREROLL_S * rate)
@@ -101,61 +111,90 @@ def first_sample_s(path: Path, times: StreamTimes) -> Fraction:
 
 def _decoded_from(path: Path, times: StreamTimes, start_s: Fraction) -> Iterator[_Block]:
     """Blocks as the decoder gives them, from the preroll before `start_s` if there is as much."""
-    with open_media(path) as container:
-        stream = container.streams[times.index]
-        assert isinstance(stream, av.AudioStream)
-        heed_checksums(stream)
-        wanted_s = min(start_s - _PREROLL_S, times.last_s)
-        if wanted_s > times.first_s:
+    wanted_s = min(start_s - _PREROLL_S, times.last_s)
+    if wanted_s > times.first_s:
+        with open_media(path) as container:
+            stream = container.streams[times.index]
             with media_errors(path, "cannot seek"):
                 container.seek(int(wanted_s / tick_s(stream)), stream=stream)
-            blocks = _decode(container, stream, path, times, after_seek=True)
+            blocks = _decode(container, path, times, after_seek=True)
             first = next(blocks, None)
             if first is not None and first.at_s <= wanted_s:
                 yield first
                 yield from blocks
                 return
-            # No index, and the seek went too far (MPEG program streams do this).
-            with media_errors(path, "cannot seek"):
-                container.seek(int(times.first_s / tick_s(stream)), stream=stream)
-        yield from _decode(container, stream, path, times)
+    # Or there is no index, and the seek went too far (MPEG program streams do this).
+    with open_media(path) as container:
+        yield from _decode(container, path, times)
 
 
 def _decode(
-    container: InputContainer,
-    stream: av.AudioStream,
-    path: Path,
-    times: StreamTimes,
-    *,
-    after_seek: bool = False,
+    container: InputContainer, path: Path, times: StreamTimes, *, after_seek: bool = False
 ) -> Iterator[_Block]:
     """Every block, in order; after a seek from the first one that is whole."""
-    shape: tuple[int, int] | None = None  # channels, rate
+    stream = container.streams[times.index]
+    heed_checksums(stream)
+    shape: tuple[int, tuple[str, ...]] | None = None  # rate, channels
     where = times.first_s
+    lost = Fraction(0)
+    packer = av.AudioResampler(format=stream.codec_context.format.packed)
     packets = container.demux(stream)
     while True:
         so_far = f"the sound decodes to {float(where - times.first_s):.2f} s and no further"
-        with media_errors(path, so_far):
-            packet = next(packets, None)
-            frames = [] if packet is None else decode_packet(packet, shape is None and after_seek)
+        try:
+            with media_errors(path, so_far):
+                packet = next(packets, None)
+                frames = [] if packet is None else decode_packet(packet, after_seek and not shape)
+        except MediaError:
+            lost += (packet.duration or 0) * tick_s(stream) if packet else 0
+            if times.is_stated or packet is None or lost > _UNDECODABLE_S:
+                raise
+            continue
         if packet is None:
-            return
+            break
         for frame in frames:
-            if frame.pts is None:
-                raise MediaError(f"{path}: sound at about {float(where):.2f} s has no timestamp")
-            samples = _to_float(frame)
-            if np.isnan(samples).any():
+            where = where if frame.pts is None else frame.pts * tick_s(frame)
+            block = _block(frame, where, path, packer)
+            if shape not in (None, (block.rate, block.channels)):
                 raise MediaError(
-                    f"{path}: sound at about {float(where):.2f} s has samples that are no numbers"
+                    f"{path}: its sound changes to {len(block.channels)} channels at "
+                    f"{block.rate} Hz after {float(where):.2f} s; one format is needed"
                 )
-            where = frame.pts * tick_s(frame)
-            if shape is not None and shape != (samples.shape[0], frame.sample_rate):
-                raise MediaError(
-                    f"{path}: its sound changes to {samples.shape[0]} channels at "
-                    f"{frame.sample_rate} Hz after {float(where):.2f} s; one format is needed"
-                )
-            shape = samples.shape[0], frame.sample_rate
-            yield _Block(samples, frame.sample_rate, where)
+            shape = block.rate, block.channels
+            yield block
+            where += Fraction(block.samples.shape[1], block.rate)
+    if lost:
+        warnings.warn(f"{path}: {float(lost):.3f} s of its sound cannot be decoded", stacklevel=2)
+
+
+def _block(frame: AudioFrame, at_s: Fraction, path: Path, packer: av.AudioResampler) -> _Block:
+    """The samples of a frame, and where they are heard.
+
+    Args:
+        frame: decoded.
+        at_s: where its first sample is heard.
+        path: of the file, for messages.
+        packer: interleaves channels. PyAV 18 dies of eight planes: it looks for a ninth.
+
+    Raises:
+        MediaError: too many channels, or samples that are NaN.
+    """
+    channels = tuple(channel.name for channel in frame.layout.channels)
+    if len(channels) > len(CHANNEL_LAYOUTS):
+        raise MediaError(
+            f"{path}: {len(channels)} channels; at most {len(CHANNEL_LAYOUTS)} are read"
+        )
+    if frame.format.is_planar and len(channels) == len(CHANNEL_LAYOUTS):
+        try:
+            (frame,) = packer.resample(frame)
+        except ValueError as error:  # PyAV's: another format than the one before
+            raise MediaError(f"{path}: its sound changes at {float(at_s):.2f} s") from error
+    samples = _to_float(frame)
+    if np.isnan(samples).any():
+        raise MediaError(
+            f"{path}: sound at about {float(at_s):.2f} s has samples that are no numbers"
+        )
+    return _Block(samples, frame.sample_rate, at_s, channels)
 
 
 def _to_float(frame: AudioFrame) -> np.ndarray:
@@ -195,9 +234,10 @@ def _placed(
         yield samples
         written += samples.shape[1]
     # By where the last packet begins: where it ends, a coarse clock does not know.
+    slack_s = _JITTER_S if times.is_stated else _UNDECODABLE_S
     if (
         position is not None
-        and position < to_index(times.last_s - start_s, block.rate) - _JITTER_S * block.rate
+        and position < to_index(times.last_s - start_s, block.rate) - slack_s * block.rate
     ):
         raise MediaError(
             f"{path}: the sound decodes to {float(start_s + Fraction(position, block.rate)):.2f} s "
@@ -205,12 +245,34 @@ def _placed(
         )
 
 
-def _remixed(blocks: Iterator[np.ndarray], path: Path, num_channels: int) -> Iterator[np.ndarray]:
+def _remixed(
+    blocks: Iterator[np.ndarray],
+    path: Path,
+    times: StreamTimes,
+    channels: tuple[str, ...],
+    num_channels: int,
+) -> Iterator[np.ndarray]:
+    """The same sound in another number of channels, by the names of those that it has."""
+    state = path.stat()
+    opposed = num_channels == 1 and _is_out_of_phase(path, times, state.st_mtime_ns, state.st_size)
+    if opposed:
+        warnings.warn(f"{path}: left and right are out of phase; one is inverted", stacklevel=2)
     for block in blocks:
         try:
-            yield remix(block, num_channels)
-        except ValueError as error:
+            yield remix(block, num_channels, channels, out_of_phase=opposed)
+        except UserError as error:
             raise MediaError(f"{path}: {error}") from error
+
+
+@lru_cache(maxsize=512)
+def _is_out_of_phase(path: Path, times: StreamTimes, _mtime_ns: int, _size: int) -> bool:
+    """Whether left and right cancel each other, by the file's beginning, whatever part is read."""
+    heard = []
+    for block in _decoded_from(path, times, times.first_s):
+        if block.at_s > times.first_s + _LISTENED_S:
+            break
+        heard.append(fold(block.samples, block.channels))
+    return bool(heard) and is_out_of_phase(np.concatenate(heard, axis=1))
 
 
 def _resampled(

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import av
-from av.stream import Disposition, Stream
+from av.stream import Stream
 
-from avgen.clips.media.container import open_media
+from avgen.clips.media.container import is_picture, open_media
 from avgen.clips.media.packets import MediaScan, StreamTimes, scan
-from avgen.clips.media.picture import first_decoded, orientation, shown_size
+from avgen.clips.media.picture import first_decoded
 
 # Sound that begins or ends this far from the picture is worth saying, in seconds.
 _WORTH_SAYING_S = Fraction(1, 10)
@@ -39,6 +39,7 @@ class StreamProbe:
         is_mirrored: whether it is then mirrored left to right as well.
         sample_aspect_ratio: of the stored pixels, width to height.
         pixel_format: FFmpeg's name, such as yuv420p10le.
+        is_interlaced: whether its first frame holds two moments, in every other row.
         sample_rate: Hz.
         num_channels: of the sound.
         channel_layout: FFmpeg's name, such as stereo or 5.1.
@@ -61,6 +62,7 @@ class StreamProbe:
     is_mirrored: bool | None = None
     sample_aspect_ratio: Fraction | None = None
     pixel_format: str | None = None
+    is_interlaced: bool | None = None
     sample_rate: int | None = None
     num_channels: int | None = None
     channel_layout: str | None = None
@@ -135,9 +137,11 @@ def _stream(stream: Stream, scanned: MediaScan) -> StreamProbe:
     elif stream.duration is not None and stream.time_base is not None:
         base["start_s"] = (stream.start_time or 0) * stream.time_base - scanned.origin_s
         base["duration_s"] = stream.duration * stream.time_base
+    if is_picture(stream):
+        return StreamProbe(kind="picture", is_read=False, **base)
+    if stream.codec_context is None:  # there is no decoder for it
+        return StreamProbe(kind=stream.type or "data", is_read=False, **base)
     if isinstance(stream, av.VideoStream):
-        if stream.disposition & Disposition.attached_pic:
-            return StreamProbe(kind="picture", is_read=False, **base)
         return _video(stream, scanned, times, base)
     if isinstance(stream, av.AudioStream):
         context = stream.codec_context
@@ -157,17 +161,17 @@ def _video(
 ) -> StreamProbe:
     seen: dict[str, Any] = {}
     if times is not None:
-        frame, aspect = first_decoded(scanned.path, times)
-        turned = orientation(frame, scanned.path)
-        height, width = shown_size(frame, aspect, scanned.path)
+        stored = first_decoded(scanned.path, times)
+        height, width = stored.shown_size(scanned.path)
         seen = {
             "fps": times.rate,
             "is_constant_rate": times.constant,
             "width": width,
             "height": height,
-            "rotation_degrees": turned.rotation_degrees,
-            "is_mirrored": turned.is_mirrored,
-            "pixel_format": frame.format.name,
+            "rotation_degrees": stored.orientation.rotation_degrees,
+            "is_mirrored": stored.orientation.is_mirrored,
+            "pixel_format": stored.frame.format.name,
+            "is_interlaced": stored.frame.interlaced_frame,
         }
     return StreamProbe(
         kind="video",
@@ -188,14 +192,19 @@ def _notes(scanned: MediaScan, streams: tuple[StreamProbe, ...]) -> list[str]:
         indices = [stream.index for stream in streams if stream.kind == kind]
         read = [stream.index for stream in streams if stream.kind == kind and stream.is_read]
         if len(indices) > 1:
-            notes.append(f"{len(indices)} {kind} streams; read is number {read[0]}")
+            chosen = f"number {read[0]}" if read else "none"
+            notes.append(f"{len(indices)} {kind} streams; read is {chosen}")
     video, audio = scanned.video, scanned.audio
     if video is not None and not video.constant:
         notes.append(f"variable frame rate; read at a constant {video.rate}")
+    if any(stream.is_interlaced for stream in streams):
+        notes.append("interlaced; read as it is woven, with combs where something moves")
     if video is not None and audio is not None:
         late, short = audio.first_s - video.first_s, video.end_s - audio.end_s
         if late > _WORTH_SAYING_S:
             notes.append(f"sound begins {float(late):.3f} s after the picture")
         if short > _WORTH_SAYING_S:
             notes.append(f"sound ends {float(short):.3f} s before the picture")
+        if -short > _WORTH_SAYING_S:
+            notes.append(f"sound goes on {float(-short):.3f} s after the picture")
     return notes

@@ -153,7 +153,7 @@ class ClipWriter:
 
     def _open(self, metadata: Mapping[str, str]) -> OutputContainer:
         container = av.open(
-            str(self._temporary),
+            f"file:{self._temporary}",
             "w",
             format=self._kind.format,
             container_options=self._kind.muxer_options,
