@@ -15,6 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from avgen.clips.media.formats import check_size, format_of
 from avgen.commands.output import (
     add_model_arguments,
     add_output_arguments,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from avgen.clips import Clip, MediaProbe
+    from avgen.clips.media.streams import StreamProbe
     from avgen.pipeline import AVPipeline
 
 SUMMARY = "send a clip through the codecs and back, to see and hear what they lose"
@@ -58,7 +60,9 @@ def run(args: argparse.Namespace) -> int:
     from avgen.clips import ClipWriter, probe, read_windows
 
     check_output(args.output, overwrite=args.overwrite)
-    window_s = _window_s(probe(args.input))
+    video = _picture(probe(args.input))
+    assert video.height and video.width
+    check_size(args.output, format_of(args.output), video.height, video.width)
     import torch
     from tqdm import tqdm
 
@@ -71,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     parameters = {"input": args.input.name, "model": model}
     windows = read_windows(
         args.input,
-        window_s=window_s,
+        window_s=_window_s(video),
         sample_rate=pipe.audio_codec.sample_rate,
         num_channels=pipe.audio_codec.num_channels,
     )
@@ -103,8 +107,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _window_s(seen: MediaProbe) -> Fraction:
-    """Seconds of a window: as long as bounded memory allows for pictures of this size.
+def _picture(seen: MediaProbe) -> StreamProbe:
+    """The stream of pictures that is read.
 
     Raises:
         UserError: the file has no picture.
@@ -112,6 +116,11 @@ def _window_s(seen: MediaProbe) -> Fraction:
     video = next((s for s in seen.streams if s.kind == "video" and s.is_read), None)
     if video is None:
         raise UserError(f"{seen.path}: has no picture; the codecs need a video")
+    return video
+
+
+def _window_s(video: StreamProbe) -> Fraction:
+    """Seconds of a window: as long as bounded memory allows for pictures of this size."""
     assert video.width and video.height and video.fps
     num_frames = max(1, WINDOW_PIXELS // (video.width * video.height))
     return min(Fraction(LONGEST_WINDOW_S), num_frames / video.fps)

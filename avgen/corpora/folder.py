@@ -47,6 +47,8 @@ def records(root: Path) -> Iterator[ClipRecord | Problem]:
         empty = False
         place = relative(path, root)
         row, reason = table.pop(place, {}), fault(path)
+        if (written := place.encode("utf-8", "backslashreplace").decode()) != place:
+            place, reason = written, "its name is not in UTF-8; rename it"
         if reason is None:
             try:
                 yield _record(path, root, row)
@@ -60,10 +62,13 @@ def records(root: Path) -> Iterator[ClipRecord | Problem]:
         yield Problem(place, "the table has it, the folder has not", "")
 
 
-def _videos(folder: Path) -> Iterator[Path]:
+def _videos(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """The videos in a folder and in those in it, each once: a link back to where it is in ends."""
     yield from files(folder, VIDEO_SUFFIXES)
+    above |= {folder.resolve()}
     for inner in folders(folder):
-        yield from _videos(inner)
+        if inner.resolve() not in above:
+            yield from _videos(inner, above)
 
 
 def _table(root: Path) -> dict[str, dict[str, Any]]:
@@ -85,8 +90,14 @@ def _table(root: Path) -> dict[str, dict[str, Any]]:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not text in UTF-8 ({error})") from error
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
             row = json.loads(line)
         except ValueError as error:

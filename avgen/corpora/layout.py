@@ -54,7 +54,9 @@ def relative(path: Path, root: Path) -> str:
 
 
 def read_rows(path: Path, columns: Sequence[str], delimiter: str = ",") -> list[dict[str, str]]:
-    """The rows of a CSV file, spaces around names and values taken off.
+    """The rows of a CSV file, spaces around names and values taken off; empty ones left out.
+
+    What a row has not is empty.
 
     Raises:
         UserError: it is not readable text, or a column is missing.
@@ -71,9 +73,9 @@ def read_rows(path: Path, columns: Sequence[str], delimiter: str = ",") -> list[
     missing = [name for name in columns if name not in header]
     if missing:
         raise UserError(f"{path}: has no column {missing[0]!r}; its columns are {header}")
-    return [
-        dict(zip(header, (value.strip() for value in line), strict=False)) for line in lines[1:]
-    ]
+    rows = [[value.strip() for value in line] for line in lines[1:]]
+    blank = [""] * len(header)
+    return [dict(zip(header, [*row, *blank], strict=False)) for row in rows if any(row)]
 
 
 def absent(path: str, names: Sequence[str], of: int) -> Iterator[Problem]:

@@ -49,6 +49,7 @@ def mux(
     pixel_format: str = "yuv420p",
     gop: int = 12,
     setup: Callable[[av.VideoStream], None] | None = None,
+    setup_sound: Callable[[av.AudioStream], None] | None = None,
     waveform: np.ndarray | None = None,
     sample_rate: int = 48_000,
     audio: str = "flac",
@@ -75,15 +76,16 @@ def mux(
             sound.codec_context.time_base = Fraction(1, sample_rate)
             if audio == "flac":
                 sound.format = "s32"
+            if setup_sound is not None:
+                setup_sound(sound)
         if frames is not None:
             for index, pixels in zip(pts or range(len(frames)), frames, strict=True):
                 frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
                 frame.pts, frame.time_base = index, tick
                 container.mux(picture.encode(frame))
         if waveform is not None:
-            frame = av.AudioFrame.from_ndarray(
-                np.ascontiguousarray(waveform), format="fltp", layout=layout
-            )
+            packed = np.ascontiguousarray(waveform.T.reshape(1, -1))
+            frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=layout)
             frame.sample_rate, frame.time_base = sample_rate, Fraction(1, sample_rate)
             frame.pts = int(audio_start_s * sample_rate)
             resampler = av.AudioResampler(format=sound.format, layout=layout, rate=sample_rate)

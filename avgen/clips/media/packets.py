@@ -20,30 +20,29 @@ from av.video.reformatter import ColorTrc
 
 from avgen.clips.files import MediaError
 from avgen.clips.media.container import open_media, readable_streams, tick_s
+from avgen.clips.media.rates import keeps_rate, usual_rate
 
 # Containers whose header states how long they are, so that one that ends earlier was cut short.
 # MPEG program and transport streams, ADTS and MP3 do not: what is left is all they ever say.
 _STATES_DURATION = ("mp4", "matroska", "avi", "wav", "flac")
 
+# Where a seek lands in the middle of a packet of several frames, after which FFmpeg gives each
+# frame the time of a later one: these are read from their beginning.
+_LOSES_PLACE = ("mpeg",)
+
 # How much shorter than its header says a stream may be before the file counts as cut short, in
 # seconds: muxers round durations to a frame of sound or picture.
 _DURATION_TOLERANCE_S = Fraction(1, 5)
+
+# How much of a sound may be undecodable where its container does not say how long it is: tags and
+# garbage after the last frame, the seam of two files. More is damage.
+UNDECODABLE_S = 1
 
 # How long nothing may be shown or heard, in seconds.
 _LONGEST_LEAP_S = 600
 
 # Transfer characteristics that a screen of standard range cannot show as they are.
 HIGH_DYNAMIC_RANGE = {ColorTrc.SMPTE2084: "PQ", ColorTrc.ARIB_STD_B67: "HLG"}
-
-# Frames that stay longer than the first are seen to come late; a rate that holds each of them
-# exactly is taken where it is no faster than 1 / the second.
-_SEEN_S, _SHORTEST_S = Fraction(1, 10), Fraction(1, 25)
-
-# What a variable rate is rounded to where its clock is too coarse to say exactly (Matroska: 1 ms).
-_COMMON_RATES = (
-    *(Fraction(rate) for rate in (10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 100, 120)),
-    *(Fraction(rate * 1000, 1001) for rate in (24, 30, 48, 60, 120)),
-)
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,7 @@ class StreamTimes:
         last_s: when its last packet begins.
         end_s: when its last packet ends.
         is_stated: whether the container states how long it is, so that what is missing is known.
+        is_seekable: whether what follows a seek has the same times as without.
         rate: of a video, frames per second: the rate it keeps, or for a variable rate the constant
             one that holds its frames best (that of its usual interval).
         constant: of a video, whether it keeps that rate.
@@ -69,6 +69,7 @@ class StreamTimes:
     last_s: Fraction
     end_s: Fraction
     is_stated: bool
+    is_seekable: bool
     rate: Fraction | None = None
     constant: bool | None = None
     counted: tuple[int, ...] | None = None
@@ -180,7 +181,7 @@ def _scan(path: Path, _mtime_ns: int, _size: int) -> MediaScan:
         videos, sounds = (readable_streams(container, kind) for kind in ("video", "audio"))
         if not videos and not sounds:
             raise MediaError(f"{path}: has neither picture nor sound{_unread(container)}")
-        packets, broken = _collected(container)
+        packets, broken, rest = _collected(container)
         in_order = container.format.name == "avi"
         counted = {s.index: packets[s.index].count(in_order) for s in videos if s.index in packets}
         packets = {index: times for index, times in packets.items() if times.pts}
@@ -200,6 +201,10 @@ def _scan(path: Path, _mtime_ns: int, _size: int) -> MediaScan:
         read = [s for s in (video, audio) if s is not None]
         empty = [s for s in (*videos[:1], *sounds[:1]) if s.frames and s.index not in packets]
         broken = broken or ("a stream has none of its packets" if stated and empty else None)
+        if broken and not stated and sound and not picture:
+            # What follows the last frame of a sound (tags, a stray byte) is none of it.
+            is_tail = rest * float(sound.end_s - sound.first_s) < UNDECODABLE_S
+            broken = None if is_tail else broken
         damage = _damage(container, read if stated else [], packets, broken)
         if not read:
             nothing = "has no packets of picture or sound that say when they belong"
@@ -211,10 +216,10 @@ def _scan(path: Path, _mtime_ns: int, _size: int) -> MediaScan:
     return MediaScan(path, picture, sound, damage, risks)
 
 
-def _collected(container: InputContainer) -> tuple[dict[int, _Packets], str | None]:
-    """The packets of every stream, and what went wrong on the way."""
+def _collected(container: InputContainer) -> tuple[dict[int, _Packets], str | None, float]:
+    """The packets of every stream, what went wrong on the way, and which share of bytes is left."""
     packets: dict[int, _Packets] = {}
-    broken = None
+    broken, end = None, 0
     try:
         for packet in container.demux():
             if packet.size == 0 or packet.is_discard:
@@ -222,10 +227,11 @@ def _collected(container: InputContainer) -> tuple[dict[int, _Packets], str | No
             if packet.is_corrupt:
                 broken = "a packet is incomplete"
                 continue
+            end = max(end, (packet.pos or 0) + packet.size)
             packets.setdefault(packet.stream.index, _Packets()).add(packet)
     except av.error.FFmpegError as error:
         broken = str(error.strerror)
-    return packets, broken
+    return packets, broken, 1 - end / container.size
 
 
 def _unread(container: InputContainer) -> str:
@@ -336,6 +342,7 @@ def _audio_times(
         last_s=max(packets.pts) * tick,
         end_s=end * tick,
         is_stated=is_stated,
+        is_seekable=container.format.name not in _LOSES_PLACE,
     )
 
 
@@ -346,7 +353,14 @@ def _video_times(
     pts = np.unique(np.array(packets.pts, dtype=np.int64))
     first, last = int(pts[0]) * tick, int(pts[-1]) * tick
     times = partial(
-        StreamTimes, stream.index, first, last, is_stated=is_stated, counted=counted, tick_s=tick
+        StreamTimes,
+        index=stream.index,
+        first_s=first,
+        last_s=last,
+        is_stated=is_stated,
+        is_seekable=counted is None and stream.container.format.name not in _LOSES_PLACE,
+        counted=counted,
+        tick_s=tick,
     )
     stated = [rate for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate) if rate]
     if len(pts) == 1:
@@ -354,36 +368,12 @@ def _video_times(
         if not length:
             raise MediaError(f"{stream.container.name}: one frame without a duration; no rate fits")
         return times(end_s=first + length, rate=1 / length, constant=True)
-    rate = next((rate for rate in stated if _keeps(pts, tick, rate)), None)
+    rate = next((rate for rate in stated if keeps_rate(pts, tick, rate)), None)
     if rate is not None:
         return times(end_s=first + len(pts) / rate, rate=rate, constant=True)
-    rate = _usual_rate(pts, tick)
+    rate = usual_rate(pts, tick)
     end = last + (packets.last_duration * tick or 1 / rate)
     if stream.duration is not None and "mp4" in stream.container.format.name:
         # Durations of its packets are in decoding order, so the last one shown may have another's.
         end = max(last + tick, ((stream.start_time or 0) + stream.duration) * tick)
     return times(end_s=end, rate=rate, constant=False)
-
-
-def _keeps(pts: np.ndarray, tick: Fraction, rate: Fraction) -> bool:
-    """Whether frame i is at i / rate, as nearly as the clock's ticks can say.
-
-    Where a tick is a whole frame (AVI), a tick off is a frame missing.
-    """
-    interval = float(1 / (rate * tick))  # in ticks
-    off = np.abs((pts - pts[0]) - np.arange(len(pts)) * interval)
-    return bool(off.max() <= min(1.0, interval / 4))
-
-
-def _usual_rate(pts: np.ndarray, tick: Fraction) -> Fraction:
-    """Frames per second at the usual interval: a rate that people use where the clock allows it."""
-    intervals = np.diff(pts)
-    usual = intervals[intervals <= 1.5 * np.median(intervals)]
-    interval_s = Fraction(float(usual.mean())).limit_denominator(1000) * tick
-    every_s = int(np.gcd.reduce(intervals)) * tick
-    if interval_s > _SEEN_S and every_s >= _SHORTEST_S:
-        return 1 / every_s  # at which each is shown exactly as long as it says
-    near = [rate for rate in _COMMON_RATES if abs(1 / rate - interval_s) <= tick / 2]
-    if near:
-        return min(near, key=lambda rate: abs(1 / rate - interval_s))
-    return (1 / interval_s).limit_denominator(1001)

@@ -161,9 +161,9 @@ def _decoded_from(
     """Frames and their times, from the one that is on screen at `start_s`, or an earlier one."""
     assert times.rate is not None
     target_s = start_s - Fraction(1, 2) / times.rate
-    # A seek lands on a keyframe, or, in a container without an index (MPEG program and transport
-    # streams), anywhere, and the next keyframe is then too late: it is tried again from earlier.
-    for earlier_s in _SEEKS_S if times.counted is None else ():
+    # A seek lands on a keyframe, or, in a container without an index (MPEG transport streams),
+    # anywhere, and the next keyframe is then too late: it is tried again from earlier.
+    for earlier_s in _SEEKS_S if times.is_seekable else ():
         if target_s - earlier_s <= times.first_s:
             break
         with open_media(path) as container:

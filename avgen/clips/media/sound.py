@@ -26,7 +26,7 @@ from avgen.clips.media.container import (
     tick_s,
 )
 from avgen.clips.media.formats import CHANNEL_LAYOUTS
-from avgen.clips.media.packets import StreamTimes
+from avgen.clips.media.packets import UNDECODABLE_S, StreamTimes
 from avgen.clips.timebase import to_index
 from avgen.clips.transforms import fold, is_out_of_phase, remix
 from avgen.errors import UserError
@@ -43,10 +43,6 @@ _PREROLL_S = 1
 # A gap is filled in pieces of at most this many samples, so that a long one needs no memory.
 _SILENCE_BLOCK = 1 << 16
 
-
-# How much of a sound may be undecodable where its container does not say how long it is: tags and
-# garbage after the last frame, the seam of two files. More is damage.
-_UNDECODABLE_S = 1
 
 # How much of a sound is listened to, to find out whether left and right are out of phase.
 _LISTENED_S = 60
@@ -112,7 +108,7 @@ def first_sample_s(path: Path, times: StreamTimes) -> Fraction:
 def _decoded_from(path: Path, times: StreamTimes, start_s: Fraction) -> Iterator[_Block]:
     """Blocks as the decoder gives them, from the preroll before `start_s` if there is as much."""
     wanted_s = min(start_s - _PREROLL_S, times.last_s)
-    if wanted_s > times.first_s:
+    if times.is_seekable and wanted_s > times.first_s:
         with open_media(path) as container:
             stream = container.streams[times.index]
             with media_errors(path, "cannot seek"):
@@ -123,7 +119,7 @@ def _decoded_from(path: Path, times: StreamTimes, start_s: Fraction) -> Iterator
                 yield first
                 yield from blocks
                 return
-    # Or there is no index, and the seek went too far (MPEG program streams do this).
+    # Or there is no index, and the seek went too far.
     with open_media(path) as container:
         yield from _decode(container, path, times)
 
@@ -147,7 +143,7 @@ def _decode(
                 frames = [] if packet is None else decode_packet(packet, after_seek and not shape)
         except MediaError:
             lost += (packet.duration or 0) * tick_s(stream) if packet else 0
-            if times.is_stated or packet is None or lost > _UNDECODABLE_S:
+            if times.is_stated or packet is None or lost > UNDECODABLE_S:
                 raise
             continue
         if packet is None:
@@ -234,7 +230,7 @@ def _placed(
         yield samples
         written += samples.shape[1]
     # By where the last packet begins: where it ends, a coarse clock does not know.
-    slack_s = _JITTER_S if times.is_stated else _UNDECODABLE_S
+    slack_s = _JITTER_S if times.is_stated else UNDECODABLE_S
     if (
         position is not None
         and position < to_index(times.last_s - start_s, block.rate) - slack_s * block.rate
