@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from avgen.latents.packing import AUDIO, VIDEO, Layout, PackedLayout
 
-SPEECH, CAPTION = 2, 3  # kinds of tokens besides VIDEO and AUDIO: rows of modulation tables
+# Kinds of tokens besides VIDEO and AUDIO: rows of modulation tables.
+SPEECH, CAPTION, REFERENCE = 2, 3, 4
 
 # What is not in the picture has places of its own beside it, in pixels from its middle (down,
 # right).
@@ -36,7 +37,7 @@ class Prefix(NamedTuple):
         kind: Theirs.
         seen: Bool [B, N], on the CPU; the others are padding or hidden.
         seconds: float32 [B, N].
-        places: float32 [N, 2].
+        places: float32 [B, N, 2].
     """
 
     kind: int
@@ -115,7 +116,7 @@ def distinct_levels(sigma: Tensor, modality: Tensor) -> NoiseLevels:
 
 
 def caption_places(num_words: int) -> Tensor:
-    """Places [P, 2] of a caption's words: side by side in lines, left of any picture."""
+    """Places float32 [P, 2] of a caption's words: side by side in lines, left of any picture."""
     word = torch.arange(num_words)
     steps = torch.stack([word // CAPTION_LINE, word % CAPTION_LINE], 1)
     return torch.tensor(CAPTION_PLACE) + CAPTION_STEP * steps
@@ -139,24 +140,24 @@ def make_stream(
     prefix_kinds = torch.cat(kinds).to(device)
     kinds = torch.cat([prefix_kinds, layout.modality])
     is_video = (layout.modality == VIDEO)[:, None]
-    places = torch.where(is_video, layout.places, layout.places.new_tensor(SOUND_PLACE))
-    places = torch.cat([*(p.places.to(device).repeat(repeats, 1) for p in prefixes), places])
-    by_prefix = [p.seconds.to(device) for p in prefixes]
+    own_places = torch.where(is_video, layout.places, layout.places.new_tensor(SOUND_PLACE))
     own_seconds = layout.spans.mean(-1)
+    seconds = [p.seconds.to(device) for p in prefixes]
+    places = [p.places.to(device) for p in prefixes]
     if isinstance(layout, PackedLayout):
         order, lengths = _packed_order(layout, prefixes)
         own = (order >= len(prefix_kinds)).nonzero()[:, 0].to(device)
         order = order.to(device)
-        seconds = torch.cat([*(s.flatten() for s in by_prefix), own_seconds])[order][None]
-        places = places[order][None]
+        seconds = torch.cat([*(s.flatten() for s in seconds), own_seconds])[order][None]
+        places = torch.cat([*(p.flatten(0, 1) for p in places), own_places])[order][None]
         masks = None
         if decoupled:
             masks = tuple(~_apart(of_clip) for of_clip in kinds[order].split(lengths))
     else:
         order, lengths = None, (len(kinds),) * num_clips
         own = slice(len(prefix_kinds), None)
-        seconds = torch.cat([*by_prefix, own_seconds.expand(num_clips, -1)], 1)
-        places = places.expand(num_clips, -1, 2)
+        seconds = torch.cat([*seconds, own_seconds.expand(num_clips, -1)], 1)
+        places = torch.cat([*places, own_places.expand(num_clips, -1, 2)], 1)
         seen = F.pad(torch.cat([p.seen for p in prefixes], 1), (0, layout.num_tokens), value=True)
         masks = _batch_mask(seen, kinds, decoupled)
     ends = torch.tensor([0, *lengths]).cumsum(0).int().to(device)

@@ -73,6 +73,17 @@ class Layout:
             < widths[self.modality][:, None]
         )
 
+    @property
+    def num_latents(self) -> int:
+        """Latent frames that have tokens."""
+        return self.video.num_latents if self.has_picture else 0
+
+    @property
+    def latent(self) -> Tensor:
+        """int64 [L]; the latent frame that a token of the picture is of, `num_latents` of sound."""
+        frame = self.order // self.video.tokens_per_latent
+        return torch.where(self.modality == VIDEO, frame, self.num_latents)
+
     def to(self, device: torch.device | str) -> Layout:
         """The same layout with its tensors on a device."""
         moved = {
@@ -92,6 +103,8 @@ class PackedLayout:
         spans: float32 [L, 2]; seconds from the start of the token's own clip.
         places: float32 [L, 2], as in `Layout`.
         used: bool [L, W], as in `Layout`.
+        num_latents: Latent frames that have tokens, of all clips.
+        latent: int64 [L], as in `Layout`, counted over all clips.
     """
 
     lengths: tuple[int, ...]
@@ -99,6 +112,8 @@ class PackedLayout:
     spans: Tensor
     places: Tensor
     used: Tensor
+    num_latents: int
+    latent: Tensor
 
     @property
     def num_tokens(self) -> int:
@@ -107,7 +122,7 @@ class PackedLayout:
 
     def to(self, device: torch.device | str) -> PackedLayout:
         """The same layout with its tensors on a device."""
-        names = ("modality", "spans", "places", "used")
+        names = ("modality", "spans", "places", "used", "latent")
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
     @property
@@ -126,12 +141,19 @@ def concatenate(layouts: Sequence[Layout]) -> PackedLayout:
     widths = {layout.token_width for layout in layouts}
     if len(widths) != 1:
         raise UserError(f"tokens of widths {sorted(widths)}; one sequence has tokens of one width")
+    num_latents, latents = 0, []
+    for layout in layouts:
+        latents.append(torch.where(layout.modality == VIDEO, num_latents + layout.latent, -1))
+        num_latents += layout.num_latents
+    latent = torch.cat(latents)
     return PackedLayout(
         lengths=tuple(layout.num_tokens for layout in layouts),
         modality=torch.cat([layout.modality for layout in layouts]),
         spans=torch.cat([layout.spans for layout in layouts]),
         places=torch.cat([layout.places for layout in layouts]),
         used=torch.cat([layout.used for layout in layouts]),
+        num_latents=num_latents,
+        latent=torch.where(latent < 0, num_latents, latent),
     )
 
 

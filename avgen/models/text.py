@@ -75,16 +75,18 @@ def make_text(
     captions: Sequence[str],
     speech: Sequence[Sequence[TimedPhoneme]],
     tokenize: Callable[[str], list[int]] = caption_ids,
+    num_phonemes: int = len(ARPABET),
 ) -> Text:
     """Collate captions and timed phonemes of a batch, padded to a multiple of `PAD_TO`.
 
     Args:
         captions: One a clip; empty is none.
         speech: Timed phonemes of each clip.
-        tokenize: Of the network that will read the captions: `transformer.caption.tokenize`.
+        tokenize: Of the network that will read the captions (`transformer.read` knows both).
+        num_phonemes: Rows of its table of phonemes.
     """
     rows = [tokenize(caption) for caption in captions]
-    speech = [known_to(phonemes, len(ARPABET)) for phonemes in speech]
+    speech = [known_to(phonemes, num_phonemes) for phonemes in speech]
     spoken = [table_rows(phonemes) for phonemes in speech]
     spans = [[(phoneme.start_s, phoneme.end_s) for phoneme in phonemes] for phonemes in speech]
     caption_padded, caption_mask = _pad(rows)
@@ -128,9 +130,9 @@ class SpeechEmbedding(nn.Module):
     Where they are is in their rotary position.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, num_phonemes: int) -> None:
         super().__init__()
-        self.table = nn.Embedding(len(ARPABET), width)
+        self.table = nn.Embedding(num_phonemes, width)
         self.duration = nn.Linear(2, width)
         nn.init.normal_(self.table.weight, std=0.5)
 

@@ -11,6 +11,7 @@ modulation tables. Nothing here knows a frame rate, a sample rate or a size.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from avgen.errors import UserError
 from avgen.latents.context import (
     CAPTION,
+    REFERENCE,
     SPEECH,
     SPEECH_PLACE,
     NoiseLevels,
@@ -31,12 +33,13 @@ from avgen.latents.context import (
     make_stream,
 )
 from avgen.latents.packing import AUDIO, VIDEO, Layout, PackedLayout
+from avgen.latents.reference import Reference
+from avgen.models.heard import HeardSpeech
 from avgen.models.layers import Block, Modulation, TimestepEmbedding, modulate
+from avgen.models.phonemes import ARPABET, TimedPhoneme
 from avgen.models.rope import angles
-from avgen.models.text import CaptionEmbedding, SpeechEmbedding, Text
+from avgen.models.text import CaptionEmbedding, SpeechEmbedding, Text, make_text
 from avgen.models.text_pretrained import PretrainedCaptions
-
-NUM_KINDS = 4  # rows of a modulation table: video, audio, speech, caption
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,12 @@ class AVTransformerConfig:
         mlp_ratio: Hidden width of each block's network over D.
         caption_encoder: Name or folder of a Hugging Face text encoder for captions, frozen; None
             learns a table of words.
+        num_phonemes: Rows of the table of phonemes; the first 39 have neither stress nor pauses.
+        hears_speech: Add phonemes to the tokens that they are heard in (see `HeardSpeech`).
+        num_expressions: Numbers of every frame's face that a linear head tells from the middle of
+            the network; 0 has no head.
+        frames_per_latent: Frames of a latent frame, whose faces the head tells.
+        has_references: Know tokens of a reference (see `Reference`) from others.
     """
 
     token_width: int
@@ -59,6 +68,16 @@ class AVTransformerConfig:
     num_heads: int = 5
     mlp_ratio: float = 4.0
     caption_encoder: str | None = None
+    num_phonemes: int = len(ARPABET)
+    hears_speech: bool = False
+    num_expressions: int = 0
+    frames_per_latent: int = 4
+    has_references: bool = False
+
+    @property
+    def num_kinds(self) -> int:
+        """Rows of a modulation table: video, audio, speech, caption, reference."""
+        return REFERENCE + self.has_references
 
     def __post_init__(self) -> None:
         """Check that the heads fit."""
@@ -79,6 +98,7 @@ class Context:
         prefix: Tokens of captions and speech [R, T, D], before `stream.order`.
         cos: Of the rotary angles of the stream, float32 [R, 1, M, E / 2].
         sin: Likewise.
+        heard: What speech adds to the layout's tokens, [R, L, D].
     """
 
     layout: Layout | PackedLayout
@@ -86,6 +106,7 @@ class Context:
     prefix: Tensor
     cos: Tensor
     sin: Tensor
+    heard: Tensor | None
 
 
 class AVTransformer(nn.Module):
@@ -105,22 +126,29 @@ class AVTransformer(nn.Module):
             if config.caption_encoder is None
             else PretrainedCaptions(config.caption_encoder, width)
         )
-        self.speech = SpeechEmbedding(width)
+        self.speech = SpeechEmbedding(width, config.num_phonemes)
+        self.heard = HeardSpeech(width, config.num_phonemes, 2) if config.hears_speech else None
         self.timestep = TimestepEmbedding(width)
         self.modulation = nn.Linear(width, 6 * width)
         self.blocks = nn.ModuleList(
-            Block(width, config.num_heads, config.mlp_ratio, NUM_KINDS) for _ in range(config.depth)
+            Block(width, config.num_heads, config.mlp_ratio, config.num_kinds)
+            for _ in range(config.depth)
         )
         self.last_modulation = nn.Linear(width, 2 * width)
         self.outward = nn.ModuleList(nn.Linear(width, config.token_width) for _ in (VIDEO, AUDIO))
+        told = config.frames_per_latent * config.num_expressions
+        self.expressions = nn.Linear(width, told) if told else None
         self.checkpoint_blocks = False
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Start with closed gates and zero output: adaLN-Zero."""
+        heard = [] if self.heard is None else self.heard.outward
         for layer in (self.modulation, self.last_modulation, *self.outward):
             nn.init.zeros_(layer.weight)  # pyright: ignore[reportArgumentType]
             nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]
+        for layer in heard:
+            nn.init.zeros_(layer.weight)  # pyright: ignore[reportArgumentType]
 
     def compile_blocks(self) -> None:
         """Compile every block.
@@ -130,8 +158,16 @@ class AVTransformer(nn.Module):
         for block in self.blocks:
             block.compile()
 
+    def read(self, captions: Sequence[str], speech: Sequence[Sequence[TimedPhoneme]]) -> Text:
+        """Captions and timed phonemes of some clips as this network knows them."""
+        return make_text(captions, speech, self.caption.tokenize, self.config.num_phonemes)
+
     def prepare(
-        self, layout: Layout | PackedLayout, text: Text, decoupled: bool = False
+        self,
+        layout: Layout | PackedLayout,
+        text: Text,
+        decoupled: bool = False,
+        reference: Reference | None = None,
     ) -> Context:
         """Work out all that does not depend on noise.
 
@@ -141,35 +177,61 @@ class AVTransformer(nn.Module):
                 seen.
             decoupled: Keep picture and sound from seeing each other (for synchrony guidance), and
                 words from seeing either, since they would carry from one to the other.
+            reference: A voice or face to be like, a row for every clip.
+
+        Raises:
+            UserError: a reference, and the network knows none.
         """
         if len(text.caption_ids) == 1 and isinstance(layout, Layout):
             text = text.without_padding()
-        prefixes = (
-            Prefix(
-                CAPTION,
-                text.caption_mask.cpu(),
-                torch.zeros(text.caption_ids.shape),
-                caption_places(text.caption_ids.shape[1]),
-            ),
-            Prefix(
-                SPEECH,
-                text.speech_mask.cpu(),
-                text.speech_spans.mean(-1),
-                torch.tensor(SPEECH_PLACE).expand(text.speech_ids.shape[1], 2),
-            ),
-        )
-        stream = make_stream(layout, prefixes, decoupled)
+        prefixes = text_prefixes(text)
         text = text.to(layout.spans.device)
-        caption = self.caption(text.caption_ids, text.caption_mask)
-        speech = self.speech(text.speech_ids, text.speech_spans)
+        tokens = [
+            self.caption(text.caption_ids, text.caption_mask),
+            self.speech(text.speech_ids, text.speech_spans),
+        ]
+        if reference is not None:
+            if not self.config.has_references:
+                raise UserError("a reference is given; the network was trained without any")
+            prefixes.append(Prefix(REFERENCE, reference.seen, reference.seconds, reference.places))
+            reference = reference.to(layout.spans.device)
+            tokens.append(self.embed(reference.tokens, reference.modality))
+        stream = make_stream(layout, prefixes, decoupled)
         if stream.segments.packed:
-            caption, speech = caption.flatten(0, 1)[None], speech.flatten(0, 1)[None]
-        prefix = torch.cat([caption, speech.to(caption.dtype)], 1)
+            tokens = [part.flatten(0, 1)[None] for part in tokens]
+        prefix = torch.cat([part.to(tokens[0].dtype) for part in tokens], 1)
         head_width = self.config.width // self.config.num_heads
         angle = angles(stream.seconds, stream.places, head_width)[:, None]
-        return Context(layout, stream, prefix, angle.cos(), angle.sin())
+        return Context(layout, stream, prefix, angle.cos(), angle.sin(), self.hear(layout, text))
 
-    def forward(self, tokens: Tensor, sigma: Tensor | NoiseLevels, context: Context) -> Tensor:
+    def hear(self, layout: Layout | PackedLayout, text: Text) -> Tensor | None:
+        """What speech adds to the tokens of a layout, [B, L, D]; None adds nothing."""
+        if self.heard is None:
+            return None
+        spans, seen = text.speech_spans, text.speech_mask
+        vectors = self.heard.vectors(text.speech_ids, spans, seen)
+        if isinstance(layout, Layout):
+            return self.heard(layout.spans, layout.modality, vectors, spans, seen)
+        clips = zip(
+            layout.spans.split(layout.lengths),
+            layout.modality.split(layout.lengths),
+            *(part.split(1) for part in (vectors, spans, seen)),
+            strict=True,
+        )
+        return torch.cat([self.heard(*clip) for clip in clips], 1)
+
+    def embed(self, tokens: Tensor, modality: Tensor) -> Tensor:
+        """Tokens [B, L, W] of modality [L] or [B, L] as wide as the stream."""
+        is_video = (modality == VIDEO)[..., None]
+        return torch.where(is_video, self.inward[VIDEO](tokens), self.inward[AUDIO](tokens))
+
+    def forward(
+        self,
+        tokens: Tensor,
+        sigma: Tensor | NoiseLevels,
+        context: Context,
+        with_expressions: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Velocity [B, L, W] of noisy tokens [B, L, W].
 
         0 where tokens are padding. B is 1 where several clips are packed.
@@ -179,34 +241,77 @@ class AVTransformer(nn.Module):
             sigma: Noise levels [B, L] in [0, 1], 0 is given; or the few that there are, with which
                 a GPU need not wait to have them counted.
             context: Of the clips, from `prepare`.
+            with_expressions: Return the faces' expressions too (see `tell_expressions`).
         """
         layout, own = context.layout, context.stream.own
         if isinstance(sigma, Tensor):
             sigma = distinct_levels(sigma, layout.modality)
-        is_video = (layout.modality == VIDEO)[:, None]
-        stream = torch.where(is_video, self.inward[VIDEO](tokens), self.inward[AUDIO](tokens))
+        stream = self.embed(tokens, layout.modality)
+        if context.heard is not None:
+            stream = stream + context.heard.to(stream.dtype)
         stream = torch.cat([context.prefix.to(stream.dtype), stream], 1)
-        values, kinds, index = with_prefix(sigma, context.stream)
+        values, kinds, index = with_prefix(sigma, context.stream, self.config.num_kinds)
         if context.stream.order is not None:
             stream = stream[:, context.stream.order]
         level = F.silu(self.timestep(values))
         modulation = Modulation(self.modulation(level), kinds, index)
         arguments = modulation, context.cos, context.sin, context.stream.segments
-        for block in self.blocks:
+        told = stream
+        for number, block in enumerate(self.blocks, 1):
             if self.checkpoint_blocks and self.training:
                 stream = checkpoint(block, stream, *arguments, use_reentrant=False)
             else:
                 stream = block(stream, *arguments)
+            if with_expressions and number == (len(self.blocks) + 1) // 2:
+                told = self.tell_expressions(stream[:, own], layout)
         last = Modulation(self.last_modulation(level), kinds, index[:, own])
         stream = modulate(stream[:, own], *last.of_tokens(last.levels, 2))
+        is_video = (layout.modality == VIDEO)[:, None]
         made = torch.where(is_video, self.outward[VIDEO](stream), self.outward[AUDIO](stream))
-        return made.float() * layout.used
+        made = made.float() * layout.used
+        return (made, told) if with_expressions else made
+
+    def tell_expressions(self, hidden: Tensor, layout: Layout | PackedLayout) -> Tensor:
+        """Expressions [B, T, frames_per_latent, K] of every latent frame, float32.
+
+        Args:
+            hidden: [B, L, D]; the tokens of a frame are averaged.
+            layout: With T latent frames, of all clips where it is packed.
+        """
+        assert self.expressions is not None, "the network has no head for them"
+        hidden = F.layer_norm(hidden.float(), hidden.shape[-1:])
+        rows = layout.num_latents + 1  # one more for what is not of the picture
+        count = hidden.new_zeros(rows).index_add(0, layout.latent, hidden.new_ones(hidden.shape[1]))
+        total = hidden.new_zeros(len(hidden), rows, hidden.shape[-1])
+        mean = total.index_add(1, layout.latent, hidden)[:, :-1] / count[:-1, None]
+        return self.expressions(mean).unflatten(-1, (-1, self.config.num_expressions)).float()
 
 
-def with_prefix(levels: NoiseLevels, stream: Stream) -> tuple[Tensor, Tensor, Tensor]:
-    """Noise levels [N + 2], their kinds, and which of them every token of the stream is at."""
-    text_kinds = levels.kinds.new_tensor([SPEECH, CAPTION])
-    values, kinds = F.pad(levels.values, (0, 2)), torch.cat([levels.kinds, text_kinds])
+def text_prefixes(text: Text) -> list[Prefix]:
+    """Captions and speech as prefixes of their clips."""
+    clips, num_words = text.caption_ids.shape
+    no_time = torch.zeros(clips, num_words)
+    middle = text.speech_spans.mean(-1)
+    beside = torch.tensor(SPEECH_PLACE).expand(*middle.shape, 2)
+    words = caption_places(num_words).expand(clips, -1, 2)
+    return [
+        Prefix(CAPTION, text.caption_mask.cpu(), no_time, words),
+        Prefix(SPEECH, text.speech_mask.cpu(), middle, beside),
+    ]
+
+
+def with_prefix(
+    levels: NoiseLevels, stream: Stream, num_kinds: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Noise levels of prefixes (0) added: values [N], kinds [N], and every token's index.
+
+    Args:
+        levels: Of the own tokens.
+        stream: Theirs.
+        num_kinds: Kinds of tokens; from SPEECH on they stand in prefixes.
+    """
+    given = torch.arange(SPEECH, num_kinds, device=levels.kinds.device)
+    values, kinds = F.pad(levels.values, (0, len(given))), torch.cat([levels.kinds, given])
     prefix = (stream.prefix_kinds + len(levels.values) - SPEECH).expand(len(levels.index), -1)
     index = torch.cat([prefix, levels.index], 1)
     return values, kinds, index if stream.order is None else index[:, stream.order]

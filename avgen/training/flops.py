@@ -7,6 +7,7 @@ a backward pass is two), whatever is computed again to save memory.
 
 from __future__ import annotations
 
+from avgen.latents.packing import MODALITIES
 from avgen.models.layers import TIMESTEP_FEATURES
 from avgen.models.transformer import AVTransformerConfig, Context
 
@@ -24,7 +25,8 @@ def forward_flops(config: AVTransformerConfig, context: Context, num_levels: int
     width, hidden = config.width, int(config.width * config.mlp_ratio)
     lengths = context.stream.segments.lengths
     rows = 1 if context.stream.segments.packed else len(lengths)
-    tokens, stream, levels = rows * context.layout.num_tokens, sum(lengths), num_levels + 2
+    tokens, stream = rows * context.layout.num_tokens, sum(lengths)
+    levels = num_levels + config.num_kinds - len(MODALITIES)  # with those of what is given
     block = (
         2 * stream * (4 * width**2 + 2 * width * hidden)  # attention's projections, the network
         + 4 * sum(length**2 for length in lengths) * width  # queries by keys, weights by values

@@ -25,7 +25,7 @@ def layout():
 
 def prefix(kind, seen, second):
     seen = torch.tensor(seen)
-    return Prefix(kind, seen, torch.full(seen.shape, second), torch.full((seen.shape[1], 2), 7.0))
+    return Prefix(kind, seen, torch.full(seen.shape, second), torch.full((*seen.shape, 2), 7.0))
 
 
 @pytest.mark.parametrize("num_words", [1, 32, 33, 77, 512])

@@ -119,7 +119,7 @@ def test_a_packed_stream_attends_in_blocks(clips, decoupled):
     packed, text = concatenate(clips[0]), make_text(CAPTIONS, SPEECH)
     seen = [text.caption_mask, text.speech_mask]
     prefixes = [
-        Prefix(kind, mask, torch.zeros(mask.shape), torch.zeros(mask.shape[1], 2))
+        Prefix(kind, mask, torch.zeros(mask.shape), torch.zeros(*mask.shape, 2))
         for kind, mask in zip((3, 2), seen, strict=True)
     ]
     segments = make_stream(packed, prefixes, decoupled).segments

@@ -39,7 +39,7 @@ def test_drop_hides_what_it_is_told_to():
 
 
 def test_a_phoneme_knows_how_long_it_lasts_but_not_when():
-    embed = SpeechEmbedding(16)
+    embed = SpeechEmbedding(16, 39)
     ids = torch.tensor([[3, 3, 3]])
     made = embed(ids, torch.tensor([[[0.0, 0.25], [0.5, 0.75], [0.5, 1.0]]]))[0]
     torch.testing.assert_close(made[0], made[1])
