@@ -65,7 +65,7 @@ def golden():
     """
     path = Path(__file__).with_name("golden.json")
 
-    def golden(name, values, number=32, rel=1e-5, atol=2e-6):
+    def golden(name, values, number=32, rel=2e-5, atol=1e-5):
         flat = np.asarray(values, np.float64).ravel()
         number = min(number, flat.size)
         some = flat[np.arange(number) * (flat.size - 1) // max(1, number - 1)]

@@ -15,7 +15,7 @@ from avgen.metrics.landmark_sync import inputs as heard
 from avgen.metrics.mfcc import int16_samples, mfcc
 from avgen.metrics.mouths import eye_aspect_ratio, geometry, sounding
 from avgen.metrics.statistics import bootstrap_interval
-from avgen.metrics.sync_network import SyncConfig, SyncNetwork
+from avgen.metrics.sync_network import SyncConfig, SyncNetwork, curves
 
 
 @pytest.fixture
@@ -63,12 +63,14 @@ def test_a_score_in_every_number(pair, golden):
 
 
 def test_an_unlike_pair_is_not_reliable(pair):
+    """One whose best lag is the resamplings' but no higher than others' is; one whose is not is."""
     picture, _, others = pair
-    score = sync.score_features(picture, others[0], others[1:])
-    assert not score.reliable
-    assert sync.score_features(picture, others[0], others[1:], weak_z=-9).reliable == (
-        score.confidence >= 0.5
-    )
+    high = others.pop(2)
+    score = sync.score_features(picture, high, others)
+    assert score.confidence >= 0.5 and not score.reliable
+    assert sync.score_features(picture, high, others, weak_z=1.5).reliable
+    unsure = sync.score_features(picture, others[0], others[1:], weak_z=-9.0)
+    assert unsure.confidence < 0.5 and not unsure.reliable
 
 
 def test_stretches_of_the_bank_begin_everywhere():
@@ -116,6 +118,7 @@ def test_features_of_both(fill, chirp, golden):
     picture, sound = network(inputs.picture_rows(motion), mels)
     golden("sync: picture", picture)
     golden("sync: sound", sound)
+    golden("sync: trained curve", curves(picture, sound, 5))
 
 
 def test_a_mouths_shape(chirp, golden):

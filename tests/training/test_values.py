@@ -12,14 +12,17 @@ from safetensors.torch import load_file
 from torch import nn
 
 from avgen.clips.clip import Word
+from avgen.codecs.audio import AudioAutoencoder, AudioAutoencoderConfig
+from avgen.codecs.base import save_module
 from avgen.codecs.normalize import LatentStatistics
-from avgen.codecs.video import ConvVideoCodecConfig
+from avgen.codecs.video import ConvVideoCodec, ConvVideoCodecConfig
 from avgen.datasets.manifest import ClipRecord, write_manifest
 from avgen.diffusion.schedules import IndependentSigma, LogitNormal
 from avgen.latents.conditioning import Tasks
 from avgen.latents.packing import AUDIO, MODALITIES, VIDEO, pack
 from avgen.models.text import caption_ids
 from avgen.training import draws, prepared
+from avgen.training.callbacks import build_pipeline
 from avgen.training.data import hash_seed
 from avgen.training.data_latents import LatentData
 from avgen.training.data_mixed import ClipLatents
@@ -286,6 +289,41 @@ def test_the_average_is_a_moving_one(make_system, fill):
     check(system.averaged, expected)
     assert average.state_dict() == {"step": 2}
     assert not any(p.requires_grad for p in system.averaged.parameters())
+
+
+def test_a_pipeline_is_built_of_what_was_trained(make_system, prepared_latents, tmp_path):
+    """Its statistics are those of training, each modality's own; its sizes are the latents'."""
+    widths, depths = (8, 8, 8), (1, 1, 1)
+    video = ConvVideoCodec(ConvVideoCodecConfig(4, widths, widths, depths, depths))
+    small = {"latent_channels": 4, "num_mels": 16, "phase_bins": 0, "encoder_depth": 1}
+    audio = AudioAutoencoder(AudioAutoencoderConfig(**small, decoder_depth=1))
+    for codec, name in ((video, "video_codec"), (audio, "audio_codec")):
+        save_module(codec, tmp_path / "codecs" / name)
+    path = prepared_latents / "latents" / "config.json"
+    latents = json.loads(path.read_text()) | {
+        "fingerprint": prepared.encoder_fingerprint(video, audio),
+        "width": 48,
+        "fps": "30000/1001",
+        "video_patch": 1,
+    }
+    path.write_text(json.dumps(latents))
+    system = make_system({"everything": 1.0})
+    pipe = build_pipeline(system, prepared_latents, tmp_path / "codecs", num_frames=25)
+    assert pipe.transformer is system.transformer
+    found = pipe.config
+    assert (found.height, found.width, found.fps) == (32, 48, "30000/1001")
+    assert (found.video_patch, found.audio_patch) == (1, 3)
+    assert (found.num_frames, found.context_frames) == (25, 5)
+    assert found.video_statistics == system.video_statistics
+    assert found.audio_statistics == system.audio_statistics
+    assert found.timer.lead_s == pytest.approx(0.05)
+    assert found.timer.word_s == pytest.approx({"red": 0.15, "now": 0.15})
+    assert found.caption == "a man"
+    latents["fingerprint"] = "another"
+    path.write_text(json.dumps(latents))
+    other = make_system({"everything": 1.0})
+    with pytest.raises(ValueError, match="not the codecs that made the latents"):
+        build_pipeline(other, prepared_latents, tmp_path / "codecs", num_frames=25)
 
 
 class Seen(nn.Module):
