@@ -1,7 +1,9 @@
 """What every test shares: a fixed seed, two threads, and where the real clips are."""
 
+import json
 import os
 import random
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,61 @@ def seed() -> int:
     torch.manual_seed(0)
     torch.set_num_threads(min(2, torch.get_num_threads()))  # OMP_NUM_THREADS=1 stays 1
     return 0
+
+
+@pytest.fixture(scope="session")
+def fill():
+    """Sets every parameter of a module by its name alone: the same for ever, and none is 0.
+
+    No random generator is asked, whose numbers may be others in the next version, and the order of
+    the parameters does not matter. Rows that are added to a table leave those before as they are.
+    """
+    import torch
+
+    def fill(module):
+        with torch.no_grad():
+            for name, parameter in module.named_parameters():
+                size = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.2
+                values = size * chirp(parameter.shape, zlib.crc32(name.encode()) % 1000)
+                parameter.copy_(torch.from_numpy(values) + name.endswith(("gain", "norm.weight")))
+        return module.eval()
+
+    return fill
+
+
+def chirp(shape, phase=0):
+    """Numbers in [-1, 1] without a pattern, float64: the sine of a square."""
+    index = np.arange(int(np.prod(shape)), dtype=np.float64)
+    return np.sin(phase + 0.618 * index**2).reshape(shape)
+
+
+@pytest.fixture(scope="session", name="chirp")
+def chirp_fixture():
+    """`chirp(shape, phase)`, float64."""
+    return chirp
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """`golden(name, values)`: numbers from all over `values` are those stored in golden.json.
+
+    They are what the arithmetic gave when they were stored, to rounding. Whoever changes it on
+    purpose stores new ones (`AVGEN_GOLDEN=write pytest FILE`) and says why in the commit.
+    """
+    path = Path(__file__).with_name("golden.json")
+
+    def golden(name, values, number=32, rel=2e-5, atol=1e-5):
+        flat = np.asarray(values, np.float64).ravel()
+        number = min(number, flat.size)
+        some = flat[np.arange(number) * (flat.size - 1) // max(1, number - 1)]
+        stored = json.loads(path.read_text()) if path.is_file() else {}
+        if os.environ.get("AVGEN_GOLDEN") == "write":
+            stored[name] = [float(f"{value:.8g}") for value in some]
+            lines = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in sorted(stored.items())]
+            path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+        np.testing.assert_allclose(some, stored[name], rtol=rel, atol=atol, err_msg=name)
+
+    return golden
 
 
 @pytest.fixture(scope="session")
