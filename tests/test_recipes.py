@@ -38,7 +38,7 @@ def test_recipe_with_an_unknown_key_is_refused(path, tmp_path, capfd, monkeypatc
 
     monkeypatch.chdir(ROOT)
     bad = tmp_path / "bad.yaml"
-    bad.write_text(path.read_text() + "\nno_such_key: 1\n")
+    bad.write_text(f"base: {path}\nno_such_key: 1\n")
     try:
         code = command_line(["train", "--config", str(bad)])
     except SystemExit as stop:

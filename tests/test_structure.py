@@ -79,7 +79,7 @@ HOMES = {
     "scipy": ["evaluation/*.py"],
     "scenedetect": ["preparation/scenes.py"],
     "silero_vad": ["preparation/voice.py"],
-    "tensorboard": ["training/callbacks.py"],
+    "tensorboard": ["training/stages.py"],
     "torchaudio": [
         "codecs/audio.py",
         "codecs/encodec.py",
@@ -88,7 +88,7 @@ HOMES = {
         "pipeline/*.py",
         "evaluation/*.py",
     ],
-    "torchdata": ["training/data*.py"],
+    "torchdata": ["training/*.py"],
     "transformers": ["models/text*.py", "codecs/pretrained.py"],
 }
 

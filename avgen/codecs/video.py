@@ -313,18 +313,22 @@ class ConvVideoCodec(nn.Module):
             rows.append(torch.cat(row, 4))
         return torch.cat(rows, 3)
 
-    def forward(self, video: Tensor, noise: float = 0.0) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, video: Tensor, noise: float = 0.0, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Reconstruct [B, 3, T, H, W] in training: (reconstruction, latents), in one piece.
 
         Args:
             video: Pixels in [-1, 1].
             noise: Standard deviation of the noise added to the latents, which smooths the space for
                 diffusion.
+            generator: Of that noise, on the CPU.
         """
         padded = self.pad(video)
         num_latents = padded.shape[2] // FRAMES
         latents = self.encoder(rearrange(fold(padded), "b t c h w -> (b t) c h w"))
-        folded = self.decoder(latents + noise * torch.randn_like(latents), num_latents)
+        drawn = torch.randn(latents.shape, generator=generator).to(latents)
+        folded = self.decoder(latents + noise * drawn, num_latents)
         pixels = unfold(folded, len(video))[:, :, FRAMES - 1 :, : video.shape[3], : video.shape[4]]
         return pixels[:, :, : video.shape[2]], latents
 

@@ -268,7 +268,8 @@ def _finish(out: Path, codecs: Path | None, *, keep_frames: bool) -> None:
         if not any(record.split == "train" for record in records):
             raise UserError(f"{out}: no clip is of the split train; --split-by clip has some")
         from avgen.codecs.base import load_module
-        from avgen.training.prepared import encode, encoder_fingerprint, read_latent_config
+        from avgen.training.latent_store import encoder_fingerprint, read_latent_config
+        from avgen.training.prepared import encode
 
         video, audio = (load_module(codecs / name) for name in ("video_codec", "audio_codec"))
         if all((out / "frames" / f"{record.id}.npy").is_file() for record in records):

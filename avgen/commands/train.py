@@ -14,7 +14,7 @@ name; a key that the recipe's classes do not have is an error."""
 EXAMPLES = """\
 examples:
   avgen train --config recipes/puppets_tiny/config.yaml
-  avgen train --config recipes/puppets_tiny/config.yaml --trainer.max_steps 200 --data.batch_size 4
+  avgen train --config recipes/puppets_tiny/config.yaml --trainer.max_steps 200 --data.num_workers 2
   avgen train --config recipes/puppets_tiny/config.yaml --ckpt_path runs/puppets_tiny/last.ckpt
   avgen train --config recipes/puppets_tiny/config.yaml --print_config"""
 

@@ -210,6 +210,8 @@ class SpeechTimer:
         Raises:
             UserError: no word in the text, or one that cannot be pronounced.
         """
+        if not self.phoneme_s:
+            raise UserError("the model was trained on clips without words; it cannot say any")
         words = [SpokenWord(word.text, word.phonemes) for word in read(text, self.lexicon)]
         lengths = Lengths(
             [self.length(word) for word in words],

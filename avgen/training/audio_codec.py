@@ -27,6 +27,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from avgen.codecs.audio import AudioAutoencoder, AudioAutoencoderConfig
 from avgen.codecs.base import load_tensors
 from avgen.errors import UserError
+from avgen.training.draws import hash_seed
 from avgen.training.optimization import OptimizerConfig, configure
 
 # exponent of magnitudes in the complex loss: about how hearing evens out loudness
@@ -145,7 +146,8 @@ class AudioCodecSystem(L.LightningModule):
         initial_weights: A `model.safetensors` of this codec to start from; none starts afresh.
         freeze_encoder: Train the decoder alone, so that latents cached from this encoder stay
             valid.
-        seed: Of the noise and the choice of window lengths, which depend on it and the step alone.
+        seed: Of the noise and the choice of window lengths, which depend on it, the batch and the
+            process alone.
     """
 
     def __init__(
@@ -184,7 +186,8 @@ class AudioCodecSystem(L.LightningModule):
         real = batch["waveform"]
         optimizers = self.optimizers()
         optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.global_step)
+        seed = hash_seed(self.seed, self.global_step, batch_idx, self.global_rank)
+        generator = torch.Generator().manual_seed(seed)
         made = self.reconstruct(real, generator)
         losses = self.reconstruction_losses(made, real, generator)
         if self.discriminator is not None:

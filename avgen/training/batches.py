@@ -5,24 +5,21 @@ shapes (what `compile` wants) and nothing is padded but words. `Packs`: clips of
 after another in a sequence of so many tokens (what corpora of many sizes and lengths want). Both
 cost what the clips' own tokens cost, and both give the loss that each clip has alone.
 
-A plan is an epoch's batches in order; processes take turns. Every item is the number of a clip and
-the number of its draw in the epoch, which seeds all that is random about it. With `Buckets`, two
-processes of batches of b therefore draw, step by step, what one process of batches of 2 b does.
+With `Buckets`, two processes of batches of b draw, step by step, what one process of batches of
+2 b does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-import torch
-
 from avgen.clips.timebase import exact, to_index
 from avgen.errors import UserError
-from avgen.training.prepared import ClipShape
+from avgen.training.latent_store import ClipShape
 
-Plan = list[list[tuple[int, int]]]  # batches of (clip, draw)
+Step = list[list[int]]  # the clips of every process
 OPEN_PACKS = 16  # that a clip may still go into
 
 
@@ -34,15 +31,19 @@ class Batching(Protocol):
         ...
 
     def plan(
-        self, shapes: Sequence[ClipShape], tokens: Sequence[int], world: int, order: Sequence[int]
-    ) -> Plan:
-        """An epoch's batches; every `world` in a row are one step.
+        self,
+        order: Sequence[int],
+        shapes: Mapping[int, ClipShape],
+        tokens: Mapping[int, int],
+        world: int,
+    ) -> list[Step]:
+        """Steps in which every clip of `order` is at least once.
 
         Args:
-            shapes: Of the clips, cut.
-            tokens: Of the clips.
+            order: Clips, in the order in which they are to come.
+            shapes: Of each clip, cut.
+            tokens: Of each clip.
             world: Processes.
-            order: A permutation of the clips.
         """
         ...
 
@@ -61,10 +62,13 @@ class Buckets:
     Args:
         batch_size: Clips a step and process.
         lengths_s: A clip is cut to the longest of these that it has; a shorter clip is left out.
+        sound_batch_size: Clips a step and process where they have no picture, which cost a quarter;
+            None is `batch_size`.
     """
 
     batch_size: int
     lengths_s: list[float]
+    sound_batch_size: int | None = None
 
     def cut(self, shape: ClipShape, time_stride: int) -> ClipShape | None:
         """The beginning of the clip, as long as the longest of `lengths_s` that it has."""
@@ -76,24 +80,28 @@ class Buckets:
         return replace(shape, num_frames=max(fitting)) if fitting else None
 
     def plan(
-        self, shapes: Sequence[ClipShape], tokens: Sequence[int], world: int, order: Sequence[int]
-    ) -> Plan:
-        """Steps of `world` batches of one shape, the shapes mixed over the epoch."""
-        size = self.batch_size * world
+        self,
+        order: Sequence[int],
+        shapes: Mapping[int, ClipShape],
+        tokens: Mapping[int, int],
+        world: int,
+    ) -> list[Step]:
+        """Steps of batches of one shape, the shapes mixed over the epoch."""
         by_shape: dict[ClipShape, list[int]] = {}
         for clip in order:
             by_shape.setdefault(shapes[clip], []).append(clip)
         steps = []
-        for clips in by_shape.values():
+        for shape, clips in by_shape.items():
+            size = self.batch_size
+            if not shape.has_picture and self.sound_batch_size is not None:
+                size = self.sound_batch_size
+            size *= world
             missing = -len(clips) % size
             filled = clips + [clips[i % len(clips)] for i in range(missing)]
             steps += [filled[i : i + size] for i in range(0, len(filled), size)]
-        steps.sort(key=lambda step: order[step[0]])  # a permutation: it mixes the shapes
-        return [
-            [(clip, index * size + i) for i, clip in enumerate(step)][rank::world]
-            for index, step in enumerate(steps)
-            for rank in range(world)
-        ]
+        mixed = dict(zip(sorted(order), order, strict=True))  # a permutation: it mixes the shapes
+        steps.sort(key=lambda step: mixed[step[0]])
+        return [[step[rank::world] for rank in range(world)] for step in steps]
 
 
 @dataclass(frozen=True)
@@ -118,11 +126,15 @@ class Packs:
         return replace(shape, num_frames=whole_latents(most, time_stride))
 
     def plan(
-        self, shapes: Sequence[ClipShape], tokens: Sequence[int], world: int, order: Sequence[int]
-    ) -> Plan:
+        self,
+        order: Sequence[int],
+        shapes: Mapping[int, ClipShape],
+        tokens: Mapping[int, int],
+        world: int,
+    ) -> list[Step]:
         """Every clip into the first of the last few sequences that has room for it.
 
-        The last step's missing sequences are the epoch's first again.
+        The last step's missing sequences are the first again.
 
         Raises:
             UserError: one clip alone has more than `max_tokens`.
@@ -144,13 +156,4 @@ class Packs:
             packs[fits[0]].append(clip)
             room[fits[0]] -= tokens[clip]
         packs += [packs[i % len(packs)] for i in range(-len(packs) % world)]
-        drawn, plan = 0, []
-        for pack in packs:
-            plan.append([(clip, drawn + i) for i, clip in enumerate(pack)])
-            drawn += len(pack)
-        return plan
-
-
-def permutation(num_clips: int, seed: int) -> list[int]:
-    """An order of the clips that depends on their number and the seed alone."""
-    return torch.randperm(num_clips, generator=torch.Generator().manual_seed(seed)).tolist()
+        return [packs[i : i + world] for i in range(0, len(packs), world)]

@@ -1,13 +1,14 @@
 """Looking while it trains.
 
-Clips made with the averaged weights: of fixed prompts, to TensorBoard; of validation sentences,
-measured as `avgen evaluate` measures clips.
+Clips made with the averaged weights: of fixed prompts, to a logger that takes pictures; of
+validation sentences, measured as `avgen evaluate` measures clips.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,22 +16,26 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, WeightAveraging
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from avgen.clips import write_clip
 from avgen.clips.clip import Clip
 from avgen.codecs.base import load_module
+from avgen.corpora.manifest import ClipRecord
 from avgen.errors import UserError
 from avgen.evaluation.report.summary_of_rows import values_of
 from avgen.evaluation.run.rows import Job, row_of
 from avgen.models.timing import SpeechTimer
 from avgen.pipeline import AVPipeline, PipelineConfig
-from avgen.training.data import Prepared
-from avgen.training.prepared import encoder_fingerprint
+from avgen.training.latent_store import ClipShape, encoder_fingerprint, read_shapes
+from avgen.training.prepared import Prepared
+from avgen.training.sharding import ShardedEMA
 from avgen.training.system import DiffusionSystem
 
 SHEET_FRAMES = 12  # frames in a row of a contact sheet
 LOG = logging.getLogger(__name__)
+WORDLESS = SpeechTimer({}, {}, {}, 0.0, 0.0)  # of a corpus without words: it can say none
 GROUPS = {"clips": "", "mismatched": "_mismatched", "delayed": "_delayed"}  # and names' endings
 
 
@@ -61,9 +66,8 @@ def build_pipeline(
         raise UserError(
             f"{codecs}: not the codecs that made the latents in {folder}; encode it with them first"
         )
-    seconds = float(num_frames / latents.grids(num_frames)[0].fps)
     records = Prepared(folder, "train").records()
-    timer = SpeechTimer.fit(((record.words, seconds) for record in records), system.lexicon)
+    timer = timer_of(records, read_shapes(folder, records, latents), system.lexicon)
     stride = latents.video_stride[0]
     config = PipelineConfig(
         height=latents.height,
@@ -75,18 +79,91 @@ def build_pipeline(
         audio_patch=latents.audio_patch,
         video_statistics=system.video_statistics,
         audio_statistics=system.audio_statistics,
-        timer=timer,
-        caption=records[0].caption,
+        timer=WORDLESS if timer is None else timer,
+        caption=usual_caption(records),
+        needs_words=timer is not None,
     )
     parts = [part.to(system.device) for part in parts]
     return AVPipeline(system.transformer, *parts, config)  # type: ignore[arg-type]
 
 
-class Samples(Callback):
+def timer_of(
+    records: Sequence[ClipRecord],
+    shapes: Sequence[ClipShape],
+    lexicon: Mapping[str, Sequence[str]],
+) -> SpeechTimer | None:
+    """How long words take in clips, each with its own length; None where there are no words."""
+    spoken = [
+        (record.words, float(shape.num_frames / shape.fps))
+        for record, shape in zip(records, shapes, strict=True)
+        if record.words
+    ]
+    return SpeechTimer.fit(spoken, lexicon) if spoken else None
+
+
+def usual_caption(records: Sequence[ClipRecord]) -> str:
+    """The caption of more than half of the clips; none where they are of many people."""
+    ((caption, count),) = Counter(record.caption for record in records).most_common(1)
+    return caption if count > len(records) / 2 else ""
+
+
+class Watching(Callback):
+    """Makes clips with the averaged weights at the end of every validation, on all processes.
+
+    All of them, since weights may be spread over them; what comes out is logged by one. It stands
+    before the callback that averages weights, which takes them out of the model again then.
+
+    Args:
+        folder: The prepared folder.
+        codecs: A folder with video_codec and audio_codec.
+        num_frames: Frames of a clip.
+        seed: Of every clip.
+    """
+
+    def __init__(self, folder: Path, codecs: Path, num_frames: int, seed: int = 0) -> None:
+        self.folder, self.codecs, self.num_frames, self.seed = folder, codecs, num_frames, seed
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Check the order of the callbacks.
+
+        Raises:
+            UserError: the weights' average stands before this.
+        """
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        for other in callbacks[: callbacks.index(self)]:
+            if isinstance(other, WeightAveraging | ShardedEMA):
+                raise UserError(
+                    f"callbacks: {type(self).__name__} stands after {type(other).__name__}; it "
+                    "must stand before it, to see the averaged weights"
+                )
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Generate everywhere, and log on the first process."""
+        if trainer.sanity_checking:
+            return
+        assert isinstance(pl_module, DiffusionSystem)
+        pipe = build_pipeline(pl_module, self.folder, self.codecs, self.num_frames)
+        clips = [
+            pipe(prompt, speech=speech, num_frames=self.num_frames, seed=self.seed, progress=False)
+            for prompt, speech in self.requests()
+        ]
+        if trainer.is_global_zero:
+            self.log_clips(clips, trainer)
+
+    def requests(self) -> Sequence[tuple[str, str | None]]:
+        """Prompt and speech of every clip."""
+        raise NotImplementedError
+
+    def log_clips(self, clips: Sequence[Clip], trainer: L.Trainer) -> None:
+        """Log the clips, one for every request."""
+        raise NotImplementedError
+
+
+class Samples(Watching):
     """Makes the same clips every so often and logs a contact sheet and the sound of each.
 
-    Place it before `EMAWeightAveraging`, which takes its averaged weights out of the model again at
-    the end of validation.
+    Of Lightning's loggers those of TensorBoard and Weights & Biases take them; another is named in
+    a warning, once.
 
     Args:
         folder: The prepared folder.
@@ -99,32 +176,44 @@ class Samples(Callback):
     def __init__(
         self, folder: Path, codecs: Path, prompts: list[str], num_frames: int, seed: int = 0
     ) -> None:
-        self.folder, self.codecs, self.prompts = folder, codecs, prompts
-        self.num_frames, self.seed = num_frames, seed
+        super().__init__(folder, codecs, num_frames, seed)
+        self.prompts = prompts
+        self.skipped: set[str] = set()
 
-    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Generate and log, on the first process alone."""
-        if trainer.sanity_checking or not trainer.is_global_zero or pl_module.logger is None:
-            return
-        assert isinstance(pl_module, DiffusionSystem)
-        pipe = build_pipeline(pl_module, self.folder, self.codecs, self.num_frames)
-        board = pl_module.logger.experiment  # type: ignore[attr-defined]
-        for index, prompt in enumerate(self.prompts):
-            clip = pipe(prompt, num_frames=self.num_frames, seed=self.seed, progress=False)
-            assert clip.waveform is not None and clip.sample_rate is not None
-            board.add_image(
-                f"sample_{index}",
-                contact_sheet(clip.frames),
-                trainer.global_step,
-                dataformats="HWC",
-            )
+    def requests(self) -> Sequence[tuple[str, str | None]]:
+        """Every prompt, with what it has in quotes."""
+        return [(prompt, None) for prompt in self.prompts]
+
+    def log_clips(self, clips: Sequence[Clip], trainer: L.Trainer) -> None:
+        """Log to every logger that takes pictures."""
+        for logger in trainer.loggers:
+            name = type(logger).__name__
+            for index, clip in enumerate(clips):
+                if log_clip(logger, f"sample_{index}", clip, trainer.global_step):
+                    continue
+                if name not in self.skipped:
+                    LOG.warning("samples are not logged by %s: it takes no pictures", name)
+                self.skipped.add(name)
+
+
+def log_clip(logger: Logger, name: str, clip: Clip, step: int) -> bool:
+    """Log a clip's contact sheet and its sound, if any; False where a logger takes none."""
+    sheet, rate = contact_sheet(clip.frames), clip.sample_rate
+    if isinstance(logger, TensorBoardLogger):
+        logger.experiment.add_image(name, sheet, step, dataformats="HWC")
+        if clip.waveform is not None:
             sound = torch.from_numpy(clip.waveform)
-            board.add_audio(
-                f"sample_{index}", sound, trainer.global_step, sample_rate=clip.sample_rate
-            )
+            logger.experiment.add_audio(name, sound, step, sample_rate=rate)
+    elif isinstance(logger, WandbLogger):
+        logger.log_image(f"{name}/frames", [sheet], step)
+        if clip.waveform is not None:
+            logger.log_audio(f"{name}/sound", [clip.waveform[0]], step, sample_rate=[rate])
+    else:
+        return False
+    return True
 
 
-class Synchrony(Callback):
+class Synchrony(Watching):
     """Makes validation sentences every so often and logs how well their sound and picture fit.
 
         callbacks:
@@ -142,9 +231,6 @@ class Synchrony(Callback):
     also of another clip's sound and of the sound 5 frames late (`_mismatched`, `_delayed`). What
     cannot be scored is said in the log, with its reason. These are to look at: what is trained or
     chosen by a score cannot be reported with it.
-
-    Place it before `EMAWeightAveraging`, which takes its averaged weights out of the model again at
-    the end of validation.
 
     Args:
         folder: The prepared folder.
@@ -165,27 +251,20 @@ class Synchrony(Callback):
         recognizer: str | None = None,
         seed: int = 0,
     ) -> None:
-        self.folder, self.codecs, self.num_frames = folder, codecs, num_frames
-        self.num_clips, self.recognizer, self.seed = num_clips, recognizer, seed
+        super().__init__(folder, codecs, num_frames, seed)
+        self.num_clips, self.recognizer = num_clips, recognizer
 
-    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Generate, measure and log, on the first process alone."""
-        if trainer.sanity_checking or not trainer.is_global_zero:
-            return
-        assert isinstance(pl_module, DiffusionSystem)
-        pipe = build_pipeline(pl_module, self.folder, self.codecs, self.num_frames)
+    def requests(self) -> Sequence[tuple[str, str | None]]:
+        """Caption and words of the first validation clips."""
         records = Prepared(self.folder, "validation").records()[: self.num_clips]
-        said = [" ".join(word.text for word in record.words) for record in records]
-        clips = [
-            pipe(
-                record.caption,
-                speech=text or None,
-                num_frames=self.num_frames,
-                seed=self.seed,
-                progress=False,
-            )
-            for record, text in zip(records, said, strict=True)
+        return [
+            (record.caption, " ".join(word.text for word in record.words) or None)
+            for record in records
         ]
+
+    def log_clips(self, clips: Sequence[Clip], trainer: L.Trainer) -> None:
+        """Measure, and log to every logger."""
+        said = [speech or "" for _, speech in self.requests()]
         values = measure_clips(clips, said, self.recognizer)
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step)

@@ -1,144 +1,142 @@
-"""What a training step draws: for a batch of one shape at once, or for every clip on its own.
+"""Numbered draws: who draws which clip when, exactly resumably, on any number of processes.
 
-Either way a step comes to the same thing, `Drawn`: clean tokens, what is given, noise, noise levels
-and text. Where every clip draws from a generator of its own, seeded by the number of its draw, what
-it draws does not depend on the clips beside it, on how they are batched, or on which process it is.
+Draws are numbered over all processes. The number of a draw decides the clip and seeds whatever else
+is random about it, so a run resumes from a few numbers, whatever processes there were and are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+import torch.distributed
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchdata.stateful_dataloader import StatefulDataLoader
 
-from avgen.codecs.normalize import LatentStatistics
-from avgen.diffusion.schedules import TrainingSigmas
 from avgen.errors import UserError
-from avgen.latents.conditioning import Tasks
-from avgen.latents.packing import MODALITIES, Layout, PackedLayout, concatenate, pack
-from avgen.models.phonemes import TimedPhoneme
-from avgen.models.text import Text
-from avgen.training.data_mixed import ClipLatents
-from avgen.training.prepared import ClipShape
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """A step before the network sees it; R is 1 where clips of several layouts are packed.
+def rank_and_world() -> tuple[int, int]:
+    """This process's number, and how many there are."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
 
-    Attributes:
-        layout: Of all R rows.
-        clean: Normalised tokens [R, L, W].
-        noise: Likewise.
-        given: Bool [R, L].
-        sigma: [R, L]; 0 where given.
-        text: A row for every clip.
-        weights: Modality -> weight of every token, [L].
+
+def hash_seed(*numbers: int) -> int:
+    """One 63-bit seed of several numbers, for a generator of their own (numpy's SeedSequence)."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+@lru_cache(maxsize=4)
+def permutation(num_clips: int, seed: int) -> tuple[int, ...]:
+    """An order of the clips that depends on their number and the seed alone."""
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(torch.randperm(num_clips, generator=generator).tolist())
+
+
+def clip_of_draw(draw: int, num_clips: int, seed: int) -> int:
+    """The clip of a draw: every clip once an epoch, in an order of that epoch's."""
+    epoch, place = divmod(draw, num_clips)
+    return permutation(num_clips, hash_seed(seed, epoch))[place]
+
+
+class Steps(Sampler[list[Any]]):
+    """An endless stream of steps, given out in passes of `len(self)`: what Lightning calls epochs.
+
+    Every process takes its own part of each step. A pass that was broken off goes on where it was
+    (torchdata's stateful protocol); the state is the same on every process.
     """
 
-    layout: Layout | PackedLayout
-    clean: Tensor
-    noise: Tensor
-    given: Tensor
-    sigma: Tensor
-    text: Text
-    weights: Mapping[str, Tensor]
+    def __init__(self) -> None:
+        self.passed = 0
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Steps of a pass."""
+
+    @abstractmethod
+    def take(self) -> list[Any]:
+        """This process's part of the next step."""
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        """Yield the rest of this pass, or the next one."""
+        if self.passed >= len(self):  # more than it has now, where there were fewer processes
+            self.passed = 0
+        while self.passed < len(self):
+            self.passed += 1
+            yield self.take()
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far all processes have come."""
+        return {"passed": self.passed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.passed = state["passed"]
 
 
-class Drawing(Protocol):
-    """What draws need of the system that trains (`DiffusionSystem`)."""
+class Draws(Steps):
+    """Numbers of draws in order, a batch of them a step and process, of several sets in turn.
 
-    device: Any
-    video_statistics: LatentStatistics
-    audio_statistics: LatentStatistics
-    tasks: Tasks
-    sigmas: TrainingSigmas
-
-    def layout_of(self, shape: ClipShape) -> tuple[Layout, dict[str, Tensor]]:
-        """Layout and token weights of a shape of clip, on the device."""
-        ...
-
-    def phonemes(
-        self, record: Any, start_s: float, seconds: float, generator: torch.Generator | None
-    ) -> Sequence[TimedPhoneme]:
-        """What is said in a stretch of a clip."""
-        ...
-
-    def make_text(self, captions: Sequence[str], spoken: Sequence[Sequence[TimedPhoneme]]) -> Text:
-        """Tokens of captions and phonemes."""
-        ...
-
-    def hidden(
-        self, given: Tensor, layout: Layout, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Bool [B] each: whose caption is hidden, whose words are."""
-        ...
-
-
-def draw_sigma(
-    sigmas: TrainingSigmas, layout: Layout, given: Tensor, generator: torch.Generator
-) -> Tensor:
-    """Noise levels [B, L] of clips of one layout: one a modality, 0 where bool [B, L] is given."""
-    drawn = sigmas.draw(len(given), MODALITIES, generator)
-    levels = torch.stack([drawn[name] for name in MODALITIES], 1).to(given.device)
-    return torch.where(given, 0.0, levels[:, layout.modality])
-
-
-def draw_clips(
-    system: Drawing, clips: Sequence[ClipLatents], seeds: Sequence[int], jitter: bool
-) -> Drawn:
-    """Draw for every clip on its own.
+    The draws of each set are numbered on their own; a batch is of one set. Without shares each set
+    gets as many batches as any other, so the clips of a smaller one come more often.
 
     Args:
-        system: What trains.
-        clips: Of any shapes; they are stacked where they have one, else packed.
-        seeds: Of each clip's generator.
-        jitter: Move the words' times a little.
+        sizes: Clips of each set; a pass is as many whole steps as all of them fill once.
+        batch_size: Draws of a step and process.
+        shares: How many batches of each set a round has; None is one of each.
     """
-    parts, weights, spoken, hidden = [], [], [], []
-    for clip, seed in zip(clips, seeds, strict=True):
-        generator = torch.Generator().manual_seed(seed)
-        layout, weight = system.layout_of(clip.shape)
-        audio = None if clip.audio is None else clip.audio[None]
-        clean = pack(
-            system.video_statistics.normalize(clip.video[None]),
-            None if audio is None else system.audio_statistics.normalize(audio),
-            layout,
-        )
-        tasks = system.tasks if layout.has_sound else without_sound(system.tasks)
-        given = tasks.draw(layout, 1, generator).to(system.device)
-        sigma = draw_sigma(system.sigmas, layout, given, generator)
-        seconds = float(layout.video.num_frames / layout.video.fps)
-        own = generator if jitter else None
-        spoken.append(system.phonemes(clip.record, clip.start_s, seconds, own))
-        hidden.append(system.hidden(given, layout, generator))
-        noise = torch.randn(clean.shape, generator=generator).to(system.device) * layout.used
-        parts.append((layout, clean, noise, given, sigma))
-        weights.append(weight)
-    layouts = [part[0] for part in parts]
-    text = system.make_text([clip.record.caption for clip in clips], spoken)
-    text = text.drop(torch.cat([own[0] for own in hidden]), torch.cat([own[1] for own in hidden]))
-    if all(layout is layouts[0] for layout in layouts):
-        axis, layout, weight = 0, layouts[0], weights[0]
-    else:
-        axis, layout = 1, concatenate(layouts)
-        weight = {name: torch.cat([own[name] for own in weights]) for name in MODALITIES}
-    clean, noise, given, sigma = (torch.cat([part[i] for part in parts], axis) for i in range(1, 5))
-    return Drawn(layout, clean, noise, given, sigma, text.to(system.device), weight)
+
+    def __init__(
+        self, sizes: Sequence[int], batch_size: int, shares: Sequence[int] | None = None
+    ) -> None:
+        super().__init__()
+        if shares is not None and (len(shares) != len(sizes) or min(shares) < 1):
+            raise UserError(f"shares {list(shares)} of {len(sizes)} folders; each has 1 or more")
+        self.sizes, self.batch_size = sizes, batch_size
+        by_set = enumerate(shares or [1] * len(sizes))
+        self.round = [part for part, share in by_set for _ in range(share)]
+        self.steps, self.taken = 0, [0] * len(sizes)
+
+    def __len__(self) -> int:
+        """Steps that the clips fill once, over all processes."""
+        return sum(self.sizes) // (self.batch_size * rank_and_world()[1])
+
+    def take(self) -> list[tuple[int, int]]:
+        """Rank r of w takes draws r, r + w, r + 2 w, ... of the step's: (set, number)."""
+        rank, world = rank_and_world()
+        part = self.round[self.steps % len(self.round)]
+        first = self.taken[part]
+        self.steps, self.taken[part] = self.steps + 1, first + world * self.batch_size
+        return [(part, draw) for draw in range(first + rank, self.taken[part], world)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Steps, and draws of each set by all processes."""
+        return super().state_dict() | {"steps": self.steps, "taken": list(self.taken)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        super().load_state_dict(state)
+        self.steps, self.taken = state["steps"], list(state["taken"])
 
 
-def without_sound(tasks: Tasks) -> Tasks:
-    """The tasks of a clip that has no sound: to make it for a silent video is none.
+def as_they_are(batch: Any) -> Any:
+    """The batch; a loader would make tensors of its numbers."""
+    return batch
 
-    Raises:
-        UserError: no other task has any weight.
-    """
-    weights = {name: weight for name, weight in tasks.weights.items() if name != "silent video"}
-    if not any(weights.values()):
-        raise UserError(
-            "a clip without sound, and 'silent video' is the only task: there is nothing to learn"
-        )
-    return replace(tasks, weights=weights)
+
+def loader_of(dataset: Dataset, steps: Steps, num_workers: int = 0) -> StatefulDataLoader:
+    """A loader of the batches that `dataset` makes of a step; resumes in the middle of a pass."""
+    return StatefulDataLoader(
+        dataset, None, sampler=steps, num_workers=num_workers, collate_fn=as_they_are
+    )
+
+
+def whole_loader(dataset: Dataset) -> DataLoader:
+    """A loader of all of a dataset's batches in order, for validation."""
+    return DataLoader(dataset, None, collate_fn=as_they_are)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from avgen.errors import UserError
-from avgen.training.data import rank_and_world
+from avgen.training.draws import rank_and_world
 
 MAD_TO_STD = 1.4826  # of a normal distribution: 1 / its quantile at 3/4
 log = logging.getLogger(__name__)
@@ -61,6 +61,7 @@ class LossGuard(Callback):
         self.history: deque[float] = deque(maxlen=window)
         self.skipped, self.in_a_row = 0, 0
         self._clips: list[str] = []
+        self._losses: list[Tensor] = []  # of the micro-batches of this step
         self._reasons: list[str] = []
 
     def on_train_batch_start(
@@ -72,19 +73,21 @@ class LossGuard(Callback):
     def on_before_backward(
         self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor
     ) -> None:
-        """Judge the loss."""
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            self._reasons.append(f"the loss is {value}")
-            return
+        """Keep the loss; it is judged with the gradient, in one look at the device."""
+        self._losses.append(loss.detach())
+
+    def judge(self, loss: float) -> None:
+        """Note what is wrong with a loss, or take it among those that later ones are judged by."""
         past = list(self.history)
-        if len(past) >= self.window // 2 and (above := spike(value, past)) > self.z:
+        if not math.isfinite(loss):
+            self._reasons.append(f"the loss is {loss}")
+        elif len(past) >= self.window // 2 and (above := spike(loss, past)) > self.z:
             self._reasons.append(
-                f"the loss is {value:.4g}, {above:.3g} deviations above the median "
+                f"the loss is {loss:.4g}, {above:.3g} deviations above the median "
                 f"{statistics.median(past):.4g} of the last {len(past)}"
             )
         else:
-            self.history.append(value)
+            self.history.append(loss)
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
@@ -94,11 +97,13 @@ class LossGuard(Callback):
         Raises:
             UserError: something is wrong with the step, and it is not to be left out.
         """
-        norm = gradient_norm(pl_module)
+        norm, *losses = torch.stack([gradient_norm(pl_module), *self._losses]).tolist()
+        for loss in losses:
+            self.judge(loss)
         if not self._reasons and not math.isfinite(norm):
             self._reasons.append(f"the gradient's norm is {norm}")
         clips, reasons = self._clips, self._reasons
-        self._clips, self._reasons = [], []
+        self._clips, self._losses, self._reasons = [], [], []
         if not anywhere(bool(reasons), pl_module.device):
             self.in_a_row = 0
             return
@@ -121,11 +126,11 @@ class LossGuard(Callback):
         self.skipped, self.in_a_row = state_dict["skipped"], state_dict["in_a_row"]
 
 
-def gradient_norm(module: nn.Module) -> float:
+def gradient_norm(module: nn.Module) -> Tensor:
     """Norm of all gradients of a module, sharded ones included; 0 where there are none."""
     gradients = [p.grad for p in module.parameters() if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
-    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
 def anywhere(flag: bool, device: torch.device) -> bool:

@@ -1,64 +1,33 @@
 """A Lightning checkpoint -> a folder that avgen loads, with the averaged (EMA) weights.
 
-    python -m avgen.training.model_export codec CHECKPOINT RECIPE OUT
-    python -m avgen.training.model_export model CHECKPOINT RECIPE CODECS OUT
-
-`avgen export` does the same and tells the two apart itself. A codec's folder is what `load_module`
-reads; a model's is what `AVPipeline.from_pretrained` and `avgen generate --model` read, and has a
-card. CODECS holds video_codec and audio_codec; the prepared folder is the recipe's. Dotted
-overrides that training was given (`--data.init_args.folder ...`) are given again. The checkpoint
-is a file, or the folder of a sharded run.
+What `avgen export` does. A codec's folder is what `load_module` reads; a model's is what
+`AVPipeline.from_pretrained` and `avgen generate --model` read, and has a card. The checkpoint is a
+file, or the folder of a sharded run.
 """
 
 from __future__ import annotations
 
-import argparse
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
+from avgen.clips.files import atomic
 from avgen.codecs.base import load_module, save_module
 from avgen.errors import UserError
 from avgen.pipeline.pipeline import PARTS
 from avgen.training.audio_codec import AudioCodecSystem
 from avgen.training.callbacks import build_pipeline
 from avgen.training.card import write_card
-from avgen.training.data_latents import LatentData
-from avgen.training.data_mixed import MixedData
+from avgen.training.data import ClipData
 from avgen.training.lightning_cli import TrainingCLI, instantiate
 from avgen.training.lora import merge
 from avgen.training.sharding import AVERAGED, read_checkpoint
 from avgen.training.system import DiffusionSystem
 from avgen.training.video_codec import VideoCodecSystem
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Export what the command line names.
-
-    Raises:
-        SystemExit: with 2, and one line, where the checkpoint is not one of the recipe's.
-    """
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    kinds = parser.add_subparsers(dest="kind", required=True)
-    for kind, names in (
-        ("codec", ("checkpoint", "recipe", "out")),
-        ("model", ("checkpoint", "recipe", "codecs", "out")),
-    ):
-        command = kinds.add_parser(kind, help=f"{' '.join(names).upper()} [--overrides]")
-        for name in names:
-            command.add_argument(name, type=Path)
-    args, overrides = parser.parse_known_args(arguments)
-    recipe = ["--config", str(args.recipe), *overrides]
-    try:
-        if args.kind == "codec":
-            export_codec(args.checkpoint, recipe, args.out)
-        else:
-            export_model(args.checkpoint, recipe, args.codecs, args.out)
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
 
 
 def export_codec(checkpoint: Path, recipe: Sequence[str], out: Path) -> None:
@@ -94,7 +63,7 @@ def export_model(checkpoint: Path, recipe: Sequence[str], codecs: Path, out: Pat
     """
     trained = instantiate(recipe)
     system, data = trained.model, trained.datamodule
-    if not isinstance(system, DiffusionSystem) or not isinstance(data, LatentData | MixedData):
+    if not isinstance(system, DiffusionSystem) or not isinstance(data, ClipData):
         raise UserError(f"{recipe[1]}: trains a {type(system).__name__}, which is no transformer")
     system.transformer.load_state_dict(averaged_weights(checkpoint, "transformer."))
     merge(system.transformer)
@@ -120,16 +89,29 @@ def export(checkpoint: Path, recipe: Sequence[str], codecs: Path | None, out: Pa
         export_codec(checkpoint, recipe, out)
         return "codec"
     if codecs is None:
-        raise UserError(f"{recipe[1]}: trains a transformer; give --codecs, which a model holds")
+        return export_transformer(checkpoint, recipe, out)
     export_model(checkpoint, recipe, codecs, out)
     return "model"
 
 
-def longest_clip(data: LatentData | MixedData) -> int:
+def export_transformer(checkpoint: Path, recipe: Sequence[str], out: Path) -> str:
+    """Save a transformer that was trained on voices alone, to go on from (`initial_weights`).
+
+    The statistics of its latents stand beside its weights. Raises as `export` does.
+    """
+    system = instantiate(recipe).model
+    if not isinstance(system, DiffusionSystem) or not system.latents.fingerprint.startswith("."):
+        raise UserError(f"{recipe[1]}: trains a transformer; give --codecs, which a model holds")
+    system.transformer.load_state_dict(averaged_weights(checkpoint, "transformer."))
+    save_module(system.transformer, out, torch.float32)
+    with atomic(out / "statistics.json") as temporary:
+        temporary.write_text(json.dumps({"audio": asdict(system.audio_statistics)}))
+    return "transformer"
+
+
+def longest_clip(data: ClipData) -> int:
     """Frames of a training clip; of the longest, where they differ."""
-    if isinstance(data, LatentData):
-        return data.num_frames
-    return max(shape.num_frames for shape in data.batches("train", 1).shapes)
+    return max(shape.num_frames for shape in data.clips("train").shapes)
 
 
 def seed_of(trained: TrainingCLI) -> int:
@@ -167,7 +149,3 @@ def averaged_weights(checkpoint: Path, prefix: str) -> dict[str, Tensor]:
     if not weights:
         raise UserError(f"{checkpoint}: has no tensor named {prefix}...; it is of another system")
     return weights
-
-
-if __name__ == "__main__":
-    main()

@@ -5,8 +5,9 @@ The same for every system.
 A convolution of 2304 inputs feels an Adam step of 0.0005 in each of them at once, which left both
 the codec's and the transformer's training noisy at any rate worth having on a CPU (LOG.md has the
 figures). Muon bounds the step by its largest singular value instead. torch's own `torch.optim.Muon`
-takes two-dimensional weights alone, and Lightning one optimiser; hence this one. Weights that FSDP2
-has sharded are stepped as if they were whole.
+takes two-dimensional weights alone, computes in bfloat16 also where that is emulated, and Lightning
+takes one optimiser; hence this one. Weights that FSDP2 has sharded are stepped as if they were
+whole.
 """
 
 from __future__ import annotations
@@ -20,19 +21,26 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Replicate
 
+from avgen.training.lora import LowRank
+from avgen.training.precision import computes_bfloat16
+
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of Jordan et al.
 NUM_ITERATIONS = 5  # bring singular values near 1
 THINNEST = 16  # rows or columns that a weight needs for Muon
+TABLES = (nn.Embedding, LowRank)  # whose weights are Adam's, whatever their size
 ADAM_RMS = 0.2  # size of an Adam step over its rate; Muon's is scaled to it (arXiv:2502.16982, 2.2)
 
 
 def orthogonalize(matrix: Tensor) -> Tensor:
-    """The matrix [rows, columns] with its singular values brought near 1, in bfloat16.
+    """The matrix [rows, columns] with its singular values brought near 1.
+
+    In bfloat16 where the device has units for it (as `torch.optim.Muon` does everywhere), else in
+    float32.
 
     Reference: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
     """
     a, b, c = NEWTON_SCHULZ
-    x = matrix.bfloat16()
+    x = matrix.to(torch.bfloat16 if computes_bfloat16(matrix.device.type) else torch.float32)
     x = x / (x.norm() + 1e-7)
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
@@ -148,14 +156,12 @@ class OptimizerConfig:
 def configure(system: nn.Module, config: OptimizerConfig) -> dict:
     """Lightning's optimiser dictionary for the trainable parameters of `system`.
 
-    Embedding tables are left to Adam (a row is looked up, not multiplied by), and so are matrices
-    too thin to have singular values worth speaking of: depthwise convolutions, modulation tables.
+    Embedding tables are left to Adam (a row is looked up, not multiplied by), and so are low-rank
+    additions, so that two ranks are trained alike, and matrices too thin to have singular values
+    worth speaking of: depthwise convolutions, modulation tables.
     """
     tables = {
-        p
-        for module in system.modules()
-        if isinstance(module, nn.Embedding)
-        for p in module.parameters()
+        p for module in system.modules() if isinstance(module, TABLES) for p in module.parameters()
     }
     trainable = [p for p in system.parameters() if p.requires_grad]
     matrices = [

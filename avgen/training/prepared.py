@@ -10,116 +10,83 @@ run that was killed goes on where it stopped.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import load_file
+from torch import Tensor
 from tqdm import tqdm
 
+from avgen.clips.clip import Clip
 from avgen.clips.files import atomic
-from avgen.clips.media.read import read_clip
-from avgen.clips.timebase import num_samples
+from avgen.clips.media.read import read_audio, read_clip
+from avgen.clips.timebase import to_index, to_seconds
 from avgen.clips.transforms import crop, resize
 from avgen.codecs.base import AudioCodec, VideoCodec
-from avgen.codecs.normalize import LatentStatistics
-from avgen.corpora.manifest import ClipRecord, read_manifest, write_manifest
+from avgen.corpora.manifest import ClipRecord, Split, read_manifest, write_manifest
 from avgen.errors import UserError
-from avgen.latents.geometry import AudioGrid, VideoGrid
-
-SHAPE = "shape"  # where a file of latents says what clip they are of
-
-
-@dataclass(frozen=True)
-class ClipShape:
-    """How large, long and fast a clip is, and whether it has sound.
-
-    Attributes:
-        num_frames: Frames.
-        height: Rows of pixels.
-        width: Columns of pixels.
-        fps: Frames per second.
-        has_sound: Whether there is any; silence is sound.
-    """
-
-    num_frames: int
-    height: int
-    width: int
-    fps: Fraction
-    has_sound: bool
+from avgen.training.latent_store import (
+    ClipShape,
+    LatentConfig,
+    encoder_fingerprint,
+    read_latent_config,
+    read_shape,
+    save_latents,
+    write_shapes,
+    write_statistics,
+)
 
 
 @dataclass(frozen=True)
-class LatentConfig:
-    """What cached latents were made with.
-
-    Written beside them, and into the model that is trained on them.
+class Prepared:
+    """A prepared folder of crops and waveforms.
 
     Attributes:
-        height: Rows of pixels of clips whose latents do not say their own.
-        width: Columns of pixels, likewise.
-        fps: Frames per second, as a fraction's text, likewise.
-        video_stride: Of the video codec.
-        video_channels: Of the video codec.
-        video_patch: Latents each way in a video token.
-        sample_rate: Of the audio codec, in Hz.
-        hop_length: Of the audio codec.
-        audio_channels: Latent channels of the audio codec.
-        audio_patch: Latents in an audio token.
-        fingerprint: Of both codecs' encoders; latents of another encoder mean something else.
+        folder: Where it is.
+        split: Which records of its manifest.
     """
 
-    height: int
-    width: int
-    fps: str
-    video_stride: tuple[int, int, int]
-    video_channels: int
-    video_patch: int
-    sample_rate: int
-    hop_length: int
-    audio_channels: int
-    audio_patch: int
-    fingerprint: str
+    folder: Path
+    split: Split
 
-    def grids(self, num_frames: int) -> tuple[VideoGrid, AudioGrid]:
-        """The grids of a clip of `num_frames` frames and of the sound that covers them."""
-        return self.clip_grids(
-            ClipShape(num_frames, self.height, self.width, Fraction(self.fps), True)
-        )
+    def records(self) -> list[ClipRecord]:
+        """Its records.
 
-    def clip_grids(self, shape: ClipShape) -> tuple[VideoGrid, AudioGrid]:
-        """The grids of a clip of any shape, and of the sound that it has or would have."""
-        samples = num_samples(shape.num_frames, shape.fps, self.sample_rate)
-        stride = tuple(self.video_stride)
-        return (
-            VideoGrid(
-                shape.num_frames,
-                shape.height,
-                shape.width,
-                shape.fps,
-                stride,  # pyright: ignore[reportArgumentType]
-                self.video_channels,
-                self.video_patch,
-            ),
-            AudioGrid(
-                samples, self.sample_rate, self.hop_length, self.audio_channels, self.audio_patch
-            ),
-        )
+        Raises:
+            UserError: none are of this split.
+        """
+        path = self.folder / "manifest.jsonl"
+        records = [record for record in read_manifest(path) if record.split == self.split]
+        if not records:
+            raise UserError(f"{path}: no clip is of the split {self.split!r}")
+        return records
 
+    def rates(self) -> tuple[Fraction, int]:
+        """Frames a second and samples a second of everything in the folder.
 
-def read_latent_config(folder: Path) -> LatentConfig:
-    """Read `latents/config.json` of a prepared folder."""
-    path = folder / "latents" / "config.json"
-    if not path.is_file():
-        raise UserError(f"{path}: not found; encode the folder first")
-    return LatentConfig(**json.loads(path.read_text()))
+        Raises:
+            UserError: its clips have frame rates of their own.
+        """
+        rates = json.loads((self.folder / "rates.json").read_text())
+        if rates["fps"] is None:
+            raise UserError(f"{self.folder}: its clips have frame rates of their own")
+        return Fraction(rates["fps"]), int(rates["sample_rate"])
+
+    def clip(self, record: ClipRecord) -> Clip:
+        """A record's frames and sound as they were prepared."""
+        rates = json.loads((self.folder / "rates.json").read_text())
+        frames = np.load(self.folder / "frames" / f"{record.id}.npy")
+        sound = np.load(self.folder / "waveforms" / f"{record.id}.npy").astype(np.float32) / 32768
+        fps = clip_rate(self.folder, record.id, rates["fps"])
+        if not len(sound):
+            return Clip(frames, fps)
+        return Clip(frames, fps, sound, rates["sample_rate"])
 
 
 def prepare(
@@ -202,7 +169,11 @@ def save_array(path: Path, array: np.ndarray) -> None:
 
 @torch.inference_mode()
 def encode(
-    folder: Path, video: VideoCodec, audio: AudioCodec, patches: tuple[int, int] = (2, 3)
+    folder: Path,
+    video: VideoCodec,
+    audio: AudioCodec,
+    patches: tuple[int, int] = (2, 3),
+    device: str = "cpu",
 ) -> None:
     """Cache the raw latents of every prepared clip, and the statistics of the training split.
 
@@ -211,6 +182,7 @@ def encode(
         video: Encodes the frames.
         audio: Encodes the waveforms; its sample rate must be the folder's.
         patches: Latents each way in a video token, and latents in an audio token.
+        device: Where to encode.
     """
     rates = json.loads((folder / "rates.json").read_text())
     if rates["sample_rate"] != audio.sample_rate:
@@ -219,13 +191,95 @@ def encode(
             f"the audio codec needs {audio.sample_rate}"
         )
     records = read_manifest(folder / "manifest.jsonl")
-    out = folder / "latents"
-    out.mkdir(exist_ok=True)
     frames = np.load(folder / "frames" / f"{records[0].id}.npy", mmap_mode="r")
-    config = LatentConfig(
-        height=frames.shape[1],
-        width=frames.shape[2],
-        fps=str(clip_rate(folder, records[0].id, rates["fps"])),
+    fps = clip_rate(folder, records[0].id, rates["fps"])
+    fingerprint = encoder_fingerprint(video, audio)  # type: ignore[arg-type]
+    config = config_of(video, audio, frames.shape[1:3], fps, patches, fingerprint)
+    begin(folder, config)
+    for codec in (video, audio):
+        codec.to(device)  # type: ignore[attr-defined]
+    for record in tqdm(records, desc="encoding", unit="clip"):
+        path = folder / "latents" / f"{record.id}.safetensors"
+        if path.is_file():
+            continue
+        pixels = torch.from_numpy(np.load(folder / "frames" / f"{record.id}.npy"))
+        waveform = torch.from_numpy(np.load(folder / "waveforms" / f"{record.id}.npy"))
+        fps = clip_rate(folder, record.id, rates["fps"])
+        num_frames, height, width, _ = pixels.shape
+        shape = ClipShape(num_frames, height, width, fps, has_sound=len(waveform) > 0)
+        pixels = pixels.to(device).movedim(-1, 0)[None].float() / 127.5 - 1
+        latents = {"video": video.encode(pixels)[0], "still": encode_stills(pixels, video)}
+        if shape.has_sound:
+            latents["audio"] = audio.encode(waveform.to(device)[None].float() / 32768)[0]
+        save_latents(path, latents, shape)
+    finish(folder, records, config)
+
+
+@torch.inference_mode()
+def encode_voices(
+    root: Path,
+    folder: Path,
+    audio: AudioCodec,
+    like: LatentConfig,
+    device: str = "cpu",
+) -> list[str]:
+    """Make a prepared folder of the latents of voices alone, straight from a corpus' manifest.
+
+    Returns a line for every record whose sound cannot be read.
+
+    Args:
+        root: A corpus whose `manifest.jsonl` has records without pictures.
+        folder: The prepared folder; records that it has latents of are skipped.
+        audio: Encodes the sound, at its own rate.
+        like: Of pictures that the network is to learn besides: frames a second that lengths are
+            told in, sizes, and the picture codec's numbers, which decide how wide a token is.
+        device: Where to encode.
+    """
+    config = replace(
+        like,
+        sample_rate=audio.sample_rate,
+        hop_length=audio.hop_length,
+        audio_channels=audio.latent_channels,
+        fingerprint=encoder_fingerprint(None, audio),  # type: ignore[arg-type]
+    )
+    begin(folder, config)
+    audio.to(device)  # type: ignore[attr-defined]
+    kept, failures = [], []
+    for record in tqdm(read_manifest(root / "manifest.jsonl"), desc="encoding", unit="voice"):
+        path = folder / "latents" / f"{record.id}.safetensors"
+        if not path.is_file():
+            try:
+                sound, _ = read_audio(
+                    root / record.media, sample_rate=audio.sample_rate, num_channels=1
+                )
+            except ValueError as error:
+                failures.append(str(error))
+                continue
+            fps = Fraction(config.fps)
+            num_frames = to_index(to_seconds(sound.shape[1], audio.sample_rate), fps)
+            shape = ClipShape(num_frames, config.height, config.width, fps, True, False)
+            waveform = torch.from_numpy(sound).to(device)[None]
+            save_latents(path, {"audio": audio.encode(waveform)[0]}, shape)
+        kept.append(record)
+    (folder / "lexicon.json").write_text("{}")
+    write_manifest(kept, folder / "manifest.jsonl")
+    finish(folder, kept, config)
+    return failures
+
+
+def config_of(
+    video: VideoCodec,
+    audio: AudioCodec,
+    size: tuple[int, int],
+    fps: Fraction,
+    patches: tuple[int, int],
+    fingerprint: str,
+) -> LatentConfig:
+    """What latents of two codecs are, of clips of a size and rate."""
+    return LatentConfig(
+        height=size[0],
+        width=size[1],
+        fps=str(fps),
         video_stride=video.stride,
         video_channels=video.latent_channels,
         video_patch=patches[0],
@@ -233,69 +287,26 @@ def encode(
         hop_length=audio.hop_length,
         audio_channels=audio.latent_channels,
         audio_patch=patches[1],
-        fingerprint=encoder_fingerprint(video, audio),
+        fingerprint=fingerprint,
     )
-    if (out / "config.json").is_file() and asdict(read_latent_config(folder)) != json.loads(
-        json.dumps(asdict(config))
-    ):
-        for stale in out.glob("*.safetensors"):
+
+
+def begin(folder: Path, config: LatentConfig) -> None:
+    """Make `latents/` ready for clips of this configuration; those of another are removed."""
+    out = folder / "latents"
+    out.mkdir(parents=True, exist_ok=True)
+    own = json.loads(json.dumps(asdict(config)))
+    if (out / "config.json").is_file() and asdict(read_latent_config(folder)) != own:
+        for stale in (*out.glob("*.safetensors"), *out.glob("shapes.json")):
             stale.unlink()
-    (out / "config.json").write_text(json.dumps(asdict(config), indent=2))
-    for record in tqdm(records, desc="encoding", unit="clip"):
-        path = out / f"{record.id}.safetensors"
-        if path.is_file():
-            continue
-        pixels = torch.from_numpy(np.load(folder / "frames" / f"{record.id}.npy"))
-        waveform = (
-            torch.from_numpy(np.load(folder / "waveforms" / f"{record.id}.npy")).float() / 32768
-        )
-        fps = clip_rate(folder, record.id, rates["fps"])
-        num_frames, height, width, _ = pixels.shape
-        shape = ClipShape(num_frames, height, width, fps, has_sound=len(waveform) > 0)
-        pixels = pixels.movedim(-1, 0)[None].float() / 127.5 - 1
-        latents = {"video": video.encode(pixels)[0], "still": encode_stills(pixels, video)}
-        if shape.has_sound:
-            latents["audio"] = audio.encode(waveform[None])[0]
-        save_latents(path, latents, shape)
-    write_statistics(out, [record for record in records if record.split == "train"])
+    (out / "config.json").write_text(json.dumps(own, indent=2))
 
 
-def save_latents(path: Path, latents: Mapping[str, Tensor], shape: ClipShape) -> None:
-    """Write a clip's latents with its shape.
-
-    Args:
-        path: The file.
-        latents: "video" and "still" [C, T, H, W]; "audio" [C, T'] where the clip has sound.
-        shape: Of the clip.
-    """
-    assert shape.has_sound == ("audio" in latents)
-    tensors = {name: value.float().contiguous() for name, value in latents.items()}
-    facts = {name: str(getattr(shape, name)) for name in ("num_frames", "height", "width", "fps")}
-    with atomic(path) as temporary:  # one key of metadata: never reordered
-        save_file(tensors, temporary, metadata={SHAPE: json.dumps(facts)})
-
-
-def read_shape(path: Path, config: LatentConfig) -> ClipShape:
-    """The shape of a clip whose latents are in `path`; no tensor is read.
-
-    Raises:
-        UserError: it is not a whole safetensors file, or holds no latents of a clip.
-    """
-    try:
-        with safe_open(path, "pt") as file:
-            facts, names = file.metadata() or {}, file.keys()
-            if SHAPE in facts:  # before 2026-11-23 they were keys of their own
-                facts = json.loads(facts[SHAPE])
-            num_latents = file.get_slice("video").get_shape()[1]
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: is not a clip's latents ({error})") from error
-    return ClipShape(
-        int(facts.get("num_frames", 1 + config.video_stride[0] * (num_latents - 1))),
-        int(facts.get("height", config.height)),
-        int(facts.get("width", config.width)),
-        Fraction(facts.get("fps", config.fps)),
-        has_sound="audio" in names,
-    )
+def finish(folder: Path, records: Sequence[ClipRecord], config: LatentConfig) -> None:
+    """Write the shapes of all clips, and the statistics of the training split."""
+    write_shapes(folder, records, config)
+    train = [record for record in records if record.split == "train"]
+    write_statistics(folder / "latents", train, config)
 
 
 def encode_stills(pixels: Tensor, video: VideoCodec) -> Tensor:
@@ -306,26 +317,8 @@ def encode_stills(pixels: Tensor, video: VideoCodec) -> Tensor:
     return video.encode(alone)[:, :, 0].movedim(0, 1)
 
 
-def write_statistics(out: Path, records: Iterable[ClipRecord]) -> None:
-    """Fit and write `statistics.json` over the cached latents of some records."""
-    paths = [out / f"{record.id}.safetensors" for record in records]
-    statistics = {
-        name: asdict(LatentStatistics.fit(latents_named(name, paths)))
-        for name in ("video", "audio")
-    }
-    (out / "statistics.json").write_text(json.dumps(statistics))
-
-
-def latents_named(name: str, paths: Iterable[Path]) -> Iterator[Tensor]:
-    """The latents "video" or "audio" of those files that have them."""
-    for path in paths:
-        latents = load_file(path)
-        if name in latents:
-            yield latents[name]
-
-
 def merge(folders: Sequence[Path], out: Path) -> None:
-    """Several prepared folders as one of their latents, for `MixedData`; statistics are of all.
+    """Several prepared folders as one of their latents, for training; statistics are of all.
 
     Args:
         folders: With latents of the same codecs; sizes and rates may differ.
@@ -340,8 +333,7 @@ def merge(folders: Sequence[Path], out: Path) -> None:
     records: dict[str, ClipRecord] = {}
     lexicon: dict[str, list[str]] = {}
     for folder, config in zip(folders, configs, strict=True):
-        same = replace(config, height=configs[0].height, width=configs[0].width, fps=configs[0].fps)
-        if same != configs[0]:
+        if not config.fits(configs[0]):
             raise UserError(f"{folder}: latents of other codecs or patches than {folders[0]}'s")
         for word, phonemes in read_lexicon(folder).items():
             if lexicon.setdefault(word, phonemes) != phonemes:
@@ -352,23 +344,11 @@ def merge(folders: Sequence[Path], out: Path) -> None:
             records[record.id] = record
             path = folder / "latents" / f"{record.id}.safetensors"
             save_latents(out / "latents" / path.name, load_file(path), read_shape(path, config))
-    (out / "latents" / "config.json").write_text(json.dumps(asdict(configs[0]), indent=2))
+            for track in record.tracks.values():
+                (out / track).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(folder / track, out / track)
+    whole = max(configs, key=lambda config: len(config.fingerprint))  # one that has pictures
+    (out / "latents" / "config.json").write_text(json.dumps(asdict(whole), indent=2))
     (out / "lexicon.json").write_text(json.dumps(lexicon))
     write_manifest(records.values(), out / "manifest.jsonl")
-    write_statistics(out / "latents", [r for r in records.values() if r.split == "train"])
-
-
-def encoder_fingerprint(*codecs: nn.Module | VideoCodec | AudioCodec) -> str:
-    """SHA-256 over the tensors of the codecs' encoders, as bfloat16: the precision they ship in.
-
-    A decoder may be trained on without changing it. A codec whose encoder is a formula has a
-    `fingerprint` of its own.
-    """
-    digest = hashlib.sha256(b"video, still, audio")  # what is cached of a clip
-    for codec in codecs:
-        digest.update(getattr(codec, "fingerprint", "").encode())
-        for name, tensor in sorted(codec.state_dict().items()):  # type: ignore[union-attr]
-            if name.startswith("encoder."):
-                digest.update(name.encode())
-                digest.update(tensor.bfloat16().float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    finish(out, list(records.values()), whole)

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from avgen.errors import UserError
 from avgen.evaluation.sync.features import NUM_MELS, picture_rows
 from avgen.evaluation.sync.network import SyncConfig, SyncNetwork, curves, standardized
-from avgen.training.data import clip_of_draw, hash_seed, stateful_loader
+from avgen.training.clip_latents import clip_of_draw, hash_seed, stateful_loader
 from avgen.training.optimization import OptimizerConfig
 
 PITCHES = (0.87, 1.0, 1.15, 1.32, 1.52)  # how much higher each prepared clip's voice is read as

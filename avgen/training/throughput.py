@@ -13,7 +13,7 @@ What cannot be read is not logged, which is said once.
 from __future__ import annotations
 
 import logging
-import resource
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from lightning.pytorch.profilers import PassThroughProfiler
 from torch import nn
 
 from avgen.models.transformer import AVTransformer
-from avgen.training.data import rank_and_world
+from avgen.training.draws import rank_and_world
 from avgen.training.flops import FORWARDS_OF_A_STEP, forward_flops
 
 RAPL = Path("/sys/class/powercap")
@@ -199,7 +199,9 @@ class Throughput(Callback):
             if value is not None and (before := then[name]) is not None
         }
         seconds, world = lasted["seconds"], rank_and_world()[1]
-        figures = {"steps_per_s": self.work["steps"] / seconds, "memory_gib": peak_memory(device)}
+        figures = {"steps_per_s": self.work["steps"] / seconds}
+        if (held := peak_memory(device)) is not None:
+            figures["memory_gib"] = held
         if self.work["flops"]:
             for name in ("clips", "tokens"):
                 figures[f"{name}_per_s"] = world * self.work[name] / seconds
@@ -233,8 +235,13 @@ class Throughput(Callback):
         self.before = state_dict
 
 
-def peak_memory(device: torch.device) -> float:
-    """The most GiB held so far: of the GPU by torch, else by the whole process."""
+def peak_memory(device: torch.device) -> float | None:
+    """The most GiB held so far: of the GPU by torch, else by the whole process; None on Windows."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # of KiB
+    if sys.platform == "win32":
+        return None
+    import resource  # of Unix
+
+    unit = 1 if sys.platform == "darwin" else 2**10  # bytes, or KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from avgen.codecs.base import load_tensors
 from avgen.codecs.video import ConvVideoCodec, ConvVideoCodecConfig, ResidualBlock
+from avgen.training.draws import hash_seed
 from avgen.training.optimization import OptimizerConfig, configure
 
 
@@ -62,6 +63,7 @@ class VideoCodecSystem(L.LightningModule):
             valid.
         compile: Compile encoder and decoder (a minute at the start, then about three times as fast
             on a CPU).
+        seed: Of the noise, which depends on it, the batch and the process alone.
     """
 
     def __init__(
@@ -73,9 +75,10 @@ class VideoCodecSystem(L.LightningModule):
         initial_weights: Path | None = None,
         freeze_encoder: bool = False,
         compile: bool = False,
+        seed: int = 0,
     ) -> None:
         super().__init__()
-        self.optimizer, self.loss, self.noise = optimizer, loss, noise
+        self.optimizer, self.loss, self.noise, self.seed = optimizer, loss, noise, seed
         self.codec = ConvVideoCodec(codec)
         if initial_weights is not None:
             modules = self.codec.named_modules()
@@ -109,7 +112,8 @@ class VideoCodecSystem(L.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One step on `batch["video"]`, uint8 [B, T, H, W, 3]."""
         real = to_video(batch["video"])
-        made, _ = self.codec(real, noise=self.noise)
+        seed = hash_seed(self.seed, self.global_step, batch_idx, self.global_rank)
+        made, _ = self.codec(real, self.noise, torch.Generator().manual_seed(seed))
         terms = self.losses(made, real)
         weights = {
             "absolute": 1.0,
@@ -145,9 +149,6 @@ def to_video(frames: Tensor) -> Tensor:
 
 
 def psnr(made: Tensor, real: Tensor) -> Tensor:
-    """Mean over clips of the peak signal-to-noise ratio in dB, for pixels in [-1.
-
-    1] (a peak of 2).
-    """
+    """Peak signal-to-noise ratio in dB, mean over clips, of pixels in [-1, 1]: a peak of 2."""
     error = (made.clamp(-1, 1) - real).square().flatten(1).mean(1)
     return (10 * torch.log10(4 / error.clamp_min(1e-10))).mean()

@@ -26,7 +26,7 @@ from avgen.clips.media.read import write_clip
 from avgen.corpora.manifest import ClipRecord
 from avgen.evaluation.speech.recognition import speaker_similarity
 from avgen.pipeline import AVPipeline
-from avgen.training.data import Prepared
+from avgen.training.prepared import Prepared
 
 
 def main() -> None:

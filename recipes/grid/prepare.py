@@ -35,24 +35,33 @@ def main() -> None:
     )
     args = parser.parse_args()
     if args.encode is not None:
-        encode(
-            args.folder,
-            *(load_module(args.encode / name) for name in ("video_codec", "audio_codec")),
-        )
+        encode_corpus(args.folder, args.encode)
         return
-    args.folder.mkdir(parents=True, exist_ok=True)
-    records_path = args.folder / "records.jsonl"
-    failures: list[str] = []
-    if not records_path.is_file():
-        records, failures = grid_records(args.root, args.speaker, args.caption)
-        write_manifest(records, records_path)
-    failures += prepare(
-        read_manifest(records_path), args.root, args.folder, SIZE, FPS, SAMPLE_RATE, LEXICON
-    )
+    failures = prepare_corpus(args.root, args.folder, args.speaker, args.caption)["left_out"]
     for failure in failures:
         print(failure)
     kept = len(read_manifest(args.folder / "manifest.jsonl"))
     print(f"{kept} clips prepared, {len(failures)} left out")
+
+
+def prepare_corpus(
+    root: Path, folder: Path, speaker: str, caption: str = "a man"
+) -> dict[str, list[str]]:
+    """Crop the faces of one speaker and store frames and sound; what was left out is named."""
+    folder.mkdir(parents=True, exist_ok=True)
+    records_path = folder / "records.jsonl"
+    failures: list[str] = []
+    if not records_path.is_file():
+        records, failures = grid_records(root, speaker, caption)
+        write_manifest(records, records_path)
+    records = read_manifest(records_path)
+    failures += prepare(records, root, folder, SIZE, FPS, SAMPLE_RATE, LEXICON)
+    return {"left_out": failures}
+
+
+def encode_corpus(folder: Path, codecs: Path) -> None:
+    """Cache the latents of both codecs."""
+    encode(folder, *(load_module(codecs / name) for name in ("video_codec", "audio_codec")))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from avgen.clips.clip import Word
 from avgen.corpora.manifest import ClipRecord, write_manifest
-from avgen.training.prepared import ClipShape, LatentConfig, save_latents, write_statistics
+from avgen.training.latent_store import ClipShape, LatentConfig, save_latents, write_statistics
 
 NUM_FRAMES = 9
 
@@ -43,7 +43,9 @@ def prepare_latents(folder: Path, num_train: int = 8, num_validation: int = 2) -
     write_manifest(records, folder / "manifest.jsonl")
     (folder / "latents" / "config.json").write_text(json.dumps(asdict(config)))
     (folder / "lexicon.json").write_text("{}")
-    write_statistics(folder / "latents", [record for record in records if record.split == "train"])
+    write_statistics(
+        folder / "latents", [record for record in records if record.split == "train"], config
+    )
     return config
 
 
@@ -85,16 +87,18 @@ def recipe(prepared_latents) -> dict:
             },
         },
         "data": {
-            "class_path": "avgen.training.data_latents.LatentData",
+            "class_path": "avgen.training.data.ClipData",
             "init_args": {
                 "folder": str(prepared_latents),
-                "num_frames": NUM_FRAMES,
-                "batch_size": 2,
+                "batching": {
+                    "class_path": "avgen.training.batches.Buckets",
+                    "init_args": {"batch_size": 2, "lengths_s": [NUM_FRAMES / 25]},
+                },
             },
         },
         "trainer": {
             "accelerator": "cpu",
-            "precision": "bf16-mixed",
+            "precision": "32-true",
             "max_steps": 12,
             "max_epochs": -1,
             "gradient_clip_val": 1.0,
@@ -146,7 +150,9 @@ def prepare_mixed(folder: Path) -> LatentConfig:
     write_manifest(records, folder / "manifest.jsonl")
     (folder / "latents" / "config.json").write_text(json.dumps(asdict(config)))
     (folder / "lexicon.json").write_text("{}")
-    write_statistics(folder / "latents", [record for record in records if record.split == "train"])
+    write_statistics(
+        folder / "latents", [record for record in records if record.split == "train"], config
+    )
     return config
 
 

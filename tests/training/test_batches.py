@@ -1,55 +1,61 @@
 """Which clips train together: everyone's turn, one shape a batch or room in a sequence."""
 
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 
-from avgen.training.batches import Buckets, Packs, permutation
-from avgen.training.prepared import ClipShape
+from avgen.training.batches import Buckets, Packs
+from avgen.training.draws import permutation
+from avgen.training.latent_store import ClipShape
 
-SHAPES = [ClipShape(9 + 4 * (i % 3), 32, 32, Fraction(25), bool(i % 2)) for i in range(40)]
-TOKENS = [10 * shape.num_frames for shape in SHAPES]
+SHAPES = {i: ClipShape(9 + 4 * (i % 3), 32, 32, Fraction(25), bool(i % 2)) for i in range(40)}
+TOKENS = {i: 10 * shape.num_frames for i, shape in SHAPES.items()}
 
 
 @pytest.mark.parametrize("world", [1, 2])
 def test_a_bucket_is_of_one_shape_and_no_clip_is_left_out(world):
-    plan = Buckets(3, [1.0]).plan(SHAPES, TOKENS, world, permutation(40, seed=1))
-    assert all(len(batch) == 3 for batch in plan)
-    for step in range(0, len(plan), world):
-        clips = [clip for batch in plan[step : step + world] for clip, _ in batch]
-        assert len({SHAPES[clip] for clip in clips}) == 1
-    seen = Counter(clip for batch in plan for clip, _ in batch)
+    plan = Buckets(3, [1.0]).plan(permutation(40, seed=1), SHAPES, TOKENS, world)
+    assert all([len(batch) for batch in step] == [3] * world for step in plan)
+    for step in plan:
+        assert len({SHAPES[clip] for batch in step for clip in batch}) == 1
+    seen = Counter(clip for step in plan for batch in step for clip in batch)
     assert seen.keys() == set(range(40))
     assert max(seen.values()) <= 2
-    draws = [draw for batch in plan for _, draw in batch]
-    assert sorted(draws) == list(range(len(draws)))
-    shapes = [SHAPES[batch[0][0]] for batch in plan]
+    shapes = [SHAPES[step[0][0]] for step in plan]
     assert sum(a != b for a, b in zip(shapes, shapes[1:], strict=False)) > 4  # mixed, not in a row
 
 
 def test_two_processes_draw_what_one_does_of_twice_the_batch():
     order = permutation(40, seed=2)
-    one = Buckets(6, [1.0]).plan(SHAPES, TOKENS, 1, order)
-    two = Buckets(3, [1.0]).plan(SHAPES, TOKENS, 2, order)
-    assert len(two) == 2 * len(one)
-    for step, batch in enumerate(one):
-        assert sorted(two[2 * step] + two[2 * step + 1]) == sorted(batch)
+    one = Buckets(6, [1.0]).plan(order, SHAPES, TOKENS, 1)
+    two = Buckets(3, [1.0]).plan(order, SHAPES, TOKENS, 2)
+    assert len(two) == len(one)
+    for (batch,), halves in zip(one, two, strict=True):
+        assert sorted(halves[0] + halves[1]) == sorted(batch)
+
+
+def test_clips_without_a_picture_have_batches_of_their_own_size():
+    shapes = {i: replace(shape, has_picture=i % 4 > 0) for i, shape in SHAPES.items()}
+    plan = Buckets(2, [1.0], sound_batch_size=5).plan(permutation(40, seed=2), shapes, TOKENS, 1)
+    sizes = {shapes[batch[0]].has_picture: len(batch) for (batch,) in plan}
+    assert sizes == {True: 2, False: 5}
 
 
 @pytest.mark.parametrize("world", [1, 4])
 def test_a_pack_is_full_and_no_clip_is_left_out(world):
-    plan = Packs(500, 10.0).plan(SHAPES, TOKENS, world, permutation(40, seed=3))
-    sizes = [sum(TOKENS[clip] for clip, _ in batch) for batch in plan]
-    assert len(plan) % world == 0
+    plan = Packs(500, 10.0).plan(permutation(40, seed=3), SHAPES, TOKENS, world)
+    sizes = [sum(TOKENS[clip] for clip in batch) for step in plan for batch in step]
+    assert {len(step) for step in plan} == {world}
     assert max(sizes) <= 500
     assert sum(sizes) / len(sizes) > 0.85 * 500
-    seen = Counter(clip for batch in plan for clip, _ in batch)
+    seen = Counter(clip for step in plan for batch in step for clip in batch)
     assert seen.keys() == set(range(40))
     if world == 1:
         assert set(seen.values()) == {1}
     with pytest.raises(ValueError, match="max_tokens is 100"):
-        Packs(100, 10.0).plan(SHAPES, TOKENS, 1, permutation(40, seed=3))
+        Packs(100, 10.0).plan(permutation(40, seed=3), SHAPES, TOKENS, 1)
 
 
 def test_an_order_is_its_seeds():

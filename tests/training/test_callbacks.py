@@ -4,15 +4,21 @@ import csv
 import json
 import logging
 from fractions import Fraction
+from types import SimpleNamespace
 
+import lightning as L
 import numpy as np
 import pytest
 import yaml
+from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
-from avgen.clips import Clip, read_clip
+from avgen.clips import Clip, Word, read_clip
 from avgen.codecs.base import load_module
-from avgen.training.callbacks import measure_clips
-from avgen.training.prepared import encoder_fingerprint
+from avgen.corpora.manifest import ClipRecord
+from avgen.training.callbacks import WORDLESS, Samples, measure_clips, timer_of, usual_caption
+from avgen.training.latent_store import ClipShape, encoder_fingerprint
+from avgen.training.sharding import ShardedEMA
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -80,3 +86,75 @@ def test_one_clip_alone_has_no_mismatched_control(caplog):
     silent = Clip(frames, Fraction(25), np.zeros((1, 19_200), np.float32), 16_000)
     assert measure_clips([silent], ["red"]) == {"sync/scored": 0}
     assert "no sync: no face was found" in caplog.text
+
+
+def record(name, words=(), caption="a man"):
+    return ClipRecord(name, "", "fake", "s", "train", caption, words, None, "none")
+
+
+def test_every_clip_has_its_own_length_in_the_silence_after_words():
+    """2 s and 10 s, with 0.25 s after the last word of each (faults.md, 3.6)."""
+    shapes = [ClipShape(frames, 32, 32, Fraction(25), True) for frames in (50, 250, 250)]
+    records = [
+        record("short", (Word("red", 0.5, 1.75),)),
+        record("long", (Word("red", 0.5, 9.75),)),
+        record("silent"),
+    ]
+    timer = timer_of(records, shapes, {})
+    assert timer.tail_s == pytest.approx(0.25)
+    assert timer.lead_s == pytest.approx(0.5)
+    assert timer_of(records[2:], shapes[2:], {}) is None
+
+
+def test_the_caption_of_a_model_is_that_of_most_clips_or_of_nobody():
+    man, women = record("a"), [record(f"b{i}", caption=f"woman {i}") for i in range(2)]
+    assert usual_caption([man, man, *women[:1]]) == "a man"
+    assert usual_caption([man, *women]) == ""
+
+
+def test_a_model_without_words_says_that_it_cannot_say_any():
+    with pytest.raises(ValueError, match="trained on clips without words; it cannot say any"):
+        WORDLESS.time("red")
+
+
+@pytest.mark.parametrize("average", [EMAWeightAveraging(decay=0.9), ShardedEMA(decay=0.9)])
+def test_what_watches_stands_before_the_average(tmp_path, average):
+    samples = Samples(tmp_path, tmp_path, ["a man"], num_frames=9)
+    trainer = L.Trainer(accelerator="cpu", logger=False, callbacks=[average, samples])
+    with pytest.raises(ValueError, match=f"Samples stands after {type(average).__name__}; it must"):
+        samples.setup(trainer, L.LightningModule(), "fit")
+    trainer = L.Trainer(accelerator="cpu", logger=False, callbacks=[samples, average])
+    samples.setup(trainer, L.LightningModule(), "fit")
+
+
+class Board(WandbLogger):
+    """Stands in for the service: keeps what it is given."""
+
+    def __init__(self):
+        self.logged = {}
+
+    def log_image(self, key, images, step=None, **kwargs):
+        self.logged[key] = images[0], step
+
+    def log_audio(self, key, audios, step=None, **kwargs):
+        self.logged[key] = audios[0], step, kwargs["sample_rate"]
+
+
+def test_samples_go_to_loggers_that_take_them_and_others_are_named(tmp_path, caplog):
+    clip = Clip(
+        np.arange(9, dtype=np.uint8)[:, None, None, None].repeat(4, 1).repeat(6, 2).repeat(3, 3),
+        Fraction(25),
+        np.full((1, 8640), 0.25, np.float32),
+        24000,
+    )
+    samples = Samples(tmp_path, tmp_path, ["a man", "a woman"], num_frames=9)
+    board = Board()
+    trainer = SimpleNamespace(loggers=[CSVLogger(tmp_path), board], global_step=7)
+    with caplog.at_level(logging.WARNING, "avgen.training.callbacks"):
+        samples.log_clips([clip, clip], trainer)
+    assert caplog.text.count("samples are not logged by CSVLogger: it takes no pictures") == 1
+    sheet, step = board.logged["sample_1/frames"]
+    assert sheet.shape == (4, 12 * 6, 3)
+    assert sheet[0, ::6, 0].tolist() == [0, 1, 1, 2, 3, 4, 4, 5, 6, 7, 7, 8]
+    sound, _, rate = board.logged["sample_0/sound"]
+    assert (step, sound.shape, float(sound[5]), rate) == (7, (8640,), 0.25, [24000])

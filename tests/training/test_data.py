@@ -1,271 +1,112 @@
-"""Numbered draws: every clip once an epoch, whoever draws, wherever one resumes."""
+"""Stretches of clips: which latents and words they are, and how often they are drawn."""
 
-import json
-from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from avgen.clips.clip import Word
-from avgen.corpora.manifest import ClipRecord, read_manifest, write_manifest
-from avgen.training import data as data_module
-from avgen.training.data import (
-    Draws,
-    Prepared,
-    Variation,
-    WindowData,
-    Windows,
-    clip_of_draw,
-    hash_seed,
-    stateful_loader,
-)
-
-NUM_CLIPS, NUM_FRAMES, RATE = 7, 12, 1600
+from avgen.codecs.video import ConvVideoCodec, ConvVideoCodecConfig
+from avgen.training.batches import Buckets
+from avgen.training.clip_latents import ClipDraw, Stretches
+from avgen.training.data import ClipData
+from avgen.training.latent_store import ClipShape, read_latent_config, read_shape, save_latents
+from avgen.training.prepared import encode_stills, merge
 
 
-@pytest.fixture
-def prepared(tmp_path):
-    """Seven clips whose every frame and sample says which clip it is of and where it lies."""
-    for name in ("frames", "waveforms"):
-        (tmp_path / name).mkdir()
-    records = []
-    for clip in range(NUM_CLIPS):
-        frames = np.zeros((NUM_FRAMES, 4, 6, 3), np.uint8)
-        frames[..., 0] = clip
-        frames[..., 1] = np.arange(NUM_FRAMES)[:, None, None]
-        frames[..., 2] = np.arange(6)
-        np.save(tmp_path / "frames" / f"c{clip}.npy", frames)
-        np.save(
-            tmp_path / "waveforms" / f"c{clip}.npy",
-            (1000 * clip + np.arange(800, dtype=np.int16))[None],
-        )
-        words = (Word("red", 0.1, 0.3),)
-        split = "validation" if clip == NUM_CLIPS - 1 else "train"
-        records.append(
-            ClipRecord(
-                f"c{clip}", f"c{clip}.mp4", "fake", "s0", split, "a man", words, None, "none"
-            )
-        )
-    write_manifest(records, tmp_path / "manifest.jsonl")
-    (tmp_path / "rates.json").write_text(json.dumps({"fps": "30000/1001", "sample_rate": RATE}))
-    return tmp_path
+def stretches_of(folder, share, num_frames, count):
+    """What is drawn of clips of 9 frames (3 latent frames, 27 audio latents) in `count` steps."""
+    data = ClipData(folder, Buckets(2, [0.36]), Stretches(share, num_frames))
+    loader, batches = data.train_dataloader(), []
+    while len(batches) < count:
+        batches += loader
+    return batches
 
 
-def test_a_clip_is_read_as_it_was_prepared(prepared):
-    folder = Prepared(prepared, "train")
-    clip = folder.clip(folder.records()[2])
-    assert clip.fps == Fraction(30000, 1001)
-    assert clip.sample_rate == RATE
-    assert clip.frames[5, 1, 3].tolist() == [2, 5, 3]
-    np.testing.assert_array_equal(clip.waveform[0, :3] * 32768, [2000, 2001, 2002])
-    np.save(prepared / "waveforms" / "c0.npy", np.zeros((0, 0), np.int16))
-    assert folder.clip(folder.records()[0]).waveform is None
-
-
-@pytest.mark.parametrize("num_clips", [1, 5, 12])
-def test_every_clip_once_an_epoch_in_another_order(num_clips):
-    epochs = [
-        [clip_of_draw(e * num_clips + i, num_clips, 3) for i in range(num_clips)] for e in range(4)
-    ]
-    assert all(sorted(epoch) == list(range(num_clips)) for epoch in epochs)
-    if num_clips > 1:
-        assert len({tuple(epoch) for epoch in epochs}) > 1
-        other = [clip_of_draw(i, num_clips, 4) for i in range(num_clips)]
-        assert sorted(other) == list(range(num_clips))
-
-
-def test_draws_go_on_from_epoch_to_epoch():
-    draws = Draws(5)
-    assert [list(draws) for _ in range(3)] == [
-        [0, 1, 2, 3, 4],
-        [5, 6, 7, 8, 9],
-        [10, 11, 12, 13, 14],
-    ]
-
-
-def test_draws_resume_in_the_middle_of_an_epoch():
-    draws = Draws(5)
-    list(draws)
-    walk = iter(draws)
-    assert [next(walk) for _ in range(2)] == [5, 6]
-    resumed = Draws(5)
-    resumed.load_state_dict(draws.state_dict())
-    assert list(resumed) == [7, 8, 9]
-    assert list(resumed) == [10, 11, 12, 13, 14]
-
-
-@pytest.mark.parametrize("world", [2, 3])
-def test_ranks_share_an_epoch_between_them(monkeypatch, world):
-    taken = []
-    for rank in range(world):
-        monkeypatch.setattr(data_module, "rank_and_world", lambda rank=rank: (rank, world))
-        draws = Draws(6)
-        assert len(draws) == 6 // world
-        taken.append([*draws, *draws])
-    assert not set(taken[0]) & set(taken[1])
-    assert sorted(draw for draws in taken for draw in draws) == list(range(12))
-
-
-def test_a_loader_resumes_after_the_batch_it_gave(prepared):
-    def loader():
-        return stateful_loader(
-            Windows(Prepared(prepared, "train"), "video", 3), batch_size=2, num_workers=0
-        )
-
-    whole = loader()
-    expected = [batch["video"] for _ in range(2) for batch in whole]
-    first = loader()
-    walk = iter(first)
-    next(walk)
-    state = first.state_dict()
-    second = loader()
-    second.load_state_dict(state)
-    rest = [batch["video"] for _ in range(2) for batch in second]
-    assert len(expected) == 6
-    assert len(rest) == 5
-    assert all(torch.equal(a, b) for a, b in zip(expected[1:], rest, strict=True))
-
-
-def test_no_clip_is_left_out_where_batches_do_not_fit(prepared):
-    """Six clips in batches of four: the two that an epoch has no batch for begin the next one."""
-    windows = Windows(Prepared(prepared, "train"), "video", 3)
-    loader = stateful_loader(windows, batch_size=4, num_workers=0)
-    epochs = [[batch["video"] for batch in loader] for _ in range(3)]
-    assert [len(epoch) for epoch in epochs] == [1, 1, 1]
-    drawn = [int(clip[0, 0, 0, 0]) for epoch in epochs for batch in epoch for clip in batch]
-    assert sorted(drawn[:6]) == sorted(drawn[6:]) == list(range(6))
-
-
-def test_a_window_is_decided_by_its_draw(prepared):
-    windows = Windows(Prepared(prepared, "train"), "video", 5)
-    assert len(windows) == NUM_CLIPS - 1
+def test_a_stretch_starts_with_a_still_and_has_its_own_sound_and_time(prepared_latents):
+    """5 frames are drawn, from frame 0 or 4 on."""
     starts = set()
-    for draw in range(40):
-        video = windows[draw]["video"]
-        assert video.shape == (5, 4, 6, 3)
-        assert torch.equal(video, windows[draw]["video"])
-        assert set(video[..., 0].flatten().tolist()) == {clip_of_draw(draw, NUM_CLIPS - 1, 0)}
-        places = video[:, 0, 0, 1].tolist()
-        assert places == list(range(places[0], places[0] + 5))
-        starts.add(places[0])
-    assert min(starts) == 0
-    assert max(starts) == NUM_FRAMES - 5
+    for batch in stretches_of(prepared_latents, 1.0, 5, 20):
+        for clip in batch["clips"]:
+            start = round(clip.start_s * 25)
+            whole = load_file(prepared_latents / "latents" / f"{clip.record.id}.safetensors")
+            first, heard = start // 4, start * 3
+            still = whole["still" if start else "video"][:, first]
+            assert torch.equal(clip.video[:, 0], still)
+            assert torch.equal(clip.video[:, 1:], whole["video"][:, first + 1 : first + 2])
+            assert torch.equal(clip.audio, whole["audio"][:, heard : heard + 15])
+            starts.add(start)
+    assert starts == {0, 4}
 
 
-def test_a_short_clip_holds_its_last_frame(prepared):
-    video = Windows(Prepared(prepared, "train"), "video", 15)[0]["video"]
-    assert video[:, 0, 0, 1].tolist() == [*range(NUM_FRAMES), 11, 11, 11]
-    sound = Windows(Prepared(prepared, "train"), "waveform", 1000)[0]["waveform"]
-    assert sound.shape == (1, 1000)
-    assert not bool(sound[:, 800:].any())
+def test_stretches_are_as_frequent_as_asked_and_the_same_again(prepared_latents):
+    def lengths():
+        batches = stretches_of(prepared_latents, 0.25, 5, 400)
+        return [batch["clips"][0].video.shape[1] for batch in batches]
+
+    assert np.mean([length == 2 for length in lengths()]) == pytest.approx(0.25, abs=0.06)
+    assert lengths() == lengths()
+    data = ClipData(prepared_latents, Buckets(2, [0.36]), Stretches(1.0, 5))
+    assert {clip.video.shape[1] for b in data.val_dataloader() for clip in b["clips"]} == {3}
 
 
-def test_half_the_pictures_are_mirrored(prepared):
-    windows = Windows(Prepared(prepared, "train"), "video", None, Variation(flip=True))
-    mirrored = 0
-    for draw in range(60):
-        columns = windows[draw]["video"][0, 0, :, 2].tolist()
-        assert columns in ([0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0])
-        mirrored += columns[0] == 5
-    assert 15 < mirrored < 45
+def test_a_stretch_is_from_anywhere_in_a_clip_that_is_cut(prepared_latents):
+    data = ClipData(prepared_latents, Buckets(8, [0.2]), Stretches(1.0, 5))
+    loader = data.train_dataloader()
+    starts = {clip.start_s for _ in range(5) for batch in loader for clip in batch["clips"]}
+    assert starts == {0.0, 0.16}
 
 
-def test_fast_windows_leave_out_frames(prepared):
-    windows = Windows(Prepared(prepared, "train"), "video", 4, Variation(fast=0.5))
-    steps = [set(windows[draw]["video"][:, 0, 0, 1].diff().tolist()) for draw in range(80)]
-    assert {step for found in steps for step in found} == {1, 2, 3}
-    assert all(len(found) == 1 for found in steps)
-    assert np.mean([found == {1} for found in steps]) == pytest.approx(0.5, abs=0.2)
+@pytest.mark.parametrize(
+    ("num_frames", "match"),
+    [(0, "stretches of 0 frames"), (10, "stretches of 10 frames; clips have 9 at most")],
+)
+def test_a_stretch_is_part_of_a_clip(prepared_latents, num_frames, match):
+    with pytest.raises(ValueError, match=match):
+        stretches_of(prepared_latents, 0.5, num_frames, 1)
 
 
-def test_a_flash_is_a_few_frames(prepared):
-    windows = Windows(Prepared(prepared, "train"), "video", 6, Variation(flash=0.5))
-    flashes = flat = 0
-    lengths = set()
-    for draw in range(80):
-        video = windows[draw]["video"]
-        of_one_colour = (video == video[:, :1, :1]).flatten(1).all(1)
-        flashes += bool(of_one_colour.any())
-        flat += bool(of_one_colour.all())
-        changes = (video.diff(dim=0) != 0).flatten(1).any(1)
-        if of_one_colour.all():
-            assert 1 <= int(changes.sum()) <= 2  # into the flash and out of it
-        elif of_one_colour.any():
-            assert int(of_one_colour.sum()) <= 5
-            lengths.add(int(of_one_colour.sum()))
-    assert 25 < flashes < 55
-    assert len(lengths) >= 3
-    assert 8 < flat < 35
+def test_no_latents_are_opened_before_they_are_drawn(prepared_latents, tmp_path):
+    """With shapes.json, which `encode` and `merge` write, only what is drawn is read."""
+    merge([prepared_latents], tmp_path / "merged")
+    latents = tmp_path / "merged" / "latents"
+    for path in latents.glob("*.safetensors"):
+        path.unlink()
+    clips = ClipData(tmp_path / "merged", Buckets(2, [0.36])).clips("train")
+    assert len(clips.shapes) == 8
+    assert set(clips.shapes) == {ClipShape(9, 32, 32, Fraction(25), True)}
+    with pytest.raises(ValueError, match=r"c\d\.safetensors: is not a clip's latents"):
+        clips[[ClipDraw(0, 0)]]
+    shape = ClipShape(9, 32, 32, Fraction(25), has_sound=True)
+    short = {"video": torch.zeros(4, 2, 2, 2), "still": torch.zeros(4, 2, 2, 2)}
+    save_latents(latents / "c0.safetensors", short | {"audio": torch.zeros(4, 27)}, shape)
+    with pytest.raises(ValueError, match=r"c0\.safetensors: video latents \(4, 2, 2, 2\)"):
+        clips[[ClipDraw(0, 0)]]
 
 
-def test_sound_is_its_samples_over_full_scale(prepared):
-    window = Windows(Prepared(prepared, "validation"), "waveform", 100)[3]["waveform"]
-    assert window.dtype == torch.float32
-    counts = (window * 32768).round().int()[0]
-    assert torch.equal(counts, counts[0] + torch.arange(100, dtype=torch.int32))
-    assert int(counts[0]) // 1000 == NUM_CLIPS - 1
+@pytest.mark.parametrize(("num_frames", "ends"), [(1, [0]), (5, [0, 4]), (7, [0, 4, 6])])
+def test_stills_are_the_frames_that_latents_end_with(num_frames, ends):
+    torch.manual_seed(0)
+    codec = ConvVideoCodec(ConvVideoCodecConfig(4, (16, 16, 16), (16, 16, 16)))
+    video = torch.rand(1, 3, num_frames, 32, 32) * 2 - 1
+    with torch.inference_mode():
+        stills = encode_stills(video, codec)
+        assert stills.shape[1] == codec.encode(video).shape[2]
+        for latent, frame in enumerate(ends):
+            alone = codec.encode(video[:, :, frame : frame + 1])[0, :, 0]
+            assert torch.allclose(stills[:, latent], alone, atol=1e-5)
 
 
-def test_data_module_gives_batches_of_its_splits(prepared):
-    data = WindowData(prepared, "video", length=4, batch_size=3)
-    batches = [batch["video"] for batch in data.train_dataloader()]
-    assert [tuple(batch.shape) for batch in batches] == [(3, 4, 4, 6, 3)] * 2
-    assert sorted(int(clip[0, 0, 0, 0]) for batch in batches for clip in batch) == list(
-        range(NUM_CLIPS - 1)
-    )
-    (validation,) = list(data.val_dataloader())
-    assert validation["video"].shape == (1, NUM_FRAMES, 4, 6, 3)
-    assert int(validation["video"][0, 0, 0, 0, 0]) == NUM_CLIPS - 1
-
-
-def test_folders_of_two_sizes_take_turns(prepared, tmp_path):
-    """A batch is of one size; every clip of either comes before any comes again."""
-    wide = tmp_path / "wide"
-    wide.mkdir()
-    for name in ("manifest.jsonl", "rates.json", "waveforms"):
-        (wide / name).symlink_to(prepared / name)
-    (wide / "frames").mkdir()
-    for path in (prepared / "frames").glob("*.npy"):
-        np.save(wide / "frames" / path.name, np.repeat(np.load(path), 2, axis=2))
-    data = WindowData([prepared, wide], "video", length=4, batch_size=3)
-    batches = [batch["video"] for batch in data.train_dataloader()]
-    assert [tuple(batch.shape[2:4]) for batch in batches] == [(4, 6), (4, 12)] * 2
-    for part in (batches[::2], batches[1::2]):
-        seen = sorted(int(clip[0, 0, 0, 0]) for batch in part for clip in batch)
-        assert seen == list(range(NUM_CLIPS - 1))
-    widths = [clip["video"].shape[3] for clip in data.val_dataloader()]
-    assert widths == [6, 12]
-
-
-def test_folders_of_two_sizes_validate_every_clip_once(prepared, tmp_path):
-    """One folder has three validation clips, the other one."""
-    many = tmp_path / "many"
-    many.mkdir()
-    for name in ("frames", "waveforms", "rates.json"):
-        (many / name).symlink_to(prepared / name)
-    records = read_manifest(prepared / "manifest.jsonl")
-    write_manifest([replace(r, split="validation") for r in records[:3]], many / "manifest.jsonl")
-    data = WindowData([prepared, many], "video", length=4, batch_size=3)
-    seen = [int(clip["video"][0, 0, 0, 0, 0]) for clip in data.val_dataloader()]
-    assert sorted(seen) == [0, 1, 2, NUM_CLIPS - 1]
-
-
-def test_rates_and_records(prepared):
-    fps, rate = Prepared(prepared, "train").rates()
-    assert (str(fps), rate) == ("30000/1001", RATE)
-    assert [record.id for record in Prepared(prepared, "validation").records()] == ["c6"]
-
-
-def test_errors(prepared):
-    with pytest.raises(ValueError, match=r"manifest\.jsonl: no clip is of the split 'test'"):
-        Prepared(prepared, "test").records()
-    with pytest.raises(ValueError, match="batches of 7 clips over all processes; there are 6"):
-        WindowData(prepared, "video", 4, batch_size=7).train_dataloader()
-
-
-def test_seeds_of_other_numbers_differ():
-    seeds = {hash_seed(*numbers) for numbers in [(0, 0), (0, 1), (1, 0), (1, 1), (0, 0, 1)]}
-    assert len(seeds) == 5
-    assert all(0 <= seed < 2**63 for seed in seeds)
+def test_the_same_latents_are_the_same_bytes(prepared_latents, tmp_path):
+    """Safetensors writes metadata of several keys in an order that changes."""
+    shape = ClipShape(9, 8, 6, Fraction(24000, 1001), has_sound=False)
+    latents = {"video": torch.zeros(2, 3, 4, 3), "still": torch.ones(2, 3, 4, 3)}
+    for number in range(20):
+        save_latents(tmp_path / f"{number}.safetensors", latents, shape)
+    assert len({path.read_bytes() for path in tmp_path.glob("[0-9]*.safetensors")}) == 1
+    config = read_latent_config(prepared_latents)
+    assert read_shape(tmp_path / "0.safetensors", config) == shape
+    facts = {"num_frames": "9", "height": "8", "width": "6", "fps": "24000/1001"}
+    save_file(latents, tmp_path / "old.safetensors", metadata=facts)  # as it was until 2026-11-23
+    assert read_shape(tmp_path / "old.safetensors", config) == shape

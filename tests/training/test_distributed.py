@@ -5,6 +5,7 @@ processes with FSDP2: the same clips, the same losses, and weights that one proc
 """
 
 import copy
+import json
 import os
 import socket
 import subprocess
@@ -16,10 +17,12 @@ import torch
 import yaml
 
 from avgen import __version__
+from avgen.codecs.base import load_module
 from avgen.diffusion.path import clean_from_velocity
 from avgen.diffusion.samplers import euler
 from avgen.latents.packing import make_layout
 from avgen.models.text import make_text
+from avgen.training.latent_store import encoder_fingerprint
 from avgen.training.lightning_cli import instantiate
 from avgen.training.model_export import averaged_weights
 from avgen.training.sharding import read_checkpoint
@@ -31,6 +34,11 @@ from pathlib import Path
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch.distributed.tensor import DTensor
+from avgen.training.callbacks import Samples
+
+class Keep(Samples):
+    def log_clips(self, clips, trainer):
+        torch.save([(clip.frames, clip.waveform) for clip in clips], "clips.pt")
 
 class Record(Callback):
     def __init__(self, folder: str):
@@ -56,7 +64,7 @@ def mixed_recipe(recipe, prepared_mixed):
     recipe = copy.deepcopy(recipe)
     recipe["model"]["init_args"]["folder"] = str(prepared_mixed)
     recipe["data"] = {
-        "class_path": "avgen.training.data_mixed.MixedData",
+        "class_path": "avgen.training.data.ClipData",
         "init_args": {
             "folder": str(prepared_mixed),
             "batching": {
@@ -93,7 +101,7 @@ def torchrun(recipe, *options, arguments=()):
     command = [sys.executable, "-m", "torch.distributed.run", *options]
     command += ["-m", "avgen.cli", "train", "--config", str(recipe), *arguments]
     return subprocess.Popen(
-        command, env=environment(recipe.parent), stdout=subprocess.PIPE,
+        command, env=environment(recipe.parent), cwd=recipe.parent, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
@@ -233,3 +241,48 @@ def test_sharded_is_one_training_and_its_checkpoint_loads_on_one_process(mixed_r
     assert again["losses"] == ranks[0]["losses"][3:]
     for name, weight in ranks[0]["weights"].items():
         assert torch.equal(weight, again["weights"][name]), name
+
+
+@pytest.mark.slow
+def test_sharded_training_is_watched(mixed_recipe, prepared_mixed, tiny_model, tmp_path):
+    """All processes generate, one logs: neither waits for ever (faults.md, 3.2)."""
+    sharding = "avgen.training.sharding"
+    mixed_recipe["model"]["class_path"] = f"{sharding}.ShardedDiffusionSystem"
+    path = prepared_mixed / "latents" / "config.json"
+    codecs = [load_module(tiny_model / name) for name in ("video_codec", "audio_codec")]
+    made_with = {"fingerprint": encoder_fingerprint(*codecs)}
+    path.write_text(json.dumps(json.loads(path.read_text()) | made_with))
+    own = {"folder": str(prepared_mixed), "codecs": str(tiny_model), "num_frames": 9}
+    callbacks = [
+        {"class_path": "record.Keep", "init_args": own | {"prompts": ["a man"]}},
+        {
+            "class_path": "avgen.training.callbacks.Synchrony",
+            "init_args": own | {"num_clips": 1},
+        },
+        {"class_path": f"{sharding}.ShardedEMA", "init_args": {"decay": 0.5}},
+    ]
+    strategy = {
+        "class_path": "lightning.pytorch.strategies.ModelParallelStrategy",
+        "init_args": {"data_parallel_size": 2, "tensor_parallel_size": 1},
+    }
+    clips = []
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        log = {
+            "class_path": "lightning.pytorch.loggers.CSVLogger",
+            "init_args": {"save_dir": str(folder), "flush_logs_every_n_steps": 1},
+        }
+        options = {"max_steps": 2, "val_check_interval": 2, "limit_val_batches": 1, "logger": log}
+        options |= {"strategy": strategy, "devices": 2} if processes == 2 else {}
+        recipe = write(mixed_recipe, folder, 4 // processes, *callbacks, **options)
+        running = torchrun(recipe, "--standalone", "--nproc-per-node", str(processes))
+        output = running.communicate(timeout=300)[0]
+        assert running.returncode == 0, output
+        logged = (folder / "lightning_logs/version_0/metrics.csv").read_text()
+        assert "sync/scored" in logged.splitlines()[0]
+        assert "no sync: lasts 0.36 s" in output
+        clips.append(torch.load(folder / "clips.pt", weights_only=False))
+    ((one, sound),), ((two, other),) = clips
+    assert one.shape == two.shape == (9, 32, 32, 3)
+    assert int(abs(one.astype(int) - two.astype(int)).max()) <= 3
+    assert float(abs(sound - other).max()) < 0.02

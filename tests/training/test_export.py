@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from avgen.training.model_export import averaged_weights, main
+from avgen.training.model_export import averaged_weights
 
 
 def checkpoint(folder, **parts):
@@ -31,10 +31,3 @@ def test_a_checkpoint_of_another_system_is_refused(tmp_path):
     path = checkpoint(tmp_path, averaging_state={})
     with pytest.raises(ValueError, match=r"no tensor named transformer\."):
         averaged_weights(path, "transformer.")
-
-
-def test_an_export_of_nothing_that_is_known_is_an_error_of_one_line(capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(["voice", "last.ckpt"])
-    assert stop.value.code == 2
-    assert "voice" in capsys.readouterr().err

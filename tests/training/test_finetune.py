@@ -14,7 +14,7 @@ from avgen import AVPipeline, cli
 from avgen.clips import Word
 from avgen.codecs.base import load_module
 from avgen.corpora.manifest import ClipRecord, write_manifest
-from avgen.training.data_latents import load_statistics
+from avgen.training.latent_store import load_statistics
 from avgen.training.lightning_cli import instantiate
 from avgen.training.lightning_cli import main as train
 from avgen.training.lora import LoraConfig, adapt, merge
@@ -104,7 +104,9 @@ def test_a_model_is_finetuned_and_exported_with_its_card(
     state = torch.load(tmp_path / "last.ckpt")
     arguments = ["--checkpoint", str(tmp_path / "last.ckpt"), "--codecs", str(model)]
     arguments = ["export", "--config", str(path), *arguments, "-o", str(out)]
-    assert cli.main([*arguments, "--data.init_args.batch_size", "1"]) == 0, capsys.readouterr().err
+    assert cli.main([*arguments, "--data.init_args.batching.init_args.batch_size", "1"]) == 0, (
+        capsys.readouterr().err
+    )
     before = load_module(model / "transformer").state_dict()
     after = load_module(out / "transformer").state_dict()
     assert before.keys() == after.keys()

@@ -9,14 +9,15 @@ from safetensors.torch import load_file
 
 from avgen.diffusion.schedules import IndependentSigma, LogitNormal
 from avgen.latents.conditioning import Tasks
-from avgen.latents.packing import AUDIO, MODALITIES, VIDEO, Layout, PackedLayout
+from avgen.latents.packing import AUDIO, MODALITIES, VIDEO, Layout, PackedLayout, make_layout
 from avgen.training.batches import Buckets, Packs
-from avgen.training.data_latents import LatentData, Stretches
-from avgen.training.data_mixed import MixedData
-from avgen.training.draws import without_sound
+from avgen.training.clip_latents import Stretches
+from avgen.training.data import ClipData
+from avgen.training.latent_store import read_latent_config, read_shape
 from avgen.training.optimization import OptimizerConfig
-from avgen.training.prepared import merge, read_latent_config, read_shape
-from avgen.training.system import DiffusionSystem, LossWeights, NetworkConfig, TextDrops
+from avgen.training.prepared import merge
+from avgen.training.sample import LossWeights, TextDrops, tasks_for
+from avgen.training.system import DiffusionSystem, NetworkConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are trying to `self.log")
 EVERYTHING = Packs(max_tokens=10**6, longest_s=10.0)
@@ -40,7 +41,7 @@ def make_system(folder, tasks=None, drops=TextDrops()):  # noqa: B008 - frozen
 
 
 def batch_of(folder, batching=EVERYTHING, **options):
-    return next(iter(MixedData(folder, batching, **options).train_dataloader()))
+    return next(iter(ClipData(folder, batching, **options).train_dataloader()))
 
 
 def of(batch, indices):
@@ -50,9 +51,9 @@ def of(batch, indices):
 
 def clip_errors(system, batch):
     """Errors and weights of each clip's tokens, [L] each."""
-    drawn = system.draw_mixed(batch, "train")
-    errors = system.errors(drawn)
-    made = torch.stack([drawn.weights[name] * ~drawn.given for name in MODALITIES], -1)
+    drawn = system.draw(batch, "train")
+    errors, _ = system.errors(drawn)
+    made = torch.stack([drawn.made()[name] for name in MODALITIES], -1)
     if isinstance(drawn.layout, PackedLayout):
         lengths = drawn.layout.lengths
         pairs = zip(errors[0].split(lengths), made[0].split(lengths), strict=True)
@@ -72,7 +73,7 @@ def test_packed_stacked_and_alone_have_one_loss(prepared_mixed):
         by_shape.setdefault(clip.shape, []).append(i)
     assert [len(indices) for indices in by_shape.values()] == [3] * 5
     for indices in by_shape.values():
-        assert isinstance(system.draw_mixed(of(batch, indices), "train").layout, Layout)
+        assert isinstance(system.draw(of(batch, indices), "train").layout, Layout)
         stacked = clip_errors(system, of(batch, indices))
         for i, (errors, made) in zip(indices, stacked, strict=True):
             for other in (packed[i], alone[i]):
@@ -105,7 +106,7 @@ def silent(batch, has_sound=False):
 
 def test_missing_sound_is_absent_and_trains_the_picture(prepared_mixed):
     system, batch = make_system(prepared_mixed), silent(batch_of(prepared_mixed))
-    drawn = system.draw_mixed(batch, "train")
+    drawn = system.draw(batch, "train")
     assert not bool((drawn.layout.modality == AUDIO).any())
     loss = system.training_step(batch, 0)
     loss.backward()
@@ -122,7 +123,7 @@ def test_silence_is_sound(prepared_mixed):
     system, batch = make_system(prepared_mixed, Tasks({"everything": 1.0})), None
     batch = silent(batch_of(prepared_mixed), has_sound=True)
     clips = [replace(clip, audio=torch.zeros_like(clip.audio)) for clip in batch["clips"]]
-    drawn = system.draw_mixed(batch | {"clips": clips}, "train")
+    drawn = system.draw(batch | {"clips": clips}, "train")
     assert bool((drawn.layout.modality == AUDIO).any())
     system.training_step(batch | {"clips": clips}, 0).backward()
     assert float(system.transformer.outward[AUDIO].weight.grad.abs().max()) > 0
@@ -136,7 +137,7 @@ def test_a_clip_without_words_is_seen_without_words(prepared_mixed):
     # words are hidden where a modality is given; a sound that is not there is not given
     system = make_system(prepared_mixed, Tasks({"everything": 1.0}), nothing)
     batch = batch_of(prepared_mixed)
-    text = system.draw_mixed(batch, "train").text
+    text = system.draw(batch, "train").text
     for clip, speech, caption in zip(
         batch["clips"], text.speech_mask, text.caption_mask, strict=True
     ):
@@ -147,17 +148,19 @@ def test_a_clip_without_words_is_seen_without_words(prepared_mixed):
     assert not bool(system.transformer.speech.table.weight.grad.any())
 
 
-def test_a_task_for_sound_is_none_of_a_clip_without():
-    assert without_sound(Tasks()).weights.keys() == Tasks().weights.keys() - {"silent video"}
-    with pytest.raises(ValueError, match="the only task: there is nothing to learn"):
-        without_sound(Tasks({"silent video": 1.0}))
+def test_a_task_for_sound_is_none_of_a_clip_without(prepared_mixed):
+    config = read_latent_config(prepared_mixed)
+    layout = make_layout(*config.grids(9), has_sound=False)
+    assert tasks_for(Tasks(), layout).weights.keys() == Tasks().weights.keys() - {"silent video"}
+    with pytest.raises(ValueError, match="a clip without sound has nothing to learn by silent vid"):
+        tasks_for(Tasks({"silent video": 1.0}), layout)
 
 
 def test_what_a_clip_draws_depends_on_its_number_alone(prepared_mixed):
     system, batch = make_system(prepared_mixed), batch_of(prepared_mixed)
-    first = system.draw_mixed(of(batch, [3]), "train")
-    again = system.draw_mixed(of(batch, [3]), "train")
-    held_out = system.draw_mixed(of(batch, [3]), "validation")
+    first = system.draw(of(batch, [3]), "train")
+    again = system.draw(of(batch, [3]), "train")
+    held_out = system.draw(of(batch, [3]), "validation")
     assert torch.equal(first.noise, again.noise)
     assert not torch.equal(first.noise, held_out.noise)
 
@@ -165,7 +168,7 @@ def test_what_a_clip_draws_depends_on_its_number_alone(prepared_mixed):
 @pytest.mark.parametrize("batching", [Buckets(2, [0.3, 0.6]), Packs(60, 10.0)], ids=str)
 def test_a_run_resumes_in_the_middle_of_an_epoch(prepared_mixed, batching):
     def loader():
-        return MixedData(prepared_mixed, batching).train_dataloader()
+        return ClipData(prepared_mixed, batching).train_dataloader()
 
     data = loader()
     whole = [batch["draws"] for _ in range(2) for batch in data]
@@ -184,12 +187,10 @@ def test_a_run_resumes_in_the_middle_of_an_epoch(prepared_mixed, batching):
 
 
 def test_a_stretch_is_its_part_of_the_clip(prepared_mixed):
-    batches = MixedData(prepared_mixed, EVERYTHING, Stretches(1.0, 9)).batches(
-        "train", 1, Stretches(1.0, 9)
-    )
+    batches = ClipData(prepared_mixed, EVERYTHING, Stretches(1.0, 9)).train_dataloader()
     config, starts = read_latent_config(prepared_mixed), set()
-    for draw in range(12):
-        for clip in batches[draw]["clips"]:
+    for _ in range(12):
+        for clip in next(iter(batches))["clips"]:
             path = prepared_mixed / "latents" / f"{clip.record.id}.safetensors"
             whole, latents = read_shape(path, config), load_file(path)
             assert clip.shape == replace(whole, num_frames=9)
@@ -220,8 +221,6 @@ def test_prepared_folders_merge(prepared_mixed, prepared_latents, tmp_path):
 
 
 def test_what_is_broken_or_missing_is_named(prepared_mixed):
-    with pytest.raises(ValueError, match=r"\.safetensors: the clip has no sound"):
-        LatentData(prepared_mixed, 9, 2).train_dataloader()
     path = prepared_mixed / "latents" / "m0.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"m0\.safetensors: is not a clip's latents"):

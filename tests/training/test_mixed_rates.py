@@ -17,9 +17,11 @@ from avgen.diffusion.schedules import IndependentSigma, LogitNormal
 from avgen.latents.conditioning import Tasks
 from avgen.latents.packing import PackedLayout
 from avgen.training.batches import Packs
-from avgen.training.data_mixed import MixedData, read_stretch
+from avgen.training.clip_latents import read_stretch
+from avgen.training.data import ClipData
+from avgen.training.latent_store import read_latent_config, read_shape
 from avgen.training.optimization import OptimizerConfig
-from avgen.training.prepared import encode, prepare, read_latent_config, read_shape
+from avgen.training.prepared import encode, prepare
 from avgen.training.system import DiffusionSystem, LossWeights, NetworkConfig, TextDrops
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are trying to `self.log")
@@ -127,9 +129,9 @@ def test_they_train_together(prepared):
         TextDrops(),
         LossWeights(),
     )
-    batch = next(iter(MixedData(prepared, Packs(10_000, 10.0)).train_dataloader()))
+    batch = next(iter(ClipData(prepared, Packs(10_000, 10.0)).train_dataloader()))
     assert sorted(record.id for record in batch["records"]) == [f"f{i}" for i in range(5)]
-    assert isinstance(system.draw_mixed(batch, "train").layout, PackedLayout)
+    assert isinstance(system.draw(batch, "train").layout, PackedLayout)
     optimizer = system.configure_optimizers()["optimizer"]
     for group in optimizer.param_groups:
         group["lr"] = 0.01

@@ -16,8 +16,8 @@ from avgen.models.phonemes import TimedPhoneme
 from avgen.models.text import make_text
 from avgen.models.transformer import AVTransformer, AVTransformerConfig
 from avgen.training.flops import FORWARDS_OF_A_STEP, forward_flops
+from avgen.training.latent_store import ClipShape, LatentConfig
 from avgen.training.lightning_cli import instantiate
-from avgen.training.prepared import ClipShape, LatentConfig
 from avgen.training.throughput import Energy, Throughput
 
 LATENTS = LatentConfig(64, 64, "25", (4, 16, 16), 4, 2, 24000, 320, 4, 3, "none")

@@ -1,0 +1,46 @@
+"""Checkpoints that are whole and the newest: Lightning's, where recipes want them."""
+
+from __future__ import annotations
+
+import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+
+class Saving(ModelCheckpoint):
+    """Saves every so many steps, and at the end of training.
+
+    `last.ckpt` is a link to the newest checkpoint. At least one more is kept, so that it never
+    points to nothing, whenever the run is killed. A run that starts afresh in a folder of another
+    takes the link's place, where Lightning would write `last-v1.ckpt`.
+
+    Args:
+        every_n_train_steps: How often.
+        keep: Checkpoints; at least 2.
+        dirpath: Where they go; None is the trainer's `default_root_dir`.
+    """
+
+    def __init__(
+        self, every_n_train_steps: int = 100, keep: int = 2, dirpath: str | None = None
+    ) -> None:
+        super().__init__(
+            dirpath=dirpath,
+            filename="{step}",
+            monitor="step",
+            mode="max",
+            save_top_k=max(2, keep),
+            save_last="link",
+            every_n_train_steps=every_n_train_steps,
+            enable_version_counter=False,
+        )
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Find the folder."""
+        self.dirpath = self.dirpath or trainer.default_root_dir
+        super().setup(trainer, pl_module, stage)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save the last steps too, where they are not a whole number of `every_n_train_steps`."""
+        if self._last_global_step_saved != trainer.global_step:
+            candidates = self._monitor_candidates(trainer)
+            self._save_topk_checkpoint(trainer, candidates)
+            self._save_last_checkpoint(trainer, candidates)

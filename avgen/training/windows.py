@@ -1,0 +1,199 @@
+"""Pictures or sound of prepared folders -> batches of windows, for training a codec.
+
+The number of a draw decides the clip (a permutation of the corpus an epoch), where the window
+starts, and how the picture is varied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import ConcatDataset, DataLoader, Dataset
+from torchdata.stateful_dataloader import StatefulDataLoader
+
+from avgen.errors import UserError
+from avgen.training.draws import Draws, clip_of_draw, hash_seed, loader_of, rank_and_world
+from avgen.training.prepared import Prepared
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How training pictures differ from the corpus's, so that a codec learns time as well as faces.
+
+    Four frames in a row of a talking head are nearly one picture, and a codec that has seen nothing
+    else repeats it four times (LOG.md).
+
+    Args:
+        flip: Mirror every second window.
+        fast: Share of windows that leave out frames: every second or every third is kept.
+        flash: Share of windows with 1 to 5 frames of one colour, half of them between frames of
+            another.
+    """
+
+    flip: bool = False
+    fast: float = 0.0
+    flash: float = 0.0
+
+    def step(self, random: np.random.Generator) -> int:
+        """How many frames of the clip one frame of the window stands for."""
+        return int(random.integers(2, 4)) if self.fast and random.random() < self.fast else 1
+
+    def paint(self, frames: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """The frames uint8 [T, H, W, 3], mirrored and with a flash where the draw says so."""
+        if self.flip and random.integers(2):
+            frames = frames[:, :, ::-1]
+        if self.flash and random.random() < self.flash:
+            around, flash = random.integers(256, size=(2, 3)) if random.integers(2) else (0, 255)
+            flat, at = random.integers(2), int(random.integers(len(frames)))
+            frames = np.full_like(frames, around) if flat else np.array(frames)
+            frames[at : at + int(random.integers(1, 6))] = flash
+        return frames
+
+
+AS_IT_IS = Variation()
+
+
+class Windows(Dataset[dict[str, Any]]):
+    """Windows of one modality of a prepared folder.
+
+    The draw's number decides where a window starts.
+
+    Args:
+        prepared: The folder and split.
+        modality: "video" (uint8 [T, H, W, 3]) or "waveform" (float32 [C, N] in [-1, 1]).
+        length: Frames or samples of a window; None is the whole clip.
+        variation: How pictures differ from the corpus's.
+        seed: Of the order and the windows.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        modality: Literal["video", "waveform"],
+        length: int | None,
+        variation: Variation = AS_IT_IS,
+        seed: int = 0,
+    ) -> None:
+        self.files = [
+            prepared.folder
+            / {"video": "frames", "waveform": "waveforms"}[modality]
+            / f"{record.id}.npy"
+            for record in prepared.records()
+        ]
+        if modality == "waveform":  # that of a clip without sound has no channels
+            self.files = [path for path in self.files if len(np.load(path, mmap_mode="r"))]
+            if not self.files:
+                raise UserError(f"{prepared.folder}: no {prepared.split} clip has sound")
+        self.modality, self.length, self.seed = modality, length, seed
+        self.variation = variation
+
+    def __len__(self) -> int:
+        """Clips."""
+        return len(self.files)
+
+    def __getitem__(self, draw: int) -> dict[str, Tensor]:
+        """The window of a draw (any number, see the module's docstring)."""
+        clip = np.load(self.files[clip_of_draw(draw, len(self.files), self.seed)], mmap_mode="r")
+        axis = 0 if self.modality == "video" else 1
+        random = np.random.default_rng(hash_seed(self.seed, draw))
+        if self.modality == "video":
+            clip = clip[:: self.variation.step(random)]
+        if self.length is not None:
+            short = self.length - clip.shape[axis]
+            if short > 0:
+                edge = [(0, 0)] * clip.ndim
+                edge[axis] = (0, short)
+                clip = np.pad(clip, edge, mode="edge" if axis == 0 else "constant")
+            start = int(random.integers(clip.shape[axis] - self.length + 1))
+            clip = (
+                clip[start : start + self.length]
+                if axis == 0
+                else clip[:, start : start + self.length]
+            )
+        if self.modality == "video":
+            clip = self.variation.paint(clip, random)
+        window = torch.from_numpy(np.array(clip))
+        return {self.modality: window if self.modality == "video" else window.float() / 32768}
+
+
+class WindowBatches(Dataset[dict[str, Tensor]]):
+    """Batches of windows; those of a batch are of one folder, whose pictures have one size.
+
+    Args:
+        parts: The windows of each folder.
+    """
+
+    def __init__(self, parts: Sequence[Windows]) -> None:
+        self.parts = parts
+
+    def __getitem__(self, draws: list[tuple[int, int]]) -> dict[str, Tensor]:
+        """The windows of some draws, each of them (folder, number)."""
+        windows = [self.parts[part][draw] for part, draw in draws]
+        return {name: torch.stack([window[name] for window in windows]) for name in windows[0]}
+
+
+class WindowData(L.LightningDataModule):
+    """Batches of pictures or of sound, for training a codec.
+
+    Args:
+        folder: A prepared folder, or several, whose pictures may be of several sizes: a batch is of
+            one, in turn.
+        modality: "video" or "waveform".
+        length: Frames or samples of a training window.
+        batch_size: Windows a step and process.
+        variation: How pictures differ from the corpus's in training.
+        num_workers: Processes that read.
+        seed: Of the order and the windows.
+        shares: How many batches of each folder a round has; None is one of each.
+    """
+
+    def __init__(
+        self,
+        folder: Path | list[Path],
+        modality: Literal["video", "waveform"],
+        length: int,
+        batch_size: int,
+        variation: Variation = AS_IT_IS,
+        num_workers: int = 0,
+        seed: int = 0,
+        shares: list[int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.shares = shares
+        self.folders = folder if isinstance(folder, list) else [folder]
+        self.length = length
+        self.modality: Literal["video", "waveform"] = modality
+        self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
+        self.variation = variation
+
+    def train_dataloader(self) -> StatefulDataLoader:
+        """Random windows of the training clips, as many batches of each folder.
+
+        Raises:
+            UserError: there are fewer clips than one batch of every process needs.
+        """
+        parts = [
+            Windows(
+                Prepared(folder, "train"), self.modality, self.length, self.variation, self.seed
+            )
+            for folder in self.folders
+        ]
+        num_clips, batch = sum(map(len, parts)), self.batch_size * rank_and_world()[1]
+        if num_clips < batch:
+            raise UserError(f"batches of {batch} clips over all processes; there are {num_clips}")
+        steps = Draws([len(part) for part in parts], self.batch_size, self.shares)
+        return loader_of(WindowBatches(parts), steps, self.num_workers)
+
+    def val_dataloader(self) -> DataLoader:
+        """Whole validation clips, each once, one at a time, folder by folder."""
+        parts = [
+            Windows(Prepared(folder, "validation"), self.modality, None) for folder in self.folders
+        ]
+        return DataLoader(ConcatDataset(parts), batch_size=1)

@@ -1,0 +1,39 @@
+"""Averages by a power of the step, against their closed form."""
+
+import numpy as np
+import pytest
+import torch
+from torch.optim.swa_utils import AveragedModel
+
+from avgen.training.ema import PowerEMA, power_of
+
+
+@pytest.mark.parametrize("std", [0.05, 0.1, 0.2])
+def test_the_profile_has_the_deviation_that_was_asked_for(std):
+    """Of the density (gamma + 1) t^gamma on [0, 1]."""
+    gamma, times = power_of(std), np.linspace(0, 1, 400_001)
+    density = (gamma + 1) * times**gamma
+    mean = np.trapezoid(density * times, times)
+    variance = np.trapezoid(density * (times - mean) ** 2, times)
+    assert variance**0.5 == pytest.approx(std, rel=1e-4)
+
+
+def test_the_average_is_the_weighted_mean_of_all_steps():
+    """Weights of step t count t^(gamma + 1) - (t - 1)^(gamma + 1)."""
+    callback = PowerEMA(0.1)
+    model = torch.nn.Linear(1, 1, bias=False)
+    averaged = AveragedModel(model, avg_fn=callback.average)
+    values = torch.linspace(3, -2, 40, dtype=torch.float64)
+    model.double(), averaged.double()
+    for value in values:
+        with torch.no_grad():
+            model.weight.fill_(value)
+        averaged.update_parameters(model)
+    steps = np.arange(41) ** (power_of(0.1) + 1)
+    expected = float((np.diff(steps) * values.numpy()).sum() / steps[-1])
+    assert float(averaged.module.weight) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_deviation_that_no_power_has_is_refused():
+    with pytest.raises(ValueError, match=r"std is 0\.3"):
+        PowerEMA(0.3)
