@@ -195,7 +195,6 @@ class DiffusionSystem(L.LightningModule):
         """
         clean, noise, layout = drawn.clean, drawn.noise, drawn.layout
         noisy = mix(clean, noise, drawn.sigma)
-        context = self.transformer.prepare(layout, drawn.text)
         context = self.transformer.prepare(layout, drawn.text, reference=drawn.reference)
         told = None
         if drawn.expressions is None or not self.transformer.config.num_expressions:

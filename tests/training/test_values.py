@@ -21,19 +21,19 @@ from avgen.diffusion.schedules import IndependentSigma, LogitNormal
 from avgen.latents.conditioning import Tasks
 from avgen.latents.packing import AUDIO, MODALITIES, VIDEO, pack
 from avgen.models.text import caption_ids
-from avgen.training import draws, prepared
+from avgen.training import prepared
+from avgen.training.batches import Buckets
 from avgen.training.callbacks import build_pipeline
-from avgen.training.data import hash_seed
-from avgen.training.data_latents import LatentData
-from avgen.training.data_mixed import ClipLatents
+from avgen.training.clip_latents import ClipLatents
+from avgen.training.data import ClipData
+from avgen.training.draws import hash_seed
+from avgen.training.latent_store import ClipShape, encoder_fingerprint, read_shape
 from avgen.training.optimization import OptimizerConfig
-from avgen.training.prepared import ClipShape
+from avgen.training.sample import LossWeights, TextDrops
 from avgen.training.sharding import ShardedEMA
 from avgen.training.system import (
     DiffusionSystem,
-    LossWeights,
     NetworkConfig,
-    TextDrops,
     shares_of_processes,
 )
 from avgen.training.video_codec import PixelLoss, VideoCodecSystem, psnr, to_video
@@ -58,7 +58,9 @@ class Linear(nn.Module):
         super().__init__()
         self.caption = SimpleNamespace(tokenize=caption_ids)
 
-    def prepare(self, layout, text):
+    config = SimpleNamespace(num_expressions=0)
+
+    def prepare(self, layout, text, reference=None):
         return layout
 
     def forward(self, tokens, sigma, layout):
@@ -98,7 +100,7 @@ def clip_of(folder, number, start_s=0.0, has_sound=True):
 
 def draw(system, clips, seeds, jitter=False):
     """What a step draws: the one place that knows how it is called."""
-    return draws.draw_clips(system, clips, seeds, jitter)
+    return system.drawing(clips, list(seeds), jitter)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -122,12 +124,13 @@ def test_what_is_given_has_no_noise(make_system, prepared_latents, task):
 
 def test_a_batch_of_one_shape_draws_likewise(make_system, prepared_latents):
     system = make_system({"sound": 0.3, "middle": 0.7})
-    batch = next(iter(LatentData(prepared_latents, 9, batch_size=8).train_dataloader()))
-    drawn = system.draw(batch, torch.Generator().manual_seed(3), "train")
+    batch = next(iter(ClipData(prepared_latents, Buckets(8, [0.36])).train_dataloader()))
+    drawn = system.draw(batch, "train")
     assert drawn.given.any() and (drawn.sigma[drawn.given] == 0).all()
     level = torch.tensor([LEVELS[name] for name in MODALITIES])[drawn.layout.modality]
     assert torch.equal(drawn.sigma[~drawn.given], level.expand(8, -1)[~drawn.given])
-    video, audio = batch["video"].double(), batch["audio"].double()
+    video = torch.stack([clip.video for clip in batch["clips"]]).double()
+    audio = torch.stack([clip.audio for clip in batch["clips"]]).double()
     check_clean(system, drawn, video, audio)
 
 
@@ -165,7 +168,7 @@ def test_every_clip_is_drawn_by_its_seed(make_system, prepared_latents):
     clips = [clip_of(prepared_latents, n) for n in (1, 2)]
     batch = {"clips": clips, "records": [c.record for c in clips], "draws": [7, 8]}
     for stage, kind in (("train", 1), ("validation", 0)):
-        drawn = system.draw_mixed(batch, stage)
+        drawn = system.draw(batch, stage)
         again = draw(system, clips, [hash_seed(5, n, kind) for n in (7, 8)], stage == "train")
         assert torch.equal(drawn.noise, again.noise)
         starts = drawn.text.speech_spans[:, 0, 0].tolist()
@@ -216,32 +219,26 @@ def test_the_loss_is_its_formula(make_system, prepared_latents):
     errors = (wrong**2).sum(-1) / used.sum(-1)
     expected = 0.0
     for index, (name, weight) in enumerate({"video": 0.7, "audio": 1.9}.items()):
-        own = drawn.weights[name].double().numpy() * ~drawn.given.numpy()
+        own = drawn.made()[name].double().numpy()
         assert ((own > 0) == (drawn.layout.modality.numpy() == index) & ~drawn.given.numpy()).all()
         loss = (own * errors).sum() / own.sum()
         assert logged[f"train/{name}"] == pytest.approx(loss, rel=1e-5)
-        level = int(LEVELS[name] * 4)
-        assert logged[f"train/{name}_sigma_{level}"] == pytest.approx(loss, rel=1e-5)
+        binned = system._binned[f"train/{name}"].mean
+        assert float(binned[int(LEVELS[name] * 4)]) == pytest.approx(loss, rel=1e-5)
+        assert int(binned.isnan().sum()) == 3
         expected += weight * loss
     assert total == logged["train/loss"] == pytest.approx(expected, rel=1e-5)
-    assert sum("sigma" in name for name in logged) == 2
 
 
-def test_drawn_levels_are_the_schedules(make_system, prepared_latents):
+def test_drawn_levels_are_the_schedules():
     """Logit-normal, shifted, and the two modalities' draws apart."""
     sigmas = IndependentSigma(LogitNormal(0.4, 0.9, 0.0), {"video": 3.0, "audio": 0.5})
-    layout = draw(make_system({"picture": 1.0}), [clip_of(prepared_latents, 0)], [1]).layout
-    given = torch.zeros(4000, layout.num_tokens, dtype=torch.bool)
-    given[::2, 3] = True
-    sigma = draws.draw_sigma(sigmas, layout, given, torch.Generator().manual_seed(1))
-    assert torch.equal(sigma == 0, given)
+    levels = sigmas.draw(2000, MODALITIES, torch.Generator().manual_seed(1))
     logits = {}
-    for index, shift in ((VIDEO, 3.0), (AUDIO, 0.5)):
-        own = sigma[1::2, layout.modality == index]
-        assert torch.equal(own, own[:, :1].expand_as(own))
-        logits[index] = torch.logit(own[:, 0]) - np.log(shift)
-        assert float(logits[index].mean()) == pytest.approx(0.4, abs=0.08)
-        assert float(logits[index].std()) == pytest.approx(0.9, abs=0.06)
+    for name, shift in (("video", 3.0), ("audio", 0.5)):
+        logits[name] = torch.logit(levels[name]) - np.log(shift)
+        assert float(logits[name].mean()) == pytest.approx(0.4, abs=0.08)
+        assert float(logits[name].std()) == pytest.approx(0.9, abs=0.06)
     both = torch.stack(list(logits.values()))
     assert abs(float(torch.corrcoef(both)[0, 1])) < 0.1
 
@@ -305,7 +302,7 @@ def test_a_pipeline_is_built_of_what_was_trained(make_system, prepared_latents, 
         save_module(codec, tmp_path / "codecs" / name)
     path = prepared_latents / "latents" / "config.json"
     latents = json.loads(path.read_text()) | {
-        "fingerprint": prepared.encoder_fingerprint(video, audio),
+        "fingerprint": encoder_fingerprint(video, audio),
         "width": 48,
         "fps": "30000/1001",
         "video_patch": 1,
@@ -367,7 +364,7 @@ def test_latents_are_of_the_pixels_and_samples(tmp_path):
     for name in frames:
         path = tmp_path / "latents" / f"{name}.safetensors"
         latents = all_latents[name] = load_file(path)
-        assert prepared.read_shape(path, config) == ClipShape(9, 32, 48, Fraction(25), True)
+        assert read_shape(path, config) == ClipShape(9, 32, 48, Fraction(25), True)
         blocks = frames[name].reshape(9, 2, 16, 3, 16, 3).mean((2, 4)) / 127.5 - 1
         expected = np.moveaxis(blocks[[0, 4, 8]], -1, 0)
         np.testing.assert_allclose(latents["video"], expected, atol=1e-5)
