@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 from avgen.errors import UserError
@@ -15,6 +16,7 @@ summary.md) and a page to look at (report.html) with lag curves and the worst cl
 Every number stands beside the same number for mismatched sound and for sound that is 200 ms late,
 with a confidence interval. A file that cannot be measured gets a row with the reason. A run that
 was stopped goes on where it stopped: give the same command again.
+The exit code is 1 if avgen itself failed on a file; the report has the traceback.
 An offset above 0 means that the sound comes before the picture."""
 EXAMPLES = """\
 examples:
@@ -22,30 +24,33 @@ examples:
   avgen evaluate generated/ --reference real/ -o report --workers 4
   avgen evaluate generated/ --metrics sync lse@latentsync --weights syncnet=syncnet_v2.model -o r
   avgen evaluate generated/ -o report \\
-    --recognizer avgen.evaluation.speech.recognition.GridRecognizer
+    --recognizer avgen.evaluation.speech.recognition.WhisperRecognizer
 
-metrics:
+metrics (* only when asked for):
   media            the file's own timing, silence, clipping
+  flash_click *    offset of flashes and clicks, for test clips
   sync             avgen-sync: do the lips fit the sound, and how far apart are they
   landmark_sync    the same by a regression on landmarks: a second opinion
-                   (--weights face_landmarker=PATH)
+                   (--weights face_landmarker=PATH, as for mouth, opening and lips)
   lse@joonson, lse@wav2lip, lse@latentsync
                    LSE-C and LSE-D by three released protocols (--weights syncnet=PATH)
   mouth            opening, frozen mouths, motion in silence, blinks
-                   (--weights face_landmarker=PATH)
-  av_align@2023-10, av_align@2025-02, av_align@javisbench
-                   AV-Align as it was released three times, for comparison with papers (only when
-                   asked for: slow)
+  opening          does the mouth open when it is loud, in outline and in detail
+  lips             do the lips meet on P, B and M (times of phonemes: see --transcripts)
+  av_align@2023-10 *, av_align@2025-02 *, av_align@javisbench *
+                   AV-Align as it was released three times, for comparison with papers
   onsets           do things move when they are heard: for sounds that are not speech
   reference        PSNR, SSIM, lips, log-mel, SI-SDR, STOI, PESQ (--reference)
+  picture *        sharpness, motion, flicker, frozen frames
+  wer              words that a recogniser gets wrong (--recognizer IMPORT.PATH)
+  dnsmos *         quality of the voice as listeners would rate it
+  speaker *        likeness of the voice to the one asked for (--persons or --reference)
+  voice_drift *    likeness of the end's voice to the beginning's
+  identity *       likeness of the face to the one asked for (--persons or --reference)
+  face_drift *     likeness of the end's face to the beginning's
   fd@avgen-video, fd@avgen-audio, fd@i3d, fd@vggish, fd@clap, fd@imagebind, fd@synchformer
                    Frechet and kernel distances of the clips from the real ones (--reference), by
                    features of avgen's codecs, or of a TorchScript file (--weights i3d=PATH ...)
-  wer              words that a recogniser gets wrong (--recognizer IMPORT.PATH); what was said is
-                   in --transcripts, or in the tags of clips that avgen made
-  dnsmos           quality of the voice as listeners would rate it (only when asked for: slow)
-  speaker          likeness of the voice to the reference's (only when asked for)
-  flash_click      offset of flashes and clicks, for test clips (only when asked for)
   all              every one of these
 What lacks its weights is skipped, and the report says so."""
 
@@ -85,13 +90,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--transcripts",
         type=Path,
         metavar="FILE",
-        help='what is said: JSONL of {"id": ..., "text": ...} or a CSV with columns id and text',
+        help='what is said: JSONL of {"id": ..., "text": ..., "phonemes": [["B", 0.1, 0.2], ...]}, '
+        "an avgen manifest, or a CSV with columns id and text (default: what the clips' sidecars "
+        "and tags state)",
     )
     parser.add_argument(
         "--recognizer",
         metavar="IMPORT.PATH",
-        help="a class or function that hears words, as "
-        "avgen.evaluation.speech.recognition.GridRecognizer",
+        help="a class or function that recognises words, as "
+        "avgen.evaluation.speech.recognition.WhisperRecognizer",
+    )
+    parser.add_argument(
+        "--persons",
+        type=Path,
+        metavar="FOLDER",
+        help="pictures and sounds named as the clips: whose face and voice each should have",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=1800.0,
+        metavar="SECONDS",
+        help="that a clip may take, if there are several processes (default: 1800)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of mismatched sounds and intervals")
     parser.add_argument(
@@ -112,11 +132,14 @@ def _weight(text: str) -> tuple[str, Path]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate, and print the summary's headlines."""
+    """Evaluate, print the summary's headlines, and name avgen's own failures."""
     if args.workers < 1:
         raise UserError(f"--workers {args.workers}; it must be at least 1")
+    if not args.timeout > 0:
+        raise UserError(f"--timeout {args.timeout}; it must be above 0")
     from tqdm import tqdm
 
+    from avgen.evaluation.report.tables import headlines
     from avgen.evaluation.run.runner import Request, evaluate
 
     request = Request(
@@ -128,6 +151,7 @@ def run(args: argparse.Namespace) -> int:
         speakers_by_folder=args.speakers_by_folder,
         transcripts=args.transcripts,
         recognizer=args.recognizer,
+        persons=args.persons,
     )
     bars: list[tqdm] = []
 
@@ -137,39 +161,18 @@ def run(args: argparse.Namespace) -> int:
         bars[0].update(done - bars[0].n)
 
     try:
-        summary = evaluate(request, args.output, workers=args.workers, progress=progress)
+        summary = evaluate(
+            request,
+            args.output,
+            workers=args.workers,
+            timeout_s=args.timeout,
+            progress=progress,
+        )
     finally:
         for bar in bars:
             bar.close()
-    print(_headlines(summary))
+    print(headlines(summary))
     print(f"{args.output / 'report.html'}: the report")
-    return 0
-
-
-def _headlines(summary: dict) -> str:
-    """Coverage, and each metric's mean beside its controls, as text."""
-    from avgen.evaluation.report.summary_of_rows import (
-        SETS,
-        arrow,
-        interval_text,
-        sentences_together,
-    )
-    from avgen.evaluation.run.set_measures import TABLE_HEADS, table_of_sets
-
-    lines = []
-    for group, counts in summary["coverage"].items():
-        lines.append(f"{group}: {counts['found']} found, {counts['scored']} scored")
-        lines += [f"  {n} x {reason}" for reason, n in counts["reasons"].items()]
-    skipped: dict[str, list[str]] = {}
-    for name, metric in summary["metrics"].items():
-        if metric["skipped"]:
-            skipped.setdefault(next(iter(metric["reasons"])), []).append(name)
-        for value, found in metric["values"].items():
-            sets = [f"{group} {interval_text(found[group])}" for group in SETS if group in found]
-            lines.append(f"{name} {value}{arrow(found['better'])}: {'; '.join(sets)}")
-    lines += sentences_together(summary)
-    for cells in table_of_sets(summary):
-        named = (f"{head} {cell}" for head, cell in zip(TABLE_HEADS, cells, strict=True) if cell)
-        lines.append("; ".join(named))
-    lines += [f"{', '.join(names)}: {reason}" for reason, names in skipped.items()]
-    return "\n".join(lines)
+    for fault in summary["faults"]:
+        print(f"avgen: failed on {fault['id']}: {fault['reason']}", file=sys.stderr)
+    return 1 if summary["faults"] else 0

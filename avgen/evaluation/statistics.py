@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import bootstrap, norm, t
 
 from avgen.errors import UserError
 
@@ -57,8 +58,6 @@ def bootstrap_interval(
     Reference: Efron 1987, "Better Bootstrap Confidence Intervals"; of groups, Davison & Hinkley
     1997, "Bootstrap Methods and their Application", section 3.8.
     """
-    from scipy.stats import bootstrap
-
     values = np.asarray(values, dtype=np.float64)
     if not np.isfinite(values).all():
         raise UserError("values of an interval must be finite; leave out clips without a score")
@@ -134,7 +133,5 @@ def sync_skill(value: float, mismatched: float, real: float) -> float:
 
 def _expanded_level(count: int) -> float:
     """The level at which a bootstrap of `count` draws is as wide as Student's t at LEVEL."""
-    from scipy.stats import norm, t
-
     wide = np.sqrt(count / (count - 1)) * t.ppf((1 + LEVEL) / 2, count - 1)
     return float(1 - 2 * norm.sf(wide))

@@ -1,32 +1,33 @@
-"""A file in, what may go wrong with its timing and its sound out; flashes and clicks in, truth out.
+"""A file's own timing and sound: what may go wrong with them, and flashes against clicks.
 
-Nothing here looks at faces or listens to words: it is what the container and the samples say. A
-score of synchrony means little for a file whose own clock is in doubt.
+Nothing here looks at faces or words: it is what the container and the samples say. A score of
+synchrony means little for a file whose own clock is in doubt.
 """
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from avgen.clips.media.packets import scan
-from avgen.clips.media.read import read_audio
-from avgen.clips.media.streams import probe
+from avgen.clips.media.streams import MediaProbe, StreamProbe, probe
 from avgen.clips.timebase import to_index
-from avgen.evaluation.subject import Unscored
+from avgen.evaluation.measure import Measure, Value, Values
+from avgen.evaluation.subject import (
+    FPS,
+    Subject,
+    Unscored,
+    own_sound,
+    read_audio_quietly,
+    read_stream,
+)
+from avgen.evaluation.waveforms import SILENT_DB
 
-if TYPE_CHECKING:
-    from avgen.clips.media.streams import MediaProbe, StreamProbe
-
-PROTOCOL = "avgen-media/1"
-SILENCE_DB = -60.0  # re full scale: a stretch of 20 ms whose RMS is below is silent
-SILENCE_WINDOW_S = Fraction(1, 50)
+SILENCE_WINDOW_S = Fraction(1, 50)  # stretches that are silent or not, by SILENT_DB
 FULL_SCALE = 0.999  # a sample at least this large is at the end of the scale
 CLIPPED_RUN = 3  # successive samples at the end of the scale that count as clipped
 
@@ -37,7 +38,7 @@ SEARCH_S = 1.0  # seconds each way in which a click is looked for
 
 
 def media_values(path: Path) -> dict[str, Any]:
-    """What a file says of itself, and its sound's silence and clipping.
+    """What a file states about itself, and its sound's silence and clipping.
 
     Returns:
         `container`, `duration_s`; of the picture `video_codec`, `width`, `height`, `fps` (exact,
@@ -76,7 +77,7 @@ def media_values(path: Path) -> dict[str, Any]:
 
 
 def _avi_doubts(seen: MediaProbe, audio: StreamProbe | None) -> list[str]:
-    """AVI states no priming: what an encoder put before the sound moves it, by nobody knows what.
+    """AVI does not state an encoder's priming, which moves the sound by an unknown time.
 
     MP3's doubt is the reader's own; measured with flashes and clicks, AAC in AVI is 3 to 45 ms off.
     """
@@ -84,38 +85,6 @@ def _avi_doubts(seen: MediaProbe, audio: StreamProbe | None) -> list[str]:
     if seen.container != "avi" or codec.startswith(("pcm", "mp3")) or not codec:
         return []
     return [f"{codec} in AVI may be up to 70 ms off: the file does not state its encoder's delay"]
-
-
-def read_stream(seen: MediaProbe, kind: str) -> StreamProbe | None:
-    """The stream of that kind, "video" or "audio", that avgen reads, if there is one."""
-    return next((s for s in seen.streams if s.kind == kind and s.is_read), None)
-
-
-def read_audio_quietly(path: Path, sample_rate: int | None = None) -> tuple[np.ndarray, int]:
-    """`read_audio` without its warnings, which the probe lists: float32 [C, N] and Hz.
-
-    Mono where `sample_rate` is given, as the sync protocols want it.
-
-    The last few are kept, as every metric asks for the same; they must not be written to.
-
-    Raises:
-        MediaError: no readable sound.
-    """
-    status = path.stat()
-    return _sound_of(path, sample_rate, status.st_mtime_ns, status.st_size)
-
-
-@lru_cache(maxsize=6)  # a clip's own sound and its partner's, at three rates
-def _sound_of(
-    path: Path, sample_rate: int | None, _mtime_ns: int, _size: int
-) -> tuple[np.ndarray, int]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        sound, rate = read_audio(
-            path, sample_rate=sample_rate, num_channels=None if sample_rate is None else 1
-        )
-    sound.setflags(write=False)
-    return sound, rate
 
 
 def _places(video: StreamProbe, audio: StreamProbe) -> dict[str, float]:
@@ -134,7 +103,7 @@ def silence(waveform: np.ndarray, sample_rate: int) -> float:
     loudest = np.abs(waveform).max(0)[: count * window]
     stretches = np.resize(loudest, (count, len(loudest) // count))
     rms = np.sqrt((stretches.astype(np.float64) ** 2).mean(1))
-    return float((rms < 10 ** (SILENCE_DB / 20)).mean())
+    return float((rms < 10 ** (SILENT_DB / 20)).mean())
 
 
 def clipping(waveform: np.ndarray) -> float:
@@ -169,29 +138,23 @@ class FlashClick:
 def flash_click_offset(
     frames: np.ndarray, fps: Fraction, waveform: np.ndarray, sample_rate: int
 ) -> FlashClick:
-    """How far the clicks of a test clip lie from its flashes: truth without a face.
-
-    A flash is where the picture brightens at once, a click where silence ends at once. Every pair
-    within a second votes for its distance; the distance that most pairs share wins, of equals the
-    least. A picture says when to within a frame only, so an error of half a frame is none.
-
-    Args:
-        frames: uint8 [T, H, W, 3].
-        fps: of the frames.
-        waveform: float32 [C, N] in [-1, 1], from the first frame on.
-        sample_rate: Hz.
-
-    Raises:
-        Unscored: no flash, no click, or none near the other.
-    """
+    """`match` of frames uint8 [T, H, W, 3] and a waveform float32 [C, N] from frame 0 on."""
     return match(flash_times(frames, fps), click_times(waveform, sample_rate), fps)
 
 
 def match(flashes: np.ndarray, clicks: np.ndarray, fps: Fraction) -> FlashClick:
-    """How far clicks [M] lie from flashes [N], in seconds both, at `fps` pictures a second.
+    """How far the clicks of a test clip lie from its flashes: the truth, without a face.
+
+    Every pair within SEARCH_S votes for its distance; the distance that most pairs share wins, of
+    equal ones the smallest. A picture is exact to a frame only, so half a frame is no error.
+
+    Args:
+        flashes: In seconds, [N]: `flash_times`.
+        clicks: In seconds, [M]: `click_times`.
+        fps: Of the picture.
 
     Raises:
-        Unscored: as for `flash_click_offset`.
+        Unscored: no flash, no click, or none near the other.
     """
     if not len(flashes):
         raise Unscored("the picture never flashes")
@@ -231,3 +194,38 @@ def click_times(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
 def _apart(times: np.ndarray) -> np.ndarray:
     """The times [N] that follow `APART_S` of quiet."""
     return times[np.diff(times, prepend=-APART_S - 1) > APART_S]
+
+
+def _flashes(subject: Subject) -> np.ndarray:
+    own_sound(subject)
+    flashes = flash_times(subject.clip.frames, FPS)
+    if not len(flashes):
+        raise Unscored("the picture never flashes")
+    return flashes
+
+
+def _flash_click(flashes: np.ndarray, waveform: np.ndarray, rate: int) -> Values:
+    return asdict(match(flashes, click_times(waveform, rate), FPS))
+
+
+MEASURES = (
+    Measure(
+        "media",
+        "avgen-media/1",
+        {
+            "sound_start_ms": Value(unit="ms"),
+            "sound_end_ms": Value(unit="ms"),
+            "silence": Value(),
+            "clipping": Value(-1),
+        },
+        lambda subject: media_values(subject.path),
+    ),
+    Measure(
+        "flash_click",
+        "avgen-flash-click/1",
+        {"offset_ms": Value(unit="ms"), "num_pairs": Value(1)},
+        _flashes,
+        _flash_click,
+        by_default=False,
+    ),
+)

@@ -14,7 +14,7 @@ import numpy as np
 
 from avgen.clips.clip import Word
 from avgen.errors import UserError
-from avgen.evaluation.speech.recognition import SPEECH_RATE, at_speech_rate
+from avgen.evaluation.waveforms import SPEECH_RATE, at_speech_rate
 
 FRAMES_PER_S = 100  # of pocketsphinx's segments
 _PAUSE = re.compile(r"<.*>|\[.*\]|\(.*\)")  # <sil>, [NOISE], (NULL)

@@ -40,7 +40,7 @@ def run(
     if engine == "ray" and jobs:
         yield from _ray(function, jobs, workers)
     elif engine == "pool" and jobs:
-        yield from in_processes(function, jobs, workers, lost)
+        yield from in_processes(function, jobs, workers, lambda job, _: lost(job))
     else:
         yield from map(function, jobs)
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from avgen.clips.timebase import to_index
-from avgen.evaluation.speech.recognition import dnsmos
+from avgen.evaluation.speech.rating import dnsmos
 from avgen.preparation.outcome import Dropped
 from avgen.preparation.settings import Limits
 from avgen.preparation.source import level_db

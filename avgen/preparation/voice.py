@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from avgen.errors import UserError
-from avgen.evaluation.speech.recognition import SPEECH_RATE, at_speech_rate
+from avgen.evaluation.waveforms import SPEECH_RATE, at_speech_rate
 
 Times = list[tuple[float, float]]
 

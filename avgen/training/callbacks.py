@@ -24,8 +24,9 @@ from avgen.clips.clip import Clip
 from avgen.codecs.base import load_module
 from avgen.corpora.manifest import ClipRecord
 from avgen.errors import UserError
-from avgen.evaluation.report.summary_of_rows import values_of
-from avgen.evaluation.run.rows import Job, row_of
+from avgen.evaluation.rows import values_of
+from avgen.evaluation.run.jobs import Job, row_of
+from avgen.evaluation.speech.transcripts import Transcript
 from avgen.models.timing import SpeechTimer
 from avgen.pipeline import AVPipeline, PipelineConfig
 from avgen.training.latent_store import ClipShape, encoder_fingerprint, read_shapes
@@ -294,7 +295,7 @@ def measure_clips(
                     weights={},
                     reference=None,
                     partner=paths[(index + 1) % len(paths)] if len(paths) > 1 else None,
-                    transcript=text or None,
+                    transcript=Transcript(text or None),
                     recognizer=recognizer,
                 )
             )

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from avgen.clips.clip import Clip
 from avgen.clips.media.read import write_clip
 from avgen.corpora.manifest import ClipRecord
-from avgen.evaluation.speech.recognition import speaker_similarity
+from avgen.evaluation.speech.rating import speaker_similarity
 from avgen.pipeline import AVPipeline
 from avgen.training.prepared import Prepared
 

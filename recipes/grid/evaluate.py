@@ -35,7 +35,8 @@ from avgen.clips.clip import Clip, Word
 from avgen.clips.media.read import write_clip
 from avgen.clips.timebase import num_samples, parse_rate, to_index, to_seconds
 from avgen.corpora.manifest import ClipRecord, read_manifest
-from avgen.evaluation.speech.recognition import RECOGNIZER, GridRecognizer, dnsmos, word_errors
+from avgen.evaluation.speech.rating import dnsmos
+from avgen.evaluation.speech.recognition import RECOGNIZER, GridRecognizer, word_errors
 from avgen.pipeline import AVPipeline
 
 EXTENDED_S = 1.0  # a continuation begins at the first word that starts later than this, less a bit

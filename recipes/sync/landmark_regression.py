@@ -25,12 +25,11 @@ from avgen.clips import MediaError, read_clip
 from avgen.codecs.base import save_module
 from avgen.corpora.grid import split_of
 from avgen.evaluation.faces.tracks import CascadeTracker, LandmarkTracker, the_face
-from avgen.evaluation.subject import Unscored
+from avgen.evaluation.subject import Unscored, read_audio_quietly
 from avgen.evaluation.sync import lags
 from avgen.evaluation.sync import landmarks as landmark_sync
 from avgen.evaluation.sync import score as sync
 from avgen.evaluation.sync.features import FPS, SOUND_RATE
-from avgen.evaluation.timing import read_audio_quietly
 
 RIDGE = 3000.0  # of 300, 3,000 and 30,000; on validation sentences all three found every delay
 DELAYS = range(-10, 11)  # frames; above 0 the sound comes first

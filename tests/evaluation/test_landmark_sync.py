@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from avgen.evaluation.faces.mouths import CHIN, INNER_LIPS, TOP
-from avgen.evaluation.subject import Unscored
+from avgen.evaluation.faces.tracks import landmarks_of
+from avgen.evaluation.run.runner import Request, evaluate
+from avgen.evaluation.subject import Subject, Unscored
 from avgen.evaluation.sync import lags
 from avgen.evaluation.sync import landmarks as landmark_sync
 from avgen.evaluation.sync.landmarks import LandmarkRegression, RegressionConfig
@@ -80,14 +82,12 @@ def test_a_mouth_that_does_what_is_said_is_in_sync():
 def test_delays_of_real_clips_are_found(clips_folder):
     """With the shipped coefficients, on a speaker that they were not fitted on."""
     pytest.importorskip("mediapipe")
-    from avgen.evaluation.subject import Subject
-
     task = clips_folder.parent / "models" / "face_landmarker.task"
     path = clips_folder / "grid" / "others" / "pwij3p.mpg"
     if not (task.is_file() and path.is_file()):
         pytest.skip(f"{task} or {path} is not there")
-    subject = Subject(path, landmarker=task)
-    picture, model = landmark_sync.picture_features(subject.landmarks), landmark_sync.load()
+    subject = Subject(path, weights={"face_landmarker": task})
+    picture, model = landmark_sync.picture_features(landmarks_of(subject)), landmark_sync.load()
     for delay in (-8, 0, 6):
         sound = np.roll(subject.clip.waveform, delay * HOP, 1)
         found = model.score(picture, model.sound_features(sound, RATE, len(picture)))
@@ -103,8 +103,6 @@ def test_another_folder_is_no_regression(tmp_path):
 
 def test_a_report_says_how_far_it_agrees_with_avgen_sync(clips_folder, tmp_path):
     pytest.importorskip("mediapipe")
-    from avgen.evaluation.run.runner import Request, evaluate
-
     task = clips_folder.parent / "models" / "face_landmarker.task"
     path = clips_folder / "grid" / "others" / "pwij3p.mpg"
     if not (task.is_file() and path.is_file()):

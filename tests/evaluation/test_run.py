@@ -11,7 +11,8 @@ import pytest
 
 from avgen.clips import Clip, write_clip
 from avgen.evaluation.report.differences import compare
-from avgen.evaluation.run.runner import Request, evaluate, partners_of, read_rows
+from avgen.evaluation.rows import read_rows
+from avgen.evaluation.run.runner import Request, evaluate, partners_of
 
 FPS, RATE, SIDE = Fraction(25), 16_000, 32
 METRICS = ("media", "flash_click")  # no network, no face: the way of a row is what is tested

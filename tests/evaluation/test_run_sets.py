@@ -8,10 +8,14 @@ import pytest
 import torch
 
 from avgen.clips import Clip, write_clip
-from avgen.evaluation.comparison.extractors import audio_features, video_features
+from avgen.evaluation.comparison.extractors import (
+    audio_features,
+    features_of,
+    video_features,
+)
 from avgen.evaluation.report.differences import compare
-from avgen.evaluation.run.runner import Request, evaluate, read_rows
-from avgen.evaluation.run.set_measures import features_of
+from avgen.evaluation.rows import read_rows
+from avgen.evaluation.run.runner import Request, evaluate
 from avgen.evaluation.subject import Subject
 
 FPS, RATE, SIDE = Fraction(25), 16_000, 32

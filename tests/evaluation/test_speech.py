@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from avgen.clips.media.read import read_clip
+from avgen.evaluation.speech.rating import dnsmos, speaker_similarity
 from avgen.evaluation.speech.recognition import (
     GRAMMAR,
     PRONUNCIATIONS,
     GridRecognizer,
-    dnsmos,
-    speaker_similarity,
     word_error_rate,
     word_errors,
 )
@@ -104,6 +103,8 @@ def test_silence_has_neither_quality_nor_voice():
 
 
 def test_what_is_not_installed_is_a_reason(monkeypatch):
-    monkeypatch.setitem(sys.modules, "speechmos", None)  # as Python marks what cannot be imported
+    monkeypatch.setitem(
+        sys.modules, "speechmos.dnsmos", None
+    )  # as Python marks what cannot be imported
     with pytest.raises(Unscored, match="pip install"):
         dnsmos(noise(), RATE)

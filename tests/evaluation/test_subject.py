@@ -7,6 +7,7 @@ import pytest
 
 from avgen.clips import Clip, write_clip
 from avgen.evaluation import subject
+from avgen.evaluation.faces.tracks import landmarks_of, tracks_of
 from avgen.evaluation.subject import Subject, Unscored
 
 
@@ -31,8 +32,8 @@ def test_sync_sees_25_frames_and_hears_16_khz_and_the_rest_as_it_is(path):
 def test_a_picture_is_decoded_once(path):
     seen = Subject(path)
     assert seen.clip is seen.clip
-    assert seen.tracks is seen.tracks
-    assert seen.tracks == []
+    assert tracks_of(seen) is tracks_of(seen)
+    assert tracks_of(seen) == []
 
 
 def test_a_clip_that_is_too_long_has_a_reason(path, monkeypatch):
@@ -43,4 +44,4 @@ def test_a_clip_that_is_too_long_has_a_reason(path, monkeypatch):
 
 def test_landmarks_need_a_model(path):
     with pytest.raises(Unscored, match="face_landmarker"):
-        _ = Subject(path).landmarks
+        landmarks_of(Subject(path))

@@ -14,7 +14,7 @@ import torch
 from scipy.io import wavfile
 from torch.nn import functional as F
 
-from avgen.evaluation.subject import Unscored
+from avgen.evaluation.subject import Subject, Unscored
 from avgen.evaluation.syncnet.crops import JOONSON, WAV2LIP
 from avgen.evaluation.syncnet.lse import (
     MAX_SHIFT,
@@ -25,7 +25,7 @@ from avgen.evaluation.syncnet.lse import (
     sound_features,
 )
 from avgen.evaluation.syncnet.mfcc import int16_samples, mfcc
-from avgen.evaluation.syncnet.towers import SyncNet, load_syncnet
+from avgen.evaluation.syncnet.towers import SYNCNET, SyncNet, load_syncnet
 
 FPS, RATE = Fraction(25), 16_000
 NUM_FRAMES = 14  # of the clip that goes through the network
@@ -63,7 +63,7 @@ def weights_file(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def network(weights_file) -> SyncNet:
-    return load_syncnet(weights_file).network
+    return load_syncnet(weights_file)
 
 
 # --- The network and the score against a second statement of the released computation ---
@@ -285,12 +285,9 @@ def test_clips_without_anything_to_score_say_why(network):
 # --- Weights ---
 
 
-def test_weights_come_with_their_hash(weights_file):
-    weights = load_syncnet(weights_file)
-    assert len(weights.sha256) == 64
-    assert not weights.is_released
-    assert weights.provenance.startswith("unknown weights")
-    assert not weights.network.training
+def test_weights_load_once_for_inference(weights_file):
+    assert load_syncnet(weights_file) is load_syncnet(weights_file)
+    assert not load_syncnet(weights_file).training
 
 
 def test_weights_from_before_batch_norm_counted_load(weights_file, tmp_path):
@@ -299,13 +296,13 @@ def test_weights_from_before_batch_norm_counted_load(weights_file, tmp_path):
     assert len(old) < len(state)
     path = tmp_path / "syncnet_v2.model"
     torch.save(old, path, _use_new_zipfile_serialization=False)  # as PyTorch wrote in 2017
-    loaded = load_syncnet(path).network.state_dict()
+    loaded = load_syncnet(path).state_dict()
     assert all(torch.equal(loaded[name], value) for name, value in old.items())
 
 
 def test_other_files_are_not_weights(tmp_path):
-    with pytest.raises(Unscored, match="--weights syncnet=PATH"):
-        load_syncnet(None)
+    with pytest.raises(Unscored, match="needs --weights syncnet=PATH"):
+        Subject(tmp_path).network(SYNCNET)
     path = tmp_path / "some.model"
     with pytest.raises(ValueError, match=r"some\.model: no such file"):
         load_syncnet(path)

@@ -9,8 +9,14 @@ import pytest
 from avgen.clips import Clip, write_clip
 from avgen.commands.output import tags, write_sidecar
 from avgen.evaluation.report.differences import compare
-from avgen.evaluation.run.runner import Request, evaluate, read_rows
-from avgen.evaluation.speech.transcripts import read_transcripts, spoken_words, transcript_of
+from avgen.evaluation.rows import read_rows
+from avgen.evaluation.run.runner import Request, evaluate
+from avgen.evaluation.speech.transcripts import (
+    Transcript,
+    read_transcripts,
+    spoken_words,
+    transcript_of,
+)
 
 RATE = 16_000
 HERE = f"{__name__}"
@@ -47,10 +53,15 @@ def test_a_file_is_jsonl_a_manifest_or_a_csv(tmp_path):
         '{"id": "a", "text": "bin blue"}\n\n'
         '{"id": "b", "words": [{"text": "lay"}, {"text": "red"}]}\n{"id": 3, "words": ["set"]}\n'
     )
-    assert read_transcripts(lines) == {"a": "bin blue", "b": "lay red", "3": "set"}
+    found = read_transcripts(lines)
+    assert {name: said.text for name, said in found.items()} == {
+        "a": "bin blue",
+        "b": "lay red",
+        "3": "set",
+    }
     table = tmp_path / "said.csv"
     table.write_text('id,text\na,"bin, blue"\n')
-    assert read_transcripts(table) == {"a": "bin, blue"}
+    assert read_transcripts(table) == {"a": Transcript("bin, blue")}
     lines.write_text('{"id": "a", "text": "b"}\n{"id": "c"}\n')
     with pytest.raises(ValueError, match=r"said\.jsonl:2"):
         read_transcripts(lines)
@@ -67,16 +78,16 @@ def test_a_transcript_is_found_by_place_name_sidecar_or_tag(tmp_path):
     parameters = {"prompt": 'a man says "lay red"', "speech": None}
     write_clip(clip(0.1), path, metadata=tags("made", parameters))
     for key in ("s1/a.mkv", "s1/a", "a"):
-        assert transcript_of("s1/a.mkv", path, {key: "bin blue"}) == "bin blue"
-    assert transcript_of("s1/a.mkv", path, {}) == "lay red"  # of its tags
+        assert transcript_of("s1/a.mkv", path, {key: Transcript("bin blue")}).text == "bin blue"
+    assert transcript_of("s1/a.mkv", path, {}).text == "lay red"  # of its tags
     write_sidecar(path, "made", {"prompt": None, "words": [["set", 0, 1], ["green", 1, 2]]})
-    assert transcript_of("s1/a.mkv", path, {}) == "set green"
+    assert transcript_of("s1/a.mkv", path, {}).text == "set green"
     write_sidecar(path, "made", {"speech": "place white"})
-    assert transcript_of("s1/a.mkv", path, {}) == "place white"
+    assert transcript_of("s1/a.mkv", path, {}).text == "place white"
     write_clip(clip(0.1), tmp_path / "b.mkv")
-    assert transcript_of("b.mkv", tmp_path / "b.mkv", {}) is None
+    assert transcript_of("b.mkv", tmp_path / "b.mkv", {}) == Transcript()
     (tmp_path / "c.mp4").write_text("no video")
-    assert transcript_of("c.mp4", tmp_path / "c.mp4", {}) is None
+    assert transcript_of("c.mp4", tmp_path / "c.mp4", {}) == Transcript()
 
 
 @pytest.fixture

@@ -1,9 +1,8 @@
-"""Features of real and of made clips [N, D] in, how far apart the two sets are out.
+"""Features of real and of made clips [N, D] -> how far apart the two sets are.
 
-The features may be any network's; a distance says nothing without their name. The Frechet distance
-of few clips is mostly bias (16 clips against 16 of the same Gaussian of 400 dimensions: 119 % of
-its variance; 256: 24 %), so that it comes with flags and with the distance that real clips have
-from real ones. The kernel distance has no bias, and an interval.
+The Frechet distance of few clips is mostly bias (16 clips against 16 of the same Gaussian of 400
+dimensions: 119 % of its variance; 256: 24 %), so that it comes with flags and with the distance
+that real clips have from real ones. The kernel distance has no bias, and an interval.
 """
 
 from __future__ import annotations
@@ -12,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.stats import t
 
 from avgen.errors import UserError
 from avgen.evaluation.subject import Unscored
 
-PROTOCOL = "avgen-distributions/1"
 LEAST = 8  # clips in a set, and in each half of the real ones
 FEW = 256  # clips; the Frechet distance of fewer is flagged
 UNLIKE = 1.5  # times as many clips in the one set as in the other; more is flagged
@@ -126,8 +125,6 @@ def kernel_distance(real: np.ndarray, made: np.ndarray) -> tuple[float, tuple[fl
     Raises:
         UserError: no matrices of one width with three rows, or numbers that are not finite.
     """
-    from scipy.stats import t
-
     real, made = _checked(real, made, least=3)
     n, m = len(real), len(made)
     across = _kernel(real, made)

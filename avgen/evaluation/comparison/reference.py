@@ -1,21 +1,27 @@
-"""A made clip and the real one in, how far apart they are out: pictures, mouths and sounds.
+"""A made clip and the real one -> how far apart they are: pictures, mouths and sounds.
 
-Every function compares arrays of one shape; `overlap` is what cuts two of unlike length, and says
-by how much. Nothing is resized, resampled or moved in time to make a score better.
+Every function compares arrays of one shape; `overlap` cuts two of unlike length. Nothing is
+resized, resampled or moved in time to make a score better.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 
+import librosa
 import numpy as np
+import torch
 
 from avgen.errors import UserError
 from avgen.evaluation.faces.mouths import EYES, NOSE
-from avgen.evaluation.subject import Unscored
+from avgen.evaluation.faces.tracks import LANDMARKER, landmarks_of, the_face, tracks_of
+from avgen.evaluation.measure import Measure, Value, Values, optional
+from avgen.evaluation.subject import SAMPLE_RATE, Subject, Unscored
+from avgen.evaluation.sync.features import region
 
-PROTOCOL = "avgen-reference/1"
+INSTALL = "'avgen[evaluate]'"
 MAX_CUT = 0.1  # of the longer one's length
 CHUNK = 8  # frames whose similarity is computed at a time
 
@@ -80,12 +86,7 @@ def ssim(real: np.ndarray, made: np.ndarray) -> float:
     Raises:
         Unscored: torchmetrics is not installed, or frames under its 11-pixel window.
     """
-    try:
-        from torchmetrics.functional.image import structural_similarity_index_measure
-    except ImportError as error:
-        raise Unscored("SSIM needs torchmetrics: pip install 'avgen[evaluate]'") from error
-    import torch
-
+    image = optional("torchmetrics.functional.image", INSTALL)
     _same_shape(real, made)
     if min(real.shape[1:3]) < 11:
         raise Unscored(f"frames of {real.shape[2]}x{real.shape[1]}; SSIM's window is 11 pixels")
@@ -95,11 +96,8 @@ def ssim(real: np.ndarray, made: np.ndarray) -> float:
             torch.from_numpy(np.ascontiguousarray(x[first : first + CHUNK])).movedim(-1, 1).float()
             for x in (made, real)
         )
-        values = structural_similarity_index_measure(
-            one / 255, other / 255, data_range=1.0, reduction="sum"
-        )
-        assert isinstance(values, torch.Tensor)
-        total += float(values)
+        similarity = image.structural_similarity_index_measure
+        total += float(similarity(one / 255, other / 255, data_range=1.0, reduction="sum"))
     return total / len(real)
 
 
@@ -156,8 +154,6 @@ def log_mel_distance(real: np.ndarray, made: np.ndarray, sample_rate: int) -> fl
     Raises:
         Unscored: shorter than a window.
     """
-    import librosa
-
     _same_shape(real, made)
     spectra = []
     for waveform in (real, made):
@@ -198,10 +194,7 @@ def stoi(real: np.ndarray, made: np.ndarray, sample_rate: int) -> float:
     Raises:
         Unscored: pystoi is not installed, or less than 0.4 s of the real sound is no silence.
     """
-    try:
-        from pystoi import stoi as of
-    except ImportError as error:
-        raise Unscored("STOI needs pystoi: pip install 'avgen[evaluate]'") from error
+    of = optional("pystoi", INSTALL).stoi
     _same_shape(real, made)
     if not np.any(real):
         raise Unscored("the real sound is silent; STOI has nothing to be understood")
@@ -222,13 +215,7 @@ def pesq(real: np.ndarray, made: np.ndarray, sample_rate: int) -> float:
     Raises:
         Unscored: pesq is not installed (it is compiled), or it finds no speech.
     """
-    try:
-        from pesq import PesqError  # pyright: ignore[reportMissingImports]
-        from pesq import pesq as of  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise Unscored("PESQ needs the package pesq, which a C compiler builds") from error
-    import librosa
-
+    package = optional("pesq", "pesq, which needs a C compiler")
     _same_shape(real, made)
     if not (np.any(real) and np.any(made)):
         raise Unscored("the made or the real sound is silent; PESQ needs speech in both")
@@ -236,11 +223,17 @@ def pesq(real: np.ndarray, made: np.ndarray, sample_rate: int) -> float:
         librosa.resample(x[0], orig_sr=sample_rate, target_sr=PESQ_RATE) for x in (real, made)
     )
     try:
-        return float(of(PESQ_RATE, one, other, "wb"))
-    except PesqError as error:
+        return float(package.pesq(PESQ_RATE, one, other, "wb"))
+    except package.PesqError as error:
         reason = error.args[0] if error.args else type(error).__name__
         text = reason.decode() if isinstance(reason, bytes) else reason
         raise Unscored(f"PESQ: {text}") from error
+
+
+def sharpness(frames: np.ndarray) -> float:
+    """Mean size of the brightness gradient of frames uint8 [T, H, W, 3], in levels a pixel."""
+    grey = frames.astype(np.float32).mean(-1)
+    return float(np.hypot(np.diff(grey, axis=1)[:, :, :-1], np.diff(grey, axis=2)[:, :-1]).mean())
 
 
 def _same_shape(real: np.ndarray, made: np.ndarray) -> None:
@@ -248,3 +241,86 @@ def _same_shape(real: np.ndarray, made: np.ndarray) -> None:
         raise UserError(
             f"made {list(made.shape)} and real {list(real.shape)} differ; cut them with overlap()"
         )
+
+
+# Of two clips
+
+
+def _frames(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
+    return overlap(subject.real.clip.frames, subject.clip.frames)[:2]
+
+
+def _mouths(subject: Subject) -> list[np.ndarray]:
+    """The region of the real mouth in the frames of both: uint8 [T, 64, 64, 3]."""
+    boxes = the_face(tracks_of(subject.real)).boxes
+    return [
+        np.stack([region(image, box) for image, box in zip(frames, boxes, strict=False)])
+        for frames in _frames(subject)
+    ]
+
+
+def _sounds(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
+    real, made = subject.real.clip.waveform, subject.clip.waveform
+    if real is None or made is None:
+        raise Unscored("one of the two has no sound")
+    return overlap(real, made, -1)[:2]
+
+
+def _lips(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
+    return overlap(landmarks_of(subject.real), landmarks_of(subject))[:2]
+
+
+def _distances(subject: Subject) -> Values:
+    """Every distance from the real clip at 25 fps and 16 kHz that can be computed.
+
+    Raises:
+        Unscored: none can.
+    """
+    compute: dict[str, Callable[[], float]] = {
+        "psnr": lambda: psnr(*_frames(subject)),
+        "ssim": lambda: ssim(*_frames(subject)),
+        "mouth_psnr": lambda: psnr(*_mouths(subject)),
+        "mouth_sharpness": lambda: _ratio(*map(sharpness, _mouths(subject))),
+        "log_mel_db": lambda: log_mel_distance(*_sounds(subject), SAMPLE_RATE),
+        "si_sdr_db": lambda: si_sdr(*_sounds(subject)),
+        "stoi": lambda: stoi(*_sounds(subject), SAMPLE_RATE),
+        "pesq": lambda: pesq(*_sounds(subject), SAMPLE_RATE),
+    }
+    if LANDMARKER.name in subject.weights:
+        compute["mouth_distance"] = lambda: mouth_distance(*_lips(subject))
+    values: Values = {}
+    notes: dict[str, list[str]] = {}
+    for name, one in compute.items():
+        try:
+            values[name] = one()
+        except Unscored as reason:
+            notes.setdefault(str(reason), []).append(name)
+    if not values:
+        raise Unscored("; ".join(notes))
+    lines = [f"{', '.join(names)}: {reason}" for reason, names in notes.items()]
+    return values | ({"notes": lines} if lines else {})
+
+
+def _ratio(real: float, made: float) -> float:
+    return made / real if real else math.nan
+
+
+MEASURES = (
+    Measure(
+        "reference",
+        "avgen-reference/1",
+        {
+            "psnr": Value(1, "dB"),
+            "ssim": Value(1),
+            "mouth_psnr": Value(1, "dB"),
+            "mouth_sharpness": Value(),
+            "mouth_distance": Value(-1),
+            "log_mel_db": Value(-1, "dB"),
+            "si_sdr_db": Value(1, "dB"),
+            "stoi": Value(1),
+            "pesq": Value(1),
+        },
+        _distances,
+        needs=("reference",),
+    ),
+)

@@ -1,7 +1,7 @@
 """Landmarks of a face -> how its mouth opens, when it moves, and when the eyes blink.
 
-Lengths are in heights of the face (hairline to chin), so that neither the size of the face in the
-picture nor the picture's own size counts. Landmarks are MediaPipe's 478 points, in pixels.
+Lengths are in heights of the face (hairline to chin), which makes them independent of the sizes of
+face and picture. Landmarks are MediaPipe's 478 points, in pixels.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from fractions import Fraction
 
 import numpy as np
 
-from avgen.clips.timebase import num_samples
-from avgen.evaluation.subject import Unscored
-
-PROTOCOL = "avgen-mouth/1"
+from avgen.evaluation.faces.tracks import LANDMARKER, landmarks_of
+from avgen.evaluation.measure import Measure, Value, Values
+from avgen.evaluation.subject import FPS, SAMPLE_RATE, Subject, Unscored, own_sound
+from avgen.evaluation.waveforms import frame_power
 
 # MediaPipe's numbers of points.
 TOP, CHIN = 10, 152
@@ -23,7 +23,7 @@ NOSE = 1
 # Eyes as p1..p6 of Soukupova & Cech 2016: outer corner, two above, inner corner, two below.
 EYES = ((33, 160, 158, 133, 153, 144), (362, 385, 387, 263, 373, 380))
 
-SILENCE_DB = -35.0  # below the loudest frame; what is quieter counts as silence
+QUIET_DB = -35.0  # below the loudest frame; what is quieter counts as silence
 LEAST_SILENCE = 5  # frames of silence or of speech, for a mean over them to be one
 # 5th to 95th percentile of the opening: a fifth of the least of 49 sentences of 11 GRID speakers.
 FROZEN_RANGE = 0.01
@@ -105,19 +105,12 @@ def articulation_ratio(made: np.ndarray, real: np.ndarray) -> float:
 
 
 def sounding(waveform: np.ndarray, rate: int, num_frames: int, fps: Fraction) -> np.ndarray:
-    """Whether there is sound in each frame's time: bool [T]; SILENCE_DB below the loudest is none.
+    """Whether there is sound in each frame's time: bool [T]; QUIET_DB below the loudest is none.
 
-    Args:
-        waveform: float32 [C, N] in [-1, 1].
-        rate: Its samples a second.
-        num_frames: Of the picture.
-        fps: Its frames a second.
+    Args: as of `waveforms.frame_power`.
     """
-    edges = [num_samples(index, fps, rate) for index in range(num_frames + 1)]
-    squares = np.square(waveform.astype(np.float64)).mean(0)
-    squares = np.pad(squares, (0, max(0, edges[-1] - len(squares))))
-    power = np.add.reduceat(squares[: edges[-1]], edges[:-1]) / np.diff(edges)
-    return power > max(power.max() * 10 ** (SILENCE_DB / 10), 1e-9)
+    power = frame_power(waveform, rate, num_frames, fps)
+    return power > max(power.max() * 10 ** (QUIET_DB / 10), 1e-9)
 
 
 def motion_in_silence(openings: np.ndarray, sound: np.ndarray) -> float | None:
@@ -171,3 +164,35 @@ def mouth(landmarks: np.ndarray, waveform: np.ndarray, rate: int, fps: Fraction)
         blinks=num_blinks,
         blinks_per_minute=float(num_blinks * 60 * fps / len(openings)),
     )
+
+
+def _values(subject: Subject) -> Values:
+    found = mouth(landmarks_of(subject), own_sound(subject), SAMPLE_RATE, FPS)
+    names = ("mean_opening", "articulation", "frozen", "motion_in_silence", "blinks_per_minute")
+    values: Values = {name: getattr(found, name) for name in names}
+    values |= {"num_frames": len(found.opening), "spread": float(found.opening.std())}
+    if subject.reference is not None:
+        real = opening(landmarks_of(subject.real))
+        values["articulation_ratio"] = articulation_ratio(found.opening, real)
+        values["spread_ratio"] = values["spread"] / float(real.std())
+    return values
+
+
+MEASURES = (
+    Measure(
+        "mouth",
+        "avgen-mouth/1",
+        {
+            "articulation": Value(),
+            "articulation_ratio": Value(),
+            "mean_opening": Value(),
+            "spread": Value(),
+            "spread_ratio": Value(),
+            "motion_in_silence": Value(-1),
+            "frozen": Value(-1),
+            "blinks_per_minute": Value(),
+        },
+        _values,
+        networks=(LANDMARKER,),
+    ),
+)

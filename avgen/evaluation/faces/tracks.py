@@ -1,7 +1,7 @@
-"""Frames -> faces: where each one is in every frame, and which one speaks, or why nobody can say.
+"""Frames -> faces: where each one is in every frame, and the one that speaks, or why none is.
 
-A tracker is anything that makes tracks of frames (`FaceTracker`). `CascadeTracker` needs nothing
-besides OpenCV 4's wheel; `LandmarkTracker` needs MediaPipe and its model file, and finds lips too.
+`CascadeTracker` needs nothing besides OpenCV 4's wheel; `LandmarkTracker` needs MediaPipe and its
+model file, and finds lips too.
 
 Reference: Viola & Jones 2001, "Rapid Object Detection using a Boosted Cascade of Simple Features".
 """
@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
 
 from avgen.errors import UserError
-from avgen.evaluation.subject import Unscored
+from avgen.evaluation.measure import optional
+from avgen.evaluation.subject import Network, Subject, Unscored
 
 TOP, CHIN, LIPS = 10, 152, [13, 14]  # MediaPipe's numbers of points
 STRIDE = 5  # frames from one detection to the next
@@ -60,14 +61,6 @@ class Track:
     def size(self) -> float:
         """Median width of the box, in pixels."""
         return float(np.nanmedian(self.boxes[:, 2]))
-
-
-class FaceTracker(Protocol):
-    """Makes tracks of frames."""
-
-    def __call__(self, frames: np.ndarray) -> list[Track]:
-        """The faces in frames uint8 [T, H, W, 3], the largest and longest seen first."""
-        ...
 
 
 class CascadeTracker:
@@ -123,8 +116,7 @@ class LandmarkTracker:
 
     def __call__(self, frames: np.ndarray) -> list[Track]:
         """The faces in frames uint8 [T, H, W, 3], the largest and longest seen first."""
-        import mediapipe
-
+        mediapipe = optional("mediapipe", "'avgen[evaluate]'")
         chains: list[dict[int, np.ndarray]] = []
         points: list[dict[int, np.ndarray]] = []
         with self._landmarker() as landmarker:
@@ -148,15 +140,45 @@ class LandmarkTracker:
         return sorted(tracks, key=_prominence, reverse=True)
 
     def _landmarker(self) -> Any:
-        from mediapipe.tasks.python import BaseOptions, vision
-
-        return vision.FaceLandmarker.create_from_options(
-            vision.FaceLandmarkerOptions(
-                base_options=BaseOptions(model_asset_path=str(self.model)),
-                running_mode=vision.RunningMode.VIDEO,
+        tasks = optional("mediapipe.tasks.python", "'avgen[evaluate]'")
+        return tasks.vision.FaceLandmarker.create_from_options(
+            tasks.vision.FaceLandmarkerOptions(
+                base_options=tasks.BaseOptions(model_asset_path=str(self.model)),
+                running_mode=tasks.vision.RunningMode.VIDEO,
                 num_faces=self.num_faces,
             )
         )
+
+
+LANDMARKER = Network(
+    "face_landmarker",
+    "MediaPipe's face_landmarker.task: mouths, blinks, the second opinion",
+    cache(LandmarkTracker),
+)
+
+
+def tracks_of(subject: Subject) -> list[Track]:
+    """The faces in a clip at 25 fps, the largest and longest seen first."""
+    return subject.once(_tracks)
+
+
+def landmarks_of(subject: Subject) -> np.ndarray:
+    """The points of a clip's one face at 25 fps: float32 [T, 478, 3], in pixels.
+
+    Raises:
+        Unscored: no model was given, or not one face throughout.
+    """
+    return subject.once(_landmarks)
+
+
+def _tracks(subject: Subject) -> list[Track]:
+    return CascadeTracker()(subject.clip.frames)
+
+
+def _landmarks(subject: Subject) -> np.ndarray:
+    points = the_face(subject.network(LANDMARKER)(subject.clip.frames)).landmarks
+    assert points is not None
+    return points
 
 
 def landmark_box(points: np.ndarray) -> np.ndarray:
@@ -259,8 +281,8 @@ def _common(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.prod(np.maximum(high - low, 0)))
 
 
-def _overlap(one: np.ndarray, other: np.ndarray) -> float:
-    """Intersection over union of two boxes [4]."""
+def box_overlap(one: np.ndarray, other: np.ndarray) -> float:
+    """Intersection over union of two boxes [4]: x, y, width, height."""
     both = _common(one, other)
     return both / float(np.prod(one[2:]) + np.prod(other[2:]) - both)
 
@@ -272,7 +294,7 @@ def _link(chains: list[dict[int, np.ndarray]], boxes: list[np.ndarray], index: i
     """
     places: dict[int, int] = {}
     pairs = [
-        (_overlap(list(chain.values())[-1], box), c, b)
+        (box_overlap(list(chain.values())[-1], box), c, b)
         for c, chain in enumerate(chains)
         if index - max(chain) <= MAX_MISSED + 1
         for b, box in enumerate(boxes)
@@ -303,7 +325,7 @@ def _rejoined(
             if max(earlier) >= first:
                 continue
             followed = _followed(earlier[max(earlier)], seen[max(earlier) : first + 1])
-            if followed is not None and _overlap(followed, chain[first]) >= SAME_FACE:
+            if followed is not None and box_overlap(followed, chain[first]) >= SAME_FACE:
                 earlier |= chain
                 break
         else:

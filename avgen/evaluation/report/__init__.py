@@ -1,1 +1,1 @@
-"""Rows to tables and pages."""
+"""Rows -> tables, drawings and pages."""

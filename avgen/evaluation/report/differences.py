@@ -1,4 +1,4 @@
-"""Two reports in, by how much the one's clips score higher than the other's out, with intervals.
+"""Two reports -> by how much the one's clips score higher than the other's, with intervals.
 
 Clips are paired by their place in their folders, so that what is easy or hard about a clip cancels.
 """
@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from avgen.errors import UserError
-from avgen.evaluation.report.summary_of_rows import values_of
-from avgen.evaluation.run.measures import measures
-from avgen.evaluation.run.runner import read_rows, read_run
-from avgen.evaluation.run.set_measures import compared
+from avgen.evaluation.comparison.extractors import distances_of_two
+from avgen.evaluation.rows import read_rows, read_run, values_of
+from avgen.evaluation.run.catalogue import MEASURES
 from avgen.evaluation.statistics import paired_difference
 
 SAME = ("protocols", "weights", "delay_frames")
@@ -44,10 +43,10 @@ def compare(first: Path, second: Path) -> dict[str, Any]:
     sets = {
         name: found
         for name in runs[0]["protocols"]
-        if measures()[name].in_sets and (found := compared(*rows, name)) is not None
+        if (found := distances_of_two(*rows, name)) is not None
     }
     for metric in runs[0]["protocols"]:
-        for value, better in measures()[metric].better.items():
+        for value, kind in MEASURES[metric].values.items():
             one, other = (values_of(some, metric, value, "clips") for some in rows)
             pairs = [
                 (key, one[keys[0][key]], other[keys[1][key]])
@@ -55,7 +54,7 @@ def compare(first: Path, second: Path) -> dict[str, Any]:
                 if keys[0][key] in one and keys[1][key] in other
             ]
             if pairs:
-                metrics.setdefault(metric, {})[value] = _paired(pairs, better, by_folder)
+                metrics.setdefault(metric, {})[value] = _paired(pairs, kind.better, by_folder)
     return {
         "first": str(first),
         "second": str(second),

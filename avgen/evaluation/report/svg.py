@@ -1,10 +1,11 @@
-"""Numbers in, small drawings out: SVG as text, to stand inside a page that loads nothing."""
+"""Numbers -> small drawings: SVG as text, inside a page that loads nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from markupsafe import Markup
 
 WIDTH, HEIGHT = 320, 150
 LEFT, RIGHT, TOP, BOTTOM = 38, 8, 8, 24  # margins, in the drawing's pixels
@@ -16,7 +17,7 @@ COLOURS = {
 }
 
 
-def lag_curves(curves: Mapping[str, Sequence[float]], label: str) -> str:
+def lag_curves(curves: Mapping[str, Sequence[float]], label: str) -> Markup:
     """Curves over lags (odd length, lag 0 in the middle) by the name of their set.
 
     Left of 0 the sound trails the picture, right of it the sound leads.
@@ -25,7 +26,7 @@ def lag_curves(curves: Mapping[str, Sequence[float]], label: str) -> str:
     reach = max(len(curve) for curve in curves.values()) // 2
     low = min(0.0, *(min(curve) for curve in curves.values()))
     high = max(0.0, *(max(curve) for curve in curves.values()))
-    parts = [_axes((-reach, reach), (low, high), [-reach, 0, reach], label)]
+    parts = [_axes((-reach, reach), (low, high), [-reach, 0, reach])]
     for name, curve in curves.items():
         half = len(curve) // 2
         points = " ".join(
@@ -39,7 +40,7 @@ def lag_curves(curves: Mapping[str, Sequence[float]], label: str) -> str:
     return _drawing(parts, label)
 
 
-def distributions(values: Mapping[str, Sequence[float]], label: str) -> str:
+def distributions(values: Mapping[str, Sequence[float]], label: str) -> Markup:
     """One row of dots a set, with its median as a bar."""
     values = {name: found for name, found in values.items() if len(found)}
     everything = np.concatenate([np.asarray(found, float) for found in values.values()])
@@ -48,7 +49,7 @@ def distributions(values: Mapping[str, Sequence[float]], label: str) -> str:
     low, high = low - margin, high + margin
     step = (HEIGHT - TOP - BOTTOM) / len(values)
     generator = np.random.default_rng(0)
-    parts = [_axes((low, high), None, [low + margin, high - margin], label)]
+    parts = [_axes((low, high), None, [low + margin, high - margin])]
     for row, (name, found) in enumerate(values.items()):
         middle = TOP + step * (row + 0.5)
         spread = generator.uniform(-0.3, 0.3, len(found)) * step
@@ -74,35 +75,30 @@ def _y(value: float, low: float, high: float) -> float:
 
 
 def _axes(
-    x_ends: tuple[float, float],
-    y_ends: tuple[float, float] | None,
-    ticks: Sequence[float],
-    label: str,
+    x_ends: tuple[float, float], y_ends: tuple[float, float] | None, ticks: Sequence[float]
 ) -> str:
-    """The frame, ticks on x, the ends of y, and the zero lines where they are inside."""
+    """The frame, ticks on x, the ends of y, and the zero lines that are inside."""
     bottom = HEIGHT - BOTTOM
     parts = [f'<path d="M{LEFT},{TOP}V{bottom}H{WIDTH - RIGHT}" fill="none" stroke="#999"/>']
-    for tick in dict.fromkeys(ticks):
-        parts.append(
-            f'<text x="{_x(tick, *x_ends):.1f}" y="{bottom + 13}" text-anchor="middle">'
-            f"{tick:.3g}</text>"
-        )
+    parts += [
+        f'<text x="{_x(tick, *x_ends):.1f}" y="{bottom + 13}" text-anchor="middle">'
+        f"{tick:.3g}</text>"
+        for tick in dict.fromkeys(ticks)
+    ]
     if x_ends[0] < 0 < x_ends[1]:
-        zero = _x(0, *x_ends)
-        parts.append(f'<path d="M{zero:.1f},{TOP}V{bottom}" stroke="#ddd"/>')
+        parts.append(f'<path d="M{_x(0, *x_ends):.1f},{TOP}V{bottom}" stroke="#ddd"/>')
     if y_ends is not None:
-        for end in y_ends:
-            parts.append(
-                f'<text x="{LEFT - 4}" y="{_y(end, *y_ends) + 4:.1f}" text-anchor="end">'
-                f"{end:.2g}</text>"
-            )
-        zero = _y(0, *y_ends)
-        parts.append(f'<path d="M{LEFT},{zero:.1f}H{WIDTH - RIGHT}" stroke="#ddd"/>')
+        parts += [
+            f'<text x="{LEFT - 4}" y="{_y(end, *y_ends) + 4:.1f}" text-anchor="end">'
+            f"{end:.2g}</text>"
+            for end in y_ends
+        ]
+        parts.append(f'<path d="M{LEFT},{_y(0, *y_ends):.1f}H{WIDTH - RIGHT}" stroke="#ddd"/>')
     return "".join(parts)
 
 
-def _drawing(parts: Sequence[str], label: str) -> str:
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img" '
-        f'aria-label="{label}">{"".join(parts)}</svg>'
+def _drawing(parts: Sequence[str], label: str) -> Markup:
+    start = Markup(
+        '<svg viewBox="0 0 {0} {1}" width="{0}" height="{1}" role="img" aria-label="{2}">'
     )
+    return start.format(WIDTH, HEIGHT, label) + Markup("".join(parts) + "</svg>")

@@ -1,1 +1,1 @@
-"""A folder of clips to rows."""
+"""Clips -> rows: every metric on every clip, in processes, resumable."""

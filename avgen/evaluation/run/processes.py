@@ -1,15 +1,18 @@
-"""A function of jobs in several processes, each of one thread; one that dies costs one job."""
+"""A function of jobs in several processes, each of one thread; one that dies costs its own job."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import TimeoutError as TimedOut
+from concurrent.futures import as_completed
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from threading import Thread
 from typing import TypeVar
+
+import cv2
+from pebble import ProcessExpired, ProcessPool
 
 Job = TypeVar("Job")
 Done = TypeVar("Done")
@@ -23,40 +26,61 @@ def in_processes(
     function: Callable[[Job], Done],
     jobs: Sequence[Job],
     workers: int,
-    lost: Callable[[Job], Done],
+    lost: Callable[[Job, str], Done],
+    timeout_s: float | None = None,
 ) -> Iterator[Done]:
-    """What `function` gives for each job, in the order in which they are done.
+    """What `function` returns for each job, in the order in which they are done.
 
-    Where a process dies, the jobs that it and the others had are tried again, each alone.
+    A job whose process died is tried once more, with no other beside it: memory may have been
+    short.
 
     Args:
         function: Importable by name.
         jobs: What it is called with; they are pickled.
         workers: Processes.
-        lost: Called here, instead, with a job whose process died with nothing else in it.
+        lost: Called here with a job that has no result, and the reason.
+        timeout_s: Seconds that a job may take; its process is then ended.
     """
-    context = get_context("spawn")
-    broken: list[Job] = []
-    with ProcessPoolExecutor(workers, context, initializer=set_up_worker) as pool:
-        with _one_thread():
-            futures: dict[Future[Done], Job] = {pool.submit(function, job): job for job in jobs}
+    died: list[Job] = []
+    for job, result in _outcomes(function, jobs, workers, timeout_s):
+        if isinstance(result, ProcessExpired):
+            died.append(job)
+        else:
+            yield lost(job, result) if isinstance(result, _Lost) else result
+    for job, result in _outcomes(function, died, 1, timeout_s):
+        if isinstance(result, ProcessExpired):
+            code = result.exitcode
+            yield lost(job, f"the process that read it ended, twice (exit code {code})")
+        else:
+            yield lost(job, result) if isinstance(result, _Lost) else result
+
+
+class _Lost(str):
+    """Why a job has no result."""
+
+
+def _outcomes(
+    function: Callable[[Job], Done], jobs: Sequence[Job], workers: int, timeout_s: float | None
+) -> Iterator[tuple[Job, Done | _Lost | ProcessExpired]]:
+    """Each job with what came of it."""
+    if not jobs:
+        return
+    with (
+        _one_thread(),
+        ProcessPool(workers, context=get_context("spawn"), initializer=set_up_worker) as pool,
+    ):
+        futures = {pool.schedule(function, (job,), timeout=timeout_s): job for job in jobs}
         try:
             for future in as_completed(futures):
                 try:
-                    yield future.result()
-                except BrokenProcessPool:
-                    broken.append(futures[future])
+                    yield futures[future], future.result()
+                except ProcessExpired as error:
+                    yield futures[future], error
+                except TimedOut:
+                    yield futures[future], _Lost(f"took longer than {timeout_s:g} s")
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.stop()
             raise
-    for job in broken:
-        with ProcessPoolExecutor(1, context, initializer=set_up_worker) as pool:
-            try:
-                with _one_thread():
-                    future = pool.submit(function, job)
-                yield future.result()
-            except BrokenProcessPool:
-                yield lost(job)
 
 
 def set_up_worker() -> None:
@@ -64,8 +88,6 @@ def set_up_worker() -> None:
 
     A run that is killed cannot tell its processes to stop; each watches for it.
     """
-    import cv2
-
     cv2.setNumThreads(1)
     Thread(target=_end_with_parent, daemon=True).start()
 

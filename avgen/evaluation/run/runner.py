@@ -1,10 +1,10 @@
-"""A clip or a folder in, a report folder out: one row a clip, whatever happens to the others.
+"""A clip or a folder -> a report folder: one row a clip, whatever happens to the others.
 
-    report = evaluate(Path("made"), Path("report"), reference=Path("real"))
+    summary = evaluate(Request(Path("made"), reference=Path("real")), Path("report"))
 
-`clips.jsonl` has a row for each file, appended as it is done; a run that was stopped goes on from
-there. `run.json` says how the rows were made, and a folder holds rows of one way only. The summary
-and the page are made of the two (report.py).
+`clips.jsonl` has a row for each file, appended as it is done; a run that was stopped continues
+there. `run.json` states how the rows were made, and a folder holds rows of one way only. The
+summary and the page are made of the two (report/).
 """
 
 from __future__ import annotations
@@ -14,22 +14,30 @@ import json
 import os
 import random
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import cv2
+
 from avgen import __version__
 from avgen.clips.files import VIDEO_SUFFIXES, atomic
+from avgen.clips.media.container import decoder_versions
 from avgen.clips.media.packets import scan
 from avgen.errors import UserError
-from avgen.evaluation.run.measures import Weights, check_weights, chosen, digest
+from avgen.evaluation.report.summary import write_report
+from avgen.evaluation.rows import ROWS, RUN, read_rows, read_run
+from avgen.evaluation.run.catalogue import check_weights, chosen, digest
+from avgen.evaluation.run.jobs import DELAY_FRAMES, Job, guarded_row, row_of_failure
 from avgen.evaluation.run.processes import in_processes
-from avgen.evaluation.run.rows import DELAY_FRAMES, Job, guarded_row, row_of_failure
 from avgen.evaluation.speech.recognition import recognizer_protocol
 from avgen.evaluation.speech.transcripts import read_transcripts, transcript_of
+from avgen.evaluation.subject import Weights
 
-ROWS, RUN = "clips.jsonl", "run.json"
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+SOUNDS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac")
 
 
 @dataclass(frozen=True)
@@ -37,17 +45,19 @@ class Request:
     """What is to be evaluated, and how.
 
     Attributes:
-        clips: a video, or a folder of videos (with its folders).
-        reference: a folder of real videos, or None. One of the same name, whatever its suffix, is
-            the clip's own reference.
-        metrics: names; None for those that are taken by default.
-        weights: paths by name.
-        seed: of the choice of mismatched sounds and of every bootstrap.
-        speakers_by_folder: whether clips of one folder are of one speaker; intervals then count
+        clips: A video, or a folder of videos (with its folders).
+        reference: A folder of real videos; one of the same name, whatever its suffix, is the clip's
+            own reference.
+        metrics: Names; None for those computed by default.
+        weights: Paths by name.
+        seed: Of the choice of mismatched sounds and of every bootstrap.
+        speakers_by_folder: Whether clips of one folder are of one speaker; intervals then count
             speakers.
-        transcripts: a file of what is said in the clips, by id (transcripts.py); None for what the
-            clips themselves say.
-        recognizer: import path of what hears words (speech.py); None for no word error rate.
+        transcripts: A file of what is said in the clips, by id (transcripts.py); None for what the
+            clips themselves state.
+        recognizer: Import path of a recogniser (recognition.py); None for no word error rate.
+        persons: A folder of pictures and sounds named as the clips: whose face and whose voice each
+            should have; None for the references'.
     """
 
     clips: Path
@@ -58,6 +68,7 @@ class Request:
     speakers_by_folder: bool = False
     transcripts: Path | None = None
     recognizer: str | None = None
+    persons: Path | None = None
 
 
 def evaluate(
@@ -65,14 +76,16 @@ def evaluate(
     report: Path,
     *,
     workers: int = 1,
+    timeout_s: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Evaluate every clip that has no row yet, and write the report anew.
 
     Args:
         request: What and how.
-        report: A folder for the report; made where it is not there.
+        report: A folder for the report; made if it is not there.
         workers: Processes. With more than one, a file that ends its process costs its own row only.
+        timeout_s: Seconds that a clip may take; for more than one process.
         progress: Called with rows done and rows in all.
 
     Returns:
@@ -81,16 +94,12 @@ def evaluate(
     Raises:
         UserError: nothing to evaluate, a wrong name or weight, or a folder that holds another run.
     """
-    from avgen.evaluation.report.summary_of_rows import write_report
-
-    selected = chosen(list(request.metrics) if request.metrics is not None else None)
-    hashes = check_weights(request.weights, {m.ships for m in selected if m.ships})
+    selected = chosen(request.metrics)
+    hashes = check_weights(request.weights, selected)
     protocols = {m.name: m.protocol for m in selected}
     if request.recognizer is not None and "wer" in protocols:
         protocols["wer"] = recognizer_protocol(request.recognizer)
-    found = find_videos(request.clips)
-    references = find_videos(request.reference) if request.reference else {}
-    jobs = _jobs(request, found, references, list(protocols))
+    jobs = _jobs(request, list(protocols))
     header = _header(request, hashes, protocols)
     report.mkdir(parents=True, exist_ok=True)
     _start(report, header)
@@ -101,7 +110,8 @@ def evaluate(
         left = [job for job in jobs if (job.group, job.id) not in done]
         if progress is not None:
             progress(len(jobs) - len(left), len(jobs))
-        for count, row in enumerate(_rows(left, workers), len(jobs) - len(left) + 1):
+        rows = _rows(left, workers, timeout_s)
+        for count, row in enumerate(rows, len(jobs) - len(left) + 1):
             file.write((json.dumps(row, allow_nan=False) + "\n").encode())
             file.flush()
             if progress is not None:
@@ -117,52 +127,26 @@ def find_videos(path: Path) -> dict[str, Path]:
     """
     if path.is_file():
         return {path.name: path}
-    if not path.is_dir():
-        raise UserError(f"{path}: there is no such file or folder")
-    files = (p for p in sorted(path.rglob("*")) if p.suffix.lower() in VIDEO_SUFFIXES)
-    found = {
-        p.relative_to(path).as_posix(): p
-        for p in files
-        if not p.is_dir() and not any(part.startswith(".") for part in p.relative_to(path).parts)
-    }
+    found = find_files(path, VIDEO_SUFFIXES)
     if not found:
         raise UserError(f"{path}: has no videos ({' '.join(sorted(VIDEO_SUFFIXES))})")
     return found
 
 
-def read_rows(report: Path) -> list[dict[str, Any]]:
-    """The rows of a report but a last line that is not finished: its run was stopped, or goes on.
+def find_files(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
+    """The files of a folder and its folders with those suffixes, by their place in it.
 
     Raises:
-        UserError: a line that is no row.
+        UserError: no such folder.
     """
-    path = report / ROWS
-    if not path.is_file():
-        return []
-    text = path.read_bytes()
-    whole = text[: text.rfind(b"\n") + 1]
-    rows = []
-    for number, line in enumerate(whole.decode("utf-8").splitlines(), 1):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}:{number}: not a row of a report ({error.msg})") from error
-    return rows
-
-
-def read_run(report: Path) -> dict[str, Any]:
-    """How the rows of a report were made.
-
-    Raises:
-        UserError: not a report.
-    """
-    path = report / RUN
-    if not path.is_file():
-        raise UserError(f"{report}: is not a report of avgen evaluate (it has no {RUN})")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not JSON ({error})") from error
+    if not folder.is_dir():
+        raise UserError(f"{folder}: there is no such file or folder")
+    files = (p for p in sorted(folder.rglob("*")) if p.suffix.lower() in suffixes)
+    return {
+        p.relative_to(folder).as_posix(): p
+        for p in files
+        if not p.is_dir() and not any(part.startswith(".") for part in p.relative_to(folder).parts)
+    }
 
 
 def _lock(file: BinaryIO, report: Path) -> None:
@@ -194,15 +178,9 @@ def _end_last_line(file: BinaryIO) -> None:
 
 def _header(request: Request, hashes: dict[str, str], protocols: dict[str, str]) -> dict[str, Any]:
     """What makes rows comparable: all of this is the same for every row of a folder."""
-    from importlib.metadata import version
-
-    import cv2
-
-    from avgen.clips.media.container import decoder_versions
-
+    paths = {name: getattr(request, name) for name in ("clips", "reference", "persons")}
     asked = asdict(request) | {
-        "clips": str(request.clips.resolve()),
-        "reference": str(request.reference.resolve()) if request.reference else None,
+        **{name: str(path.resolve()) if path else None for name, path in paths.items()},
         "metrics": list(protocols),
         "weights": {name: str(path.resolve()) for name, path in request.weights.items()},
         "transcripts": digest(request.transcripts) if request.transcripts else None,
@@ -239,34 +217,45 @@ def _start(report: Path, header: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
 
 
-def _jobs(
-    request: Request, clips: dict[str, Path], references: dict[str, Path], metrics: list[str]
-) -> list[Job]:
+def _jobs(request: Request, metrics: list[str]) -> list[Job]:
     """A job for each clip, and for each reference, which is measured as the clips are."""
-    own = {Path(name).with_suffix("").as_posix(): path for name, path in references.items()}
-    others = partners_of(clips, request.seed)
-    real = partners_of(references, request.seed)
+    clips = find_videos(request.clips)
+    references = find_videos(request.reference) if request.reference else {}
     given = read_transcripts(request.transcripts) if request.transcripts else {}
-    recognizer = request.recognizer if "wer" in metrics else None
-
-    def job(group: str, name: str, path: Path) -> Job:
-        made = group == "clips"
-        partner = others[name] if made else real[name]
-        return Job(
-            group=group,
-            id=name,
-            path=path,
-            metrics=tuple(metrics),
-            weights=request.weights,
-            reference=own.get(Path(name).with_suffix("").as_posix()) if made else None,
-            partner=(clips if made else references)[partner] if partner else None,
-            in_sets=bool(references),
-            transcript=transcript_of(name, path, given) if recognizer else None,
-            recognizer=recognizer,
+    real, pictures, sounds = (
+        {_stem(name): path for name, path in files.items()}
+        for files in (
+            references,
+            find_files(request.persons, PICTURES) if request.persons else {},
+            find_files(request.persons, SOUNDS) if request.persons else {},
         )
+    )
+    jobs = []
+    for group, files in (("clips", clips), ("reference", references)):
+        partners = partners_of(files, request.seed)
+        for name, path in files.items():
+            partner = partners[name]
+            jobs.append(
+                Job(
+                    group=group,
+                    id=name,
+                    path=path,
+                    metrics=tuple(metrics),
+                    weights=request.weights,
+                    reference=real.get(_stem(name)) if group == "clips" else None,
+                    partner=files[partner] if partner else None,
+                    has_real_clips=bool(references),
+                    transcript=transcript_of(name, path, given),
+                    recognizer=request.recognizer if "wer" in metrics else None,
+                    picture=pictures.get(_stem(name)),
+                    voice=sounds.get(_stem(name)),
+                )
+            )
+    return jobs
 
-    jobs = [job("clips", name, path) for name, path in clips.items()]
-    return jobs + [job("reference", name, path) for name, path in references.items()]
+
+def _stem(name: str) -> str:
+    return Path(name).with_suffix("").as_posix()
 
 
 def partners_of(
@@ -297,12 +286,8 @@ def _has_sound(path: Path) -> bool:
     return scanned.audio is not None and scanned.damage is None
 
 
-def _rows(jobs: Sequence[Job], workers: int) -> Iterable[dict[str, Any]]:
+def _rows(jobs: Sequence[Job], workers: int, timeout_s: float | None) -> Iterable[dict[str, Any]]:
     """A row for each job, in the order in which they are done."""
     if workers < 2 or len(jobs) < 2:
         return map(guarded_row, jobs)
-    return in_processes(guarded_row, jobs, workers, _died)
-
-
-def _died(job: Job) -> dict[str, Any]:
-    return row_of_failure(job, "the process that read it ended: out of memory, or a bug")
+    return in_processes(guarded_row, jobs, workers, row_of_failure, timeout_s)

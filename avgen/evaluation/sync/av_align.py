@@ -1,12 +1,11 @@
-"""Frames and sound in, whether things are heard when something moves: AV-Align, and a correlation.
+"""Does something move when something sounds: AV-Align, and a correlation of onsets with motion.
 
 AV-Align (Yariv et al. 2024, "Diverse and Aligned Audio-to-Video Generation via Text-to-Video Model
 Adaptation", section 4) compares the times of onsets in the sound with those of peaks of motion. It
 has been released three times, each computing something else; all are here, under their version's
-name, to compare with what was published. It hardly tells matched speech from mismatched: no more
-than that should be read into it.
+name, for comparison with published figures. It hardly tells matched speech from mismatched.
 
-`onset_motion` is for sounds that are not speech: how motion and onsets correlate, at each lag.
+`onset_motion` is for sounds that are not speech: how motion and onsets correlate at each lag.
 """
 
 from __future__ import annotations
@@ -15,11 +14,22 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
+import cv2
+import librosa
 import numpy as np
 
 from avgen.clips.timebase import num_samples
-from avgen.evaluation.subject import Unscored
-from avgen.evaluation.sync.lags import MAX_LAG, Offset, correlation_curve, offset
+from avgen.evaluation.measure import Measure, Value, Values
+from avgen.evaluation.subject import FPS, Subject, Unscored, own_sound
+from avgen.evaluation.sync.lags import (
+    MAX_LAG,
+    Offset,
+    correlation_curve,
+    milliseconds,
+    offset,
+    sentence,
+)
+from avgen.evaluation.timing import silence
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,6 @@ VERSIONS = {
     "av_align@javisbench": Version("javisbench-av-align@2025-08/1", None, False, 0.0, 1e-6),
 }
 
-ONSET_PROTOCOL = "avgen-onset-motion/3"  # 1 took pictures of full size, 2 of 144 pixels
 ONSET_SIDE = 72  # pixels of the shorter side, at which it does
 STILL = 0.002  # pixels a frame: what an encoder leaves of a still moves a third as much
 
@@ -85,8 +94,6 @@ def picture_features(frames: np.ndarray, side: int | None = None) -> np.ndarray:
     Raises:
         Unscored: fewer than two frames, or nothing moves.
     """
-    import cv2
-
     if len(frames) < 2:
         raise Unscored("the picture has one frame; motion needs at least 2")
     grey = [cv2.cvtColor(np.ascontiguousarray(f), cv2.COLOR_RGB2GRAY) for f in frames]
@@ -109,8 +116,6 @@ def sound_features(waveform: np.ndarray, sample_rate: int, version: Version) -> 
     Raises:
         Unscored: no samples.
     """
-    import librosa
-
     if not waveform.shape[-1]:
         raise Unscored("no samples of sound")
     rate = version.sample_rate or sample_rate
@@ -165,8 +170,6 @@ def onset_features(
     Raises:
         Unscored: the sound is silent, or ends before the last frame begins.
     """
-    import librosa
-
     mono = librosa.to_mono(waveform)
     if len(mono) <= num_samples(num_frames - 1, fps, sample_rate):
         raise Unscored("the sound ends before the picture's last frame begins")
@@ -194,3 +197,59 @@ def onset_motion(motion: np.ndarray, onsets: np.ndarray, seed: int = 0) -> Onset
     found = offset(change, sound, seed=seed)
     curve = correlation_curve(change, sound)
     return OnsetMotion(float(curve[MAX_LAG]), curve, found)
+
+
+def _motion(subject: Subject) -> np.ndarray:
+    """At the picture's own size and rate, for every release of AV-Align."""
+    return picture_features(subject.native.frames)
+
+
+def _av_align(version: Version) -> Measure:
+    def extract(subject: Subject) -> tuple[np.ndarray, Fraction]:
+        own_sound(subject)
+        return subject.once(_motion), subject.native.fps
+
+    def compute(seen: tuple[np.ndarray, Fraction], waveform: np.ndarray, rate: int) -> Values:
+        motion, fps = seen
+        if silence(waveform, rate) == 1:
+            raise Unscored("the sound is silent")
+        return {"score": score(motion, sound_features(waveform, rate, version), fps, version)}
+
+    name = next(name for name, one in VERSIONS.items() if one is version)
+    return Measure(
+        name,
+        version.protocol,
+        {"score": Value(1)},
+        extract,
+        compute,
+        sample_rate=version.sample_rate,
+        by_default=False,
+    )
+
+
+def _onset_picture(subject: Subject) -> np.ndarray:
+    own_sound(subject)
+    return picture_features(subject.clip.frames, ONSET_SIDE)
+
+
+def _onset_values(motion: np.ndarray, waveform: np.ndarray, rate: int) -> Values:
+    found = onset_motion(motion, onset_features(waveform, rate, len(motion), FPS))
+    return {
+        "r0": found.r0,
+        "offset_ms": milliseconds(found.offset.frames, FPS),
+        "confidence": found.offset.confidence,
+        "curve": found.curve,
+        "words": sentence(found.offset, FPS),
+    }
+
+
+MEASURES = (
+    *map(_av_align, VERSIONS.values()),
+    Measure(
+        "onsets",
+        "avgen-onset-motion/3",  # 1 took pictures of full size, 2 of 144 pixels
+        {"r0": Value(1), "offset_ms": Value(unit="ms")},
+        _onset_picture,
+        _onset_values,
+    ),
+)

@@ -15,8 +15,7 @@ import numpy as np
 
 from avgen.clips.media.read import read_clip
 from avgen.clips.media.streams import probe
-from avgen.evaluation.subject import FPS, SAMPLE_RATE, Unscored
-from avgen.evaluation.timing import read_stream
+from avgen.evaluation.subject import FPS, SAMPLE_RATE, Unscored, read_stream
 
 WINDOW_S = Fraction(12)  # of each place that is looked at
 MAX_PLACES = 8

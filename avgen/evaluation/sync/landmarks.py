@@ -1,11 +1,10 @@
 """A mouth's landmarks and a sound in, how well they fit out: a second opinion on avgen-sync's.
 
-A ridge regression (Hoerl & Kennard 1970) says from the loudness in bands around a frame how the
-mouth is shaped and moves in it; the correlation at each lag of what it says with what the landmarks
-show is the score. It shares neither the picture's features nor the network with avgen-sync: a
-regression of a few thousand numbers, on lips that were found by somebody else's network
-(MediaPipe's, whose model file has to be given). What carries over from speaker to speaker is the
-geometry of mouths. recipes/sync/landmark_regression.py fits it.
+A ridge regression (Hoerl & Kennard 1970) predicts the shape and motion of a mouth from the loudness
+in bands around a frame; the score is the correlation at each lag of the prediction with the
+landmarks. It shares neither the picture's features nor the network with avgen-sync: a regression of
+a few thousand numbers, on lips found by MediaPipe, whose model file has to be given.
+recipes/sync/landmark_regression.py fits it.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,10 +21,21 @@ from torch import Tensor, nn
 from avgen.codecs.base import load_module
 from avgen.errors import UserError
 from avgen.evaluation.faces.mouths import geometry
-from avgen.evaluation.subject import Unscored
+from avgen.evaluation.faces.tracks import LANDMARKER, landmarks_of
+from avgen.evaluation.measure import Measure, Rows, Values
+from avgen.evaluation.rows import values_of
+from avgen.evaluation.subject import Network, Subject, Unscored
 from avgen.evaluation.sync.features import MELS_PER_FRAME, NUM_MELS, log_mel
 from avgen.evaluation.sync.lags import standardized
-from avgen.evaluation.sync.score import SILENT_DB, SyncScore, score_features, stretches
+from avgen.evaluation.sync.score import (
+    VALUES,
+    SyncScore,
+    require_length,
+    score_features,
+    stretches,
+    sync_values,
+)
+from avgen.evaluation.waveforms import require_audible
 
 PROTOCOL = "avgen-landmark-sync/1"
 CHECKPOINT = Path(__file__).resolve().parents[2] / "checkpoints" / "landmark_sync"
@@ -115,9 +126,7 @@ def inputs(waveform: np.ndarray, rate: int, num_frames: int) -> np.ndarray:
     Raises:
         Unscored: silence.
     """
-    level = 20 * np.log10(max(float(np.sqrt(np.mean(waveform.astype(np.float64) ** 2))), 1e-9))
-    if level < SILENT_DB:
-        raise Unscored(f"the sound is silent ({level:.0f} dB of full scale)")
+    require_audible(waveform)
     bands = log_mel(waveform, rate, num_frames).astype(np.float64)
     bands = bands.reshape(num_frames, MELS_PER_FRAME, NUM_MELS).mean(1)
     rows = np.concatenate([bands, _change(bands)], 1)
@@ -156,3 +165,45 @@ def load(path: Path | None = None) -> LandmarkRegression:
 def _change(rows: np.ndarray) -> np.ndarray:
     """Half the difference of the next row and the last of [T, D]; at the ends of the two there."""
     return np.gradient(rows, axis=0) if len(rows) > 1 else np.zeros_like(rows)
+
+
+def _picture(subject: Subject) -> tuple[LandmarkRegression, np.ndarray]:
+    require_length(subject)
+    return subject.network(NETWORK), picture_features(landmarks_of(subject))
+
+
+def _values(seen: tuple[LandmarkRegression, np.ndarray], waveform: np.ndarray, rate: int) -> Values:
+    model, picture = seen
+    return sync_values(model.score(picture, model.sound_features(waveform, rate, len(picture))))
+
+
+def _beside_sync(rows: Rows, _: int) -> dict[str, Any]:
+    """In how many clips the two estimators agree within one frame."""
+    one, other = (
+        values_of(rows, name, "offset_frames", "clips") for name in ("sync", "landmark_sync")
+    )
+    apart = [abs(one[clip] - other[clip]) for clip in one.keys() & other.keys()]
+    if not apart:
+        return {}
+    near = sum(distance <= 1 for distance in apart)
+    return {
+        "beside_sync": {"n": len(apart), "within_one_frame": near},
+        "sentences": [
+            "landmark_sync and sync put the sound within one frame of each other in "
+            f"{near} of {len(apart)} clips."
+        ],
+    }
+
+
+NETWORK = Network("landmark_sync", "a folder of a LandmarkRegression", load, CHECKPOINT)
+MEASURES = (
+    Measure(
+        "landmark_sync",
+        PROTOCOL,
+        VALUES,
+        _picture,
+        _values,
+        networks=(LANDMARKER, NETWORK),
+        combine=_beside_sync,
+    ),
+)

@@ -1,9 +1,9 @@
 """avgen-sync: whether a mouth and a sound belong together, how far apart they are, and how sure.
 
-A picture becomes features by the mouth's motion (sync_features.py, sync_network.py), a sound by its
-loudness in bands; their correlation over a clip at each lag (lags.py) is all that the score is made
-of. The network's weights ship with avgen: avgen/checkpoints/sync has how it was trained and what it
-was measured to do. Never train a generator against it and report it as well.
+A picture becomes features by the mouth's motion (features.py, network.py), a sound by its loudness
+in bands; the score is their correlation over a clip at each lag (lags.py). The network's weights
+ship with avgen: avgen/checkpoints/sync states how it was trained and measured. Never train a
+generator against it and report it as well.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ import torch
 
 from avgen.codecs.base import load_module
 from avgen.errors import UserError
-from avgen.evaluation.subject import Unscored
+from avgen.evaluation.faces.tracks import the_face, tracks_of
+from avgen.evaluation.measure import Measure, Value, Values
+from avgen.evaluation.subject import Network, Subject, Unscored, own_sound
 from avgen.evaluation.sync import lags
-from avgen.evaluation.sync.features import FPS, SOUND_RATE, log_mel, motion, picture_rows
+from avgen.evaluation.sync.features import FPS, log_mel, motion, picture_rows
 from avgen.evaluation.sync.network import SyncNetwork
+from avgen.evaluation.waveforms import require_audible
 
 PROTOCOL = "avgen-sync/2"  # 1 had intervals without SLACK and believed a z of 2
 CHECKPOINT = Path(__file__).resolve().parents[2] / "checkpoints" / "sync"
 NUM_BANK = 40  # stretches of the shipped unrelated speech that z compares with
-SILENT_DB = -60.0  # RMS of full scale; a sound that stays below has nothing to be in sync with
 STILL = 1e-4  # region sides a frame: RMS motion below which the picture is a still
 WEAK_Z, WEAK_CONFIDENCE = 2.5, 0.5  # below either, the best lag is not to be believed
 SLACK = 0.4  # frames that an interval is wider at each end than the clip's own frames say it is
@@ -75,7 +77,7 @@ class SyncModel:
         self.network = network.eval()
 
     def picture_features(self, frames: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-        """What the mouth does: float32 [T, D].
+        """Features of the mouth's motion: float32 [T, D].
 
         Args:
             frames: uint8 [T, H, W, 3], at 25 fps.
@@ -92,7 +94,7 @@ class SyncModel:
             return self.network.picture(picture_rows(torch.from_numpy(moved)[None]))[0].numpy()
 
     def sound_features(self, waveform: np.ndarray, rate: int, num_frames: int) -> np.ndarray:
-        """What is heard: float32 [num_frames, D].
+        """Features of the sound: float32 [num_frames, D].
 
         Args:
             waveform: float32 [C, N] in [-1, 1], from the picture's first frame on; what is longer
@@ -103,9 +105,7 @@ class SyncModel:
         Raises:
             Unscored: silence.
         """
-        level = 20 * np.log10(max(float(np.sqrt(np.mean(waveform.astype(np.float64) ** 2))), 1e-9))
-        if level < SILENT_DB:
-            raise Unscored(f"the sound is silent ({level:.0f} dB of full scale)")
+        require_audible(waveform)
         mels = torch.from_numpy(log_mel(waveform, rate, num_frames))[None]
         with torch.inference_mode():
             return self.network.sound(mels)[0].numpy()
@@ -203,12 +203,52 @@ def load(path: Path | None = None) -> SyncModel:
     return SyncModel(network)
 
 
-__all__ = [
-    "PROTOCOL",
-    "SOUND_RATE",
-    "SyncModel",
-    "SyncScore",
-    "load",
-    "mismatched",
-    "score_features",
-]
+def require_length(subject: Subject) -> None:
+    """Refuse a clip without sound, or too short for any lag, before faces are looked for.
+
+    Raises:
+        Unscored: it is.
+    """
+    own_sound(subject)
+    least = lags.MAX_LAG + lags.MIN_OVERLAP
+    if subject.clip.num_frames < least:
+        raise Unscored(
+            f"lasts {subject.clip.num_frames / FPS:.2f} s; an offset needs {least / FPS:.0f} s"
+        )
+
+
+def sync_values(found: SyncScore) -> Values:
+    """What a row holds of a score."""
+    names = ("r0", "z", "offset_ms", "offset_frames", "confidence", "reliable")
+    return {
+        **{name: getattr(found, name) for name in names},
+        "abs_offset_ms": abs(found.offset_ms),
+        "interval_ms": list(found.interval_ms),
+        "curve": found.curve,
+        "words": found.words,
+    }
+
+
+def _picture(subject: Subject) -> tuple[SyncModel, np.ndarray]:
+    require_length(subject)
+    boxes = the_face(tracks_of(subject)).boxes
+    model = subject.network(NETWORK)
+    return model, model.picture_features(subject.clip.frames, boxes)
+
+
+def _values(seen: tuple[SyncModel, np.ndarray], waveform: np.ndarray, rate: int) -> Values:
+    model, picture = seen
+    return sync_values(model.score(picture, model.sound_features(waveform, rate, len(picture))))
+
+
+NETWORK = Network(
+    "sync", "a folder of an avgen-sync network other than the one that ships", load, CHECKPOINT
+)
+VALUES = {
+    "r0": Value(1),
+    "z": Value(1),
+    "offset_ms": Value(unit="ms"),
+    "abs_offset_ms": Value(-1, "ms"),
+    "reliable": Value(1),
+}
+MEASURES = (Measure("sync", PROTOCOL, VALUES, _picture, _values, networks=(NETWORK,)),)

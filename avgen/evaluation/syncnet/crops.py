@@ -16,6 +16,7 @@ import numpy as np
 from scipy.signal import medfilt
 
 from avgen.errors import UserError
+from avgen.evaluation.faces.tracks import box_overlap
 from avgen.evaluation.subject import Unscored
 from avgen.evaluation.syncnet.towers import SIDE
 
@@ -144,19 +145,11 @@ def _chains(boxes: np.ndarray, seen: list[int]) -> Iterator[list[int]]:
         for index in seen[1:]:
             if index - chain[-1] > MAX_GAP:
                 break
-            if _overlap(boxes[chain[-1]], boxes[index]) > SAME_FACE:
+            if box_overlap(boxes[chain[-1]], boxes[index]) > SAME_FACE:
                 chain.append(index)
         taken = set(chain)
         seen = [index for index in seen if index not in taken]
         yield chain
-
-
-def _overlap(one: np.ndarray, other: np.ndarray) -> float:
-    """Intersection over union of two boxes [4]."""
-    low = np.maximum(one[:2], other[:2])
-    high = np.minimum(one[:2] + one[2:], other[:2] + other[2:])
-    both = float(np.prod(np.maximum(high - low, 0)))
-    return both / float(np.prod(one[2:]) + np.prod(other[2:]) - both)
 
 
 def _interpolated(boxes: np.ndarray, chain: list[int]) -> np.ndarray:

@@ -1,8 +1,8 @@
 """LSE-C, LSE-D and offset: how far SyncNet's embeddings of picture and sound lie apart.
 
-    weights = load_syncnet(path)
-    picture = picture_features(frames, fps, weights.network, LATENTSYNC, boxes)
-    sound = sound_features(waveform, sample_rate, weights.network, picture)
+    network = load_syncnet(path)
+    picture = picture_features(frames, fps, network, LATENTSYNC, boxes)
+    sound = sound_features(waveform, sample_rate, network, picture)
     score(picture, sound), score_valid(picture, sound)
 
 The protocol is that of github.com/joonson/syncnet_python (SyncNetInstance.py, commit 6efbb1c) to
@@ -27,10 +27,12 @@ import torch
 from torch.nn import functional as F
 
 from avgen.errors import UserError
-from avgen.evaluation.subject import FPS, Unscored
-from avgen.evaluation.syncnet.crops import Variant, crops, face_tracks, whole_frames
+from avgen.evaluation.faces.tracks import the_speaker, tracks_of
+from avgen.evaluation.measure import Measure, Value, Values
+from avgen.evaluation.subject import FPS, Subject, Unscored, own_sound
+from avgen.evaluation.syncnet.crops import VARIANTS, Variant, crops, face_tracks, whole_frames
 from avgen.evaluation.syncnet.mfcc import HOP, SAMPLE_RATE, int16_samples, mfcc
-from avgen.evaluation.syncnet.towers import WINDOW_FRAMES, WINDOW_ROWS, SyncNet
+from avgen.evaluation.syncnet.towers import SYNCNET, WINDOW_FRAMES, WINDOW_ROWS, SyncNet
 
 MAX_SHIFT = 15  # frames each way that the sound is shifted by
 MIN_REAL = 10  # windows that must be left at the largest shift, where only real ones count
@@ -42,7 +44,7 @@ _BATCH = 16  # windows that go through the network at once: 0.2 GB
 
 @dataclass(frozen=True)
 class Stretch:
-    """What SyncNet sees of a track.
+    """A track's embeddings.
 
     Attributes:
         first: Frame of the clip that it begins at.
@@ -99,7 +101,7 @@ def picture_features(
     variant: Variant,
     boxes: np.ndarray | None = None,
 ) -> list[Stretch]:
-    """What SyncNet sees of a clip, once for any number of sounds.
+    """SyncNet's embeddings of a clip's picture, once for any number of sounds.
 
     Args:
         frames: uint8 [T, H, W, 3], RGB.
@@ -135,7 +137,7 @@ def picture_features(
 def sound_features(
     waveform: np.ndarray, sample_rate: int, network: SyncNet, picture: Sequence[Stretch]
 ) -> list[np.ndarray]:
-    """What SyncNet hears beside each stretch of the picture, cut out as the released scripts do.
+    """SyncNet's embeddings of the sound beside each stretch, cut out as the released scripts do.
 
     Args:
         waveform: float32 [1, N] in [-1, 1].
@@ -174,7 +176,7 @@ def sound_features(
 
 def score(picture: Sequence[Stretch], sound: Sequence[np.ndarray]) -> Lse:
     """LSE-C, LSE-D and offset by the released code: sound beyond the clip's ends is zeros."""
-    return _mean([_judged(p.embeddings, s, False) for p, s in zip(picture, sound, strict=True)])
+    return _mean([_scored(p.embeddings, s, False) for p, s in zip(picture, sound, strict=True)])
 
 
 def score_valid(picture: Sequence[Stretch], sound: Sequence[np.ndarray]) -> Lse:
@@ -187,10 +189,10 @@ def score_valid(picture: Sequence[Stretch], sound: Sequence[np.ndarray]) -> Lse:
     Raises:
         Unscored: fewer than MIN_REAL windows would be left at the largest shift.
     """
-    return _mean([_judged(p.embeddings, s, True) for p, s in zip(picture, sound, strict=True)])
+    return _mean([_scored(p.embeddings, s, True) for p, s in zip(picture, sound, strict=True)])
 
 
-def _judged(picture: np.ndarray, sound: np.ndarray, only_real: bool) -> Lse:
+def _scored(picture: np.ndarray, sound: np.ndarray, only_real: bool) -> Lse:
     length = min(len(picture), len(sound))
     if only_real and length < MAX_SHIFT + MIN_REAL:
         raise Unscored(
@@ -233,22 +235,66 @@ def _mean(tracks: list[Lse]) -> Lse:
 @torch.inference_mode()
 def _embed_picture(frames: np.ndarray, network: SyncNet) -> np.ndarray:
     """Embeddings [L - 5, 1024] of frames uint8 [L, 224, 224, 3], RGB."""
-    device = next(network.parameters()).device
     rows = []
     for start in range(0, len(frames) - WINDOW_FRAMES, _BATCH):
         stop = min(start + _BATCH, len(frames) - WINDOW_FRAMES) + WINDOW_FRAMES - 1
         bgr = torch.from_numpy(frames[start:stop, :, :, ::-1].copy())
-        rows.append(network.picture(bgr.permute(3, 0, 1, 2).float().to(device)).cpu())
+        rows.append(network.picture(bgr.permute(3, 0, 1, 2).float()))
     return torch.cat(rows).numpy()
 
 
 @torch.inference_mode()
 def _embed_sound(samples: np.ndarray, num_windows: int, network: SyncNet) -> np.ndarray:
     """Embeddings [num_windows, 1024] of int16 [N]."""
-    device = next(network.parameters()).device
     cepstra = mfcc(samples).T.astype(np.float32)  # [13, M]
     windows = np.stack(
         [cepstra[:, _FRAME_ROWS * t : _FRAME_ROWS * t + WINDOW_ROWS] for t in range(num_windows)]
     )
-    parts = torch.from_numpy(windows).to(device).split(4 * _BATCH)
-    return torch.cat([network.sound(part).cpu() for part in parts]).numpy()
+    parts = torch.from_numpy(windows).split(4 * _BATCH)
+    return torch.cat([network.sound(part) for part in parts]).numpy()
+
+
+def _lse(variant: Variant) -> Measure:
+    def extract(subject: Subject) -> tuple[SyncNet, list[Stretch]]:
+        own_sound(subject)
+        boxes = None if variant.min_track is None else the_speaker(tracks_of(subject)).boxes
+        network = subject.network(SYNCNET)
+        return network, picture_features(subject.clip.frames, FPS, network, variant, boxes)
+
+    return Measure(
+        variant.name,
+        variant.protocol,
+        {
+            "lse_c": Value(1),
+            "lse_d": Value(-1),
+            "lse_c_valid": Value(1),
+            "lse_d_valid": Value(-1),
+            "abs_offset_frames": Value(-1, "frames"),
+        },
+        extract,
+        _values,
+        networks=(SYNCNET,),
+    )
+
+
+def _values(seen: tuple[SyncNet, list[Stretch]], waveform: np.ndarray, rate: int) -> Values:
+    network, picture = seen
+    sound = sound_features(waveform, rate, network, picture)
+    found = score(picture, sound)
+    values: Values = {
+        "lse_c": found.confidence,
+        "lse_d": found.distance,
+        "offset_frames": found.offset,
+        "abs_offset_frames": abs(found.offset),
+        "num_windows": found.num_windows,
+        "curve": -found.curve,  # nearer is better, as in every other curve
+        "words": found.words,
+    }
+    try:
+        valid = score_valid(picture, sound)
+    except Unscored as reason:
+        return values | {"notes": [f"no length-unbiased variant: {reason}"]}
+    return values | {"lse_c_valid": valid.confidence, "lse_d_valid": valid.distance}
+
+
+MEASURES = tuple(map(_lse, VARIANTS.values()))

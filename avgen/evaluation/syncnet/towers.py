@@ -1,30 +1,27 @@
-"""SyncNet's two towers, and the file of their weights, which avgen neither has nor downloads.
+"""SyncNet's two towers, and how their weights are loaded: avgen neither ships nor downloads them.
 
 Reference: Chung & Zisserman 2016, "Out of time: automated lip sync in the wild", in the form that
-was released as `syncnet_v2.model` with github.com/joonson/syncnet_python (commit 6efbb1c). Modules
-are named and numbered so that the released state dict fits.
+was released as `syncnet_v2.model` with github.com/joonson/syncnet_python (commit 6efbb1c; SHA-256
+961e8696f888fce4f3f3a6c3d5b3267cf5b343100b238e79b2659bff2c605442, pinned by several independent
+projects). Modules are named and numbered so that the released state dict fits.
 """
 
 from __future__ import annotations
 
-import hashlib
 import pickle
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from avgen.errors import UserError
-from avgen.evaluation.subject import Unscored
+from avgen.evaluation.subject import Network
 
 SIDE = 224  # pixels of the picture's side
 WINDOW_FRAMES = 5  # frames that one embedding sees
 WINDOW_ROWS = 20  # rows of cepstra that one embedding hears: 0.2 s
 DIM = 1024  # of an embedding, which is not normalised
-
-# Of the released file, 54 573 114 bytes; several independent projects pin the same.
-RELEASED_SHA256 = "961e8696f888fce4f3f3a6c3d5b3267cf5b343100b238e79b2659bff2c605442"
 
 
 class SyncNet(nn.Module):
@@ -93,43 +90,13 @@ def _head() -> nn.Sequential:
     return nn.Sequential(nn.Linear(512, 512), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, DIM))
 
 
-@dataclass(frozen=True)
-class SyncNetWeights:
-    """A network with where its numbers come from.
-
-    Attributes:
-        network: in evaluation mode.
-        sha256: of the file, in hexadecimal.
-    """
-
-    network: SyncNet
-    sha256: str
-
-    @property
-    def is_released(self) -> bool:
-        """Whether it is the file that published numbers were made with."""
-        return self.sha256 == RELEASED_SHA256
-
-    @property
-    def provenance(self) -> str:
-        """Which weights these are, for a report."""
-        name = "syncnet_v2.model" if self.is_released else "unknown weights, not syncnet_v2.model"
-        return f"{name} (sha256 {self.sha256})"
-
-
-def load_syncnet(path: Path | None, device: str = "cpu") -> SyncNetWeights:
-    """SyncNet from the file of a state dict, such as the released `syncnet_v2.model`.
-
-    Args:
-        path: of the file (`--weights syncnet=PATH`); None where the user gave none.
-        device: that the network runs on.
+@cache
+def load_syncnet(path: Path) -> SyncNet:
+    """SyncNet, in evaluation mode, from the file of a state dict such as `syncnet_v2.model`.
 
     Raises:
-        Unscored: no path.
         UserError: no such file, or one that holds something else.
     """
-    if path is None:
-        raise Unscored("SyncNet's weights were not given (--weights syncnet=PATH)")
     if not path.is_file():
         raise UserError(f"{path}: no such file; --weights syncnet=PATH names syncnet_v2.model")
     try:
@@ -138,9 +105,12 @@ def load_syncnet(path: Path | None, device: str = "cpu") -> SyncNetWeights:
         raise UserError(f"{path}: not a state dict that torch can read: {error}") from error
     network = SyncNet()
     _fill(network, state, path)
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return SyncNetWeights(network.eval().to(device), sha256)
+    return network.eval()
+
+
+SYNCNET = Network(
+    "syncnet", "SyncNet's released state dict, syncnet_v2.model: LSE-C, LSE-D", load_syncnet
+)
 
 
 def _fill(network: SyncNet, state: object, path: Path) -> None:
