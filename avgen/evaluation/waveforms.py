@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ SPEECH_RATE = 16_000  # Hz, of every speech model here
 SILENT_DB = -60.0  # RMS re full scale; what stays below is silent
 
 
-def decibels(power: float | np.ndarray, least: float = 1e-18) -> np.ndarray:
+def decibels(power: Any, least: float = 1e-18) -> np.ndarray:
     """10 log10 of a power, of at least `least`."""
     return 10 * np.log10(np.maximum(power, least))
 

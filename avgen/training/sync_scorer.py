@@ -1,15 +1,17 @@
-"""Clips' motion and loudness in, a trained `SyncNetwork` out: its loss, its varied clips, its data.
+"""Training of avgen-sync's `SyncNetwork`: its loss, its augmentation, its data.
 
-Every clip is asked one question: among its own sound at every lag, and the sounds of the other
-clips of the batch, which one belongs? The logits are the very correlations that scoring reads
-(evaluation/sync/lags.py), so what is trained is what is measured. One speaker is all that there
-may be to learn from, so that pictures and sounds are varied in what differs between people: where
-and how large a mouth is, how much it moves, pitch and formants, the colour and the noise of a
-recording.
+The task of every clip: among its own sound at every lag, and the sounds of the other clips of the
+batch, which one belongs? The logits are the correlations that scoring reads (evaluation/sync/
+lags.py), so that what is trained is what is measured. There may be one speaker only to learn from,
+so pictures and sounds are varied in what differs between people: place and size of the mouth, how
+much it moves, pitch and formants, the colour and the noise of a recording.
+
+Everything random is drawn on the CPU and moved, so that a seed means the same on every device.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ from avgen.evaluation.sync.features import NUM_MELS, picture_rows
 from avgen.evaluation.sync.network import SyncConfig, SyncNetwork, curves, standardized
 from avgen.training.clip_latents import clip_of_draw, hash_seed, stateful_loader
 from avgen.training.optimization import OptimizerConfig
+
+Draw = Callable[..., Tensor]  # torch.randn or torch.rand
 
 PITCHES = (0.87, 1.0, 1.15, 1.32, 1.52)  # how much higher each prepared clip's voice is read as
 AS_IT_IS = PITCHES.index(1.0)
@@ -62,10 +66,10 @@ def varied_motion(motion: Tensor, vary: SyncVariation, generator: torch.Generato
     """Motion [B, T, 3, G, G] of another face: placed, sized, mirrored, trembling otherwise."""
     batch, length, channels, cells, _ = motion.shape
 
-    def drawn(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator)
+    def drawn(*shape: int, kind: Draw = torch.randn) -> Tensor:
+        return kind(*shape, generator=generator).to(motion.device)
 
-    mirror = torch.where(torch.rand(batch, generator=generator) < 0.5, -1.0, 1.0)
+    mirror = torch.where(drawn(batch, kind=torch.rand) < 0.5, -1.0, 1.0)
     angle, size = vary.turn * drawn(batch), (vary.scale * drawn(batch)).exp()
     tall = size * (vary.stretch * drawn(batch)).exp()
     cos, sin = angle.cos(), angle.sin()
@@ -80,10 +84,10 @@ def varied_motion(motion: Tensor, vary: SyncVariation, generator: torch.Generato
     flat = motion.reshape(batch, length * channels, cells, cells)
     placed = functional.grid_sample(flat, grid, padding_mode="border", align_corners=False)
     placed = placed.reshape(motion.shape)
-    signs = torch.ones(batch, 1, channels, 1, 1)
+    signs = torch.ones(batch, 1, channels, 1, 1, device=motion.device)
     signs[:, 0, 0, 0, 0] = mirror
     spread = placed.square().mean((1, 3, 4), keepdim=True).sqrt()
-    head = drawn(batch, length, channels, 1, 1) * torch.rand(batch, 1, 1, 1, 1, generator=generator)
+    head = drawn(batch, length, channels, 1, 1) * drawn(batch, 1, 1, 1, 1, kind=torch.rand)
     gain = (vary.bands * drawn(batch, 1, 1, 4, 4)).flatten(1, 2)
     gain = functional.interpolate(gain, (cells, cells), mode="bilinear")[:, :, None].exp()
     trembling = vary.noise * drawn(*motion.shape) + vary.drift * head
@@ -96,20 +100,23 @@ def varied_sound(mels: Tensor, vary: SyncVariation, generator: torch.Generator) 
     Two pitches are mixed in the logarithm, noise is put under the sum, and bands weigh otherwise.
     """
     batch, voices = mels.shape[:2]
-    which = torch.randint(voices - 1, (batch,), generator=generator)
-    share = torch.rand(batch, 1, 1, generator=generator)
-    rows = torch.arange(batch)
+
+    def drawn(*shape: int, kind: Draw = torch.randn) -> Tensor:
+        return kind(*shape, generator=generator).to(mels.device)
+
+    which = torch.randint(voices - 1, (batch,), generator=generator).to(mels.device)
+    share = drawn(batch, 1, 1, kind=torch.rand)
+    rows = torch.arange(batch, device=mels.device)
     mixed = torch.lerp(mels[rows, which], mels[rows, which + 1], share)
     if vary.noise_db:
         loudest = mixed.amax((1, 2), keepdim=True)
-        depth = vary.noise_db + (60 - vary.noise_db) * torch.rand(batch, 1, 1, generator=generator)
-        colour = torch.randn(batch, 1, 4, generator=generator) * 0.5
-        colour = functional.interpolate(colour, NUM_MELS, mode="linear")
-        flicker = torch.randn(mixed.shape, generator=generator) * 0.1
+        depth = vary.noise_db + (60 - vary.noise_db) * drawn(batch, 1, 1, kind=torch.rand)
+        colour = functional.interpolate(drawn(batch, 1, 4) * 0.5, NUM_MELS, mode="linear")
+        flicker = drawn(*mixed.shape) * 0.1
         floor = loudest - depth / 10 + colour + flicker
         ten = float(np.log(10))
         mixed = torch.logaddexp(mixed * ten, floor * ten) / ten
-    gain = (vary.bands * torch.randn(batch, 1, 6, generator=generator)).exp()
+    gain = (vary.bands * drawn(batch, 1, 6)).exp()
     mixed = mixed * functional.interpolate(gain, NUM_MELS, mode="linear")
     return mixed - mixed.mean(1, keepdim=True)
 
@@ -126,9 +133,11 @@ def sync_loss(picture: Tensor, sound: Tensor, max_lag: int, sharpness: Tensor) -
     own = curves(picture, sound, max_lag)
     one, other = standardized(picture).flatten(1), standardized(sound).flatten(1)
     cross = one @ other.T / one.shape[1]
-    eye = torch.eye(len(cross), dtype=torch.bool)
-    logits = sharpness * torch.cat([own, cross[~eye].reshape(len(cross), -1)], 1)
-    lags = torch.arange(-max_lag, max_lag + 1)
+    # Without its diagonal, row by row: of the flat matrix, all but every (B + 1)th number.
+    size = len(cross)
+    others = cross.flatten()[1:].reshape(size - 1, size + 1)[:, :-1].reshape(size, size - 1)
+    logits = sharpness * torch.cat([own, others], 1)
+    lags = torch.arange(-max_lag, max_lag + 1, device=own.device)
     target = torch.exp(-0.5 * (lags / NEAR) ** 2)
     target = functional.pad(target / target.sum(), (0, logits.shape[1] - len(lags)))
     return functional.cross_entropy(logits, target.expand_as(logits))

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from avgen.evaluation.measure import NEEDS
-from avgen.evaluation.report.summary import write_report
+from avgen.evaluation.report.summarize import write_report
 from avgen.evaluation.run.catalogue import MEASURES, MODULES, check_weights, chosen
 
 # Protocols of reports that exist: their numbers are compared with today's, so the arithmetic of

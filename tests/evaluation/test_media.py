@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from avgen.clips import Clip, read_clip, write_clip
-from avgen.evaluation.subject import Unscored
-from avgen.evaluation.timing import (
+from avgen.evaluation.file_timing import (
     clipping,
     flash_click_offset,
     media_values,
     silence,
 )
+from avgen.evaluation.subject import Unscored
 
 SIDE = 64
 RATES = (Fraction(24), Fraction(25), Fraction(30000, 1001), Fraction(30))

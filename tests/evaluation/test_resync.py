@@ -9,9 +9,9 @@ import pytest
 
 from avgen.clips import Clip, MediaError, read_clip, write_clip
 from avgen.clips.media.remux import remux_delayed
+from avgen.evaluation.file_timing import flash_click_offset
 from avgen.evaluation.subject import Unscored
 from avgen.evaluation.sync.correction import find_offset
-from avgen.evaluation.timing import flash_click_offset
 
 FPS, RATE = Fraction(25), 48_000
 

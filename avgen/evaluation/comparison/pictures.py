@@ -1,4 +1,4 @@
-"""Frames alone -> how sharp they are, how much they move, and whether they flicker or stand still.
+"""A clip alone -> how sharp it is, how much it moves, whether it flickers, jumps or stands still.
 
 What these should be is what the real clips have: give `--reference`.
 """
@@ -40,12 +40,20 @@ def flicker(size: np.ndarray, stride: int = STRIDE) -> float:
     return float(size[join].mean()) / inside if inside else float("nan")
 
 
+def largest(size: np.ndarray, usual: float) -> float:
+    """The largest of steps [N] over the usual one, a quantile; NaN if that is 0."""
+    typical = float(np.quantile(size, usual))
+    return float(size.max()) / typical if typical else float("nan")
+
+
 def _values(subject: Subject) -> Values:
     frames = subject.native.frames
     if len(frames) <= STRIDE:
         raise Unscored(f"{len(frames)} frames; motion is measured over more than {STRIDE}")
-    size = steps(frames)
+    size, sound = steps(frames), subject.native.waveform
     return {
+        "jump": largest(size, 0.5),
+        "sound_jump": None if sound is None else largest(np.abs(np.diff(sound[0])), 0.999),
         "sharpness": sharpness(frames),
         "step": float(size.mean()),
         "flicker": flicker(size),
@@ -61,6 +69,8 @@ MEASURES = (
             "sharpness": Value(unit="levels"),
             "step": Value(unit="levels"),
             "flicker": Value(),
+            "jump": Value(),
+            "sound_jump": Value(),
             "frozen": Value(-1),
         },
         _values,

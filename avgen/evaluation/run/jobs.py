@@ -52,6 +52,7 @@ class Job:
         weights: Paths by name.
         reference: The real clip of the same name, if there is one.
         partner: The clip with whose sound it is mismatched, if there is one.
+        partner_transcript: What is said in that one.
         has_real_clips: Whether there is a set of real clips to compare sets with.
         transcript: What is said in it.
         recognizer: Import path of a recogniser, if given.
@@ -66,6 +67,7 @@ class Job:
     weights: Weights
     reference: Path | None = None
     partner: Path | None = None
+    partner_transcript: Transcript = field(default_factory=Transcript)
     has_real_clips: bool = False
     transcript: Transcript = field(default_factory=Transcript)
     recognizer: str | None = None
@@ -99,7 +101,9 @@ def row_of(job: Job) -> dict[str, Any]:
         voice=job.voice,
         **shared,
     )
-    partner = Subject(job.partner, **shared) if job.partner else None
+    partner = None
+    if job.partner is not None:
+        partner = Subject(job.partner, transcript=job.partner_transcript, **shared)
     results: dict[str, dict[str, Any]] = {}
     for name in job.metrics:
         missing = _missing(MEASURES[name], job)

@@ -9,7 +9,7 @@ from concurrent.futures import as_completed
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from threading import Thread
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 from pebble import ProcessExpired, ProcessPool
@@ -69,7 +69,9 @@ def _outcomes(
         _one_thread(),
         ProcessPool(workers, context=get_context("spawn"), initializer=set_up_worker) as pool,
     ):
-        futures = {pool.schedule(function, (job,), timeout=timeout_s): job for job in jobs}
+        futures: dict[Any, Job] = {  # ProcessFuture is a Future of which typeshed knows nothing
+            pool.schedule(function, (job,), timeout=timeout_s): job for job in jobs
+        }
         try:
             for future in as_completed(futures):
                 try:

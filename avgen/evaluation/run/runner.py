@@ -27,13 +27,13 @@ from avgen.clips.files import VIDEO_SUFFIXES, atomic
 from avgen.clips.media.container import decoder_versions
 from avgen.clips.media.packets import scan
 from avgen.errors import UserError
-from avgen.evaluation.report.summary import write_report
+from avgen.evaluation.report.summarize import write_report
 from avgen.evaluation.rows import ROWS, RUN, read_rows, read_run
 from avgen.evaluation.run.catalogue import check_weights, chosen, digest
 from avgen.evaluation.run.jobs import DELAY_FRAMES, Job, guarded_row, row_of_failure
 from avgen.evaluation.run.processes import in_processes
 from avgen.evaluation.speech.recognition import recognizer_protocol
-from avgen.evaluation.speech.transcripts import read_transcripts, transcript_of
+from avgen.evaluation.speech.transcripts import Transcript, read_transcripts, transcript_of
 from avgen.evaluation.subject import Weights
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -185,6 +185,8 @@ def _header(request: Request, hashes: dict[str, str], protocols: dict[str, str])
         "weights": {name: str(path.resolve()) for name, path in request.weights.items()},
         "transcripts": digest(request.transcripts) if request.transcripts else None,
     }
+    if request.persons is None:
+        del asked["persons"]  # as in reports from before there was such a thing
     return {
         "avgen": __version__,
         "protocols": protocols,
@@ -230,9 +232,13 @@ def _jobs(request: Request, metrics: list[str]) -> list[Job]:
             find_files(request.persons, SOUNDS) if request.persons else {},
         )
     )
+    is_read = request.recognizer is not None or "lips" in metrics  # it opens every file
     jobs = []
     for group, files in (("clips", clips), ("reference", references)):
         partners = partners_of(files, request.seed)
+        said = {
+            n: transcript_of(n, p, given) if is_read else Transcript() for n, p in files.items()
+        }
         for name, path in files.items():
             partner = partners[name]
             jobs.append(
@@ -245,7 +251,8 @@ def _jobs(request: Request, metrics: list[str]) -> list[Job]:
                     reference=real.get(_stem(name)) if group == "clips" else None,
                     partner=files[partner] if partner else None,
                     has_real_clips=bool(references),
-                    transcript=transcript_of(name, path, given),
+                    partner_transcript=said[partner] if partner else Transcript(),
+                    transcript=said[name],
                     recognizer=request.recognizer if "wer" in metrics else None,
                     picture=pictures.get(_stem(name)),
                     voice=sounds.get(_stem(name)),

@@ -181,7 +181,8 @@ class WhisperRecognizer:
             condition_on_previous_text=False,
             without_timestamps=True,
         )
-        return " ".join(segment.text for segment in segments).split()
+        text: str = " ".join(segment.text for segment in segments)
+        return text.split()
 
     def normalize(self, text: str) -> list[str]:
         """The words of a text as they are compared."""

@@ -19,6 +19,7 @@ import librosa
 import numpy as np
 
 from avgen.clips.timebase import num_samples
+from avgen.evaluation.file_timing import silence
 from avgen.evaluation.measure import Measure, Value, Values
 from avgen.evaluation.subject import FPS, Subject, Unscored, own_sound
 from avgen.evaluation.sync.lags import (
@@ -29,7 +30,6 @@ from avgen.evaluation.sync.lags import (
     offset,
     sentence,
 )
-from avgen.evaluation.timing import silence
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ different offsets, cannot be put right by one delay, and are refused.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +16,10 @@ import numpy as np
 
 from avgen.clips.media.read import read_clip
 from avgen.clips.media.streams import probe
+from avgen.evaluation.faces.tracks import CascadeTracker, the_face
 from avgen.evaluation.subject import FPS, SAMPLE_RATE, Unscored, read_stream
+from avgen.evaluation.sync import lags
+from avgen.evaluation.sync import score as sync
 
 WINDOW_S = Fraction(12)  # of each place that is looked at
 MAX_PLACES = 8
@@ -88,8 +92,6 @@ def find_offset(path: Path, weights: dict[str, Path] | None = None) -> Evidence:
 
 
 def _words(offset_ms: float, interval_ms: tuple[float, float]) -> str:
-    from avgen.evaluation.sync import lags
-
     frames = float(FPS) / 1000
     low, high = interval_ms
     return lags.sentence(lags.Offset(offset_ms * frames, (low * frames, high * frames), 1.0), FPS)
@@ -114,11 +116,6 @@ def _look(path: Path, start_s: Fraction, end_s: Fraction, weights: dict[str, Pat
     Raises:
         Unscored: they cannot.
     """
-    import warnings
-
-    from avgen.evaluation.faces.tracks import CascadeTracker, the_face
-    from avgen.evaluation.sync import score as sync
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         clip = read_clip(

@@ -1,7 +1,6 @@
 """Features of a picture and of a sound -> how well they agree at each lag, and which lag is right.
 
-Both are [T, D], one row a frame, and dimension d of one is meant to follow dimension d of the
-other. Everything is a plain function of such arrays.
+Both are [T, D], one row a frame; dimension d of one is meant to follow dimension d of the other.
 
 The sign, here and everywhere: a lag or an offset above 0 means that **the sound comes before the
 picture** (sound[t] belongs to picture[t + lag]); delaying the sound by it puts them in sync. It is
@@ -46,10 +45,9 @@ def products(picture: np.ndarray, sound: np.ndarray, max_lag: int = MAX_LAG) -> 
     """What each frame adds to the correlation at each lag: [2 * max_lag + 1, T].
 
     Row max_lag + k holds, at picture frame t, the mean over features of the product of picture[t]
-    and sound[t - k], both standardised over the frames that the two have in common at that lag (so
-    short overlaps are not drawn to zero), over the number of such frames: the row sums to the mean
-    over features of Pearson's correlation. Frames outside the overlap are 0. A feature that stands
-    still correlates 0.
+    and sound[t - k], both standardised over the frames that overlap at that lag, over the number of
+    such frames: the row sums to the mean over features of Pearson's correlation. Frames outside the
+    overlap are 0; a constant feature correlates 0.
 
     Raises:
         Unscored: fewer than MIN_OVERLAP frames overlap at the largest lag.

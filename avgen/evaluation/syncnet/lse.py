@@ -44,13 +44,10 @@ _BATCH = 16  # windows that go through the network at once: 0.2 GB
 
 @dataclass(frozen=True)
 class Stretch:
-    """A track's embeddings.
+    """A track of `num_frames` frames from frame `first` of the clip on, and its embeddings.
 
-    Attributes:
-        first: Frame of the clip that it begins at.
-        num_frames: of the track.
-        embeddings: float32 [num_frames - 5, 1024]; row t is of frames t to t + 4. (The last window
-            is left out, as in the released code.)
+    They are float32 [num_frames - 5, 1024]; row t is of frames t to t + 4. (The last window is left
+    out, as in the released code.)
     """
 
     first: int
@@ -105,10 +102,10 @@ def picture_features(
 
     Args:
         frames: uint8 [T, H, W, 3], RGB.
-        fps: 25; a clip of another rate is read at 25.
-        network: from `load_syncnet`.
+        fps: 25.
+        network: In evaluation mode.
         variant: Which protocol's crops and tracks.
-        boxes: [T, 4] of the face: x, y, width, height in pixels, NaN where it is not seen. Not used
+        boxes: [T, 4] of the face: x, y, width, height in pixels, NaN where it is not seen; not used
             by a variant that shows whole frames.
 
     Raises:
@@ -142,15 +139,15 @@ def sound_features(
     Args:
         waveform: float32 [1, N] in [-1, 1].
         sample_rate: 16 000.
-        network: from `load_syncnet`.
-        picture: from `picture_features`.
+        network: In evaluation mode.
+        picture: From `picture_features`.
 
     Returns:
         For each stretch, float32 [W, 1024]: row t is of 0.2 s from frame t of the stretch on; fewer
-        than the picture has where the sound ends first.
+        rows than the picture has if the sound ends first.
 
     Raises:
-        Unscored: a sound that is silent throughout or ends before a stretch begins.
+        Unscored: a sound that is silent or ends before a stretch begins.
         UserError: another sample rate, or more channels than one.
     """
     if sample_rate != SAMPLE_RATE or waveform.shape[0] != 1:
