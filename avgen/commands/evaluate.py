@@ -86,6 +86,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="processes (default: one for each processor)",
     )
+    _add_what_is_known(parser)
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=1800.0,
+        metavar="SECONDS",
+        help="that a clip may take, if there are several processes (default: 1800)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of mismatched sounds and intervals")
+    parser.add_argument(
+        "--speakers-by-folder",
+        action="store_true",
+        help="clips of one folder are of one speaker; intervals then count speakers",
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FOLDER", help="the report's folder"
+    )
+
+
+def _add_what_is_known(parser: argparse.ArgumentParser) -> None:
+    """What the clips should say, and whom they should show."""
     parser.add_argument(
         "--transcripts",
         type=Path,
@@ -105,22 +126,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FOLDER",
         help="pictures and sounds named as the clips: whose face and voice each should have",
-    )
-    parser.add_argument(
-        "--timeout",
-        type=float,
-        default=1800.0,
-        metavar="SECONDS",
-        help="that a clip may take, if there are several processes (default: 1800)",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of mismatched sounds and intervals")
-    parser.add_argument(
-        "--speakers-by-folder",
-        action="store_true",
-        help="clips of one folder are of one speaker; intervals then count speakers",
-    )
-    parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="FOLDER", help="the report's folder"
     )
 
 
