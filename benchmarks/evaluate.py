@@ -19,7 +19,7 @@ from pathlib import Path
 
 from avgen.clips.media.read import read_audio, read_clip
 from avgen.clips.media.streams import probe
-from avgen.evaluation.faces.tracks import CascadeTracker
+from avgen.evaluation.faces.tracking import CascadeTracker
 from avgen.evaluation.report.summarize import write_report
 from avgen.evaluation.run.processes import set_up_worker
 from avgen.evaluation.run.runner import Request, evaluate, find_videos

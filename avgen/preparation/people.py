@@ -1,6 +1,6 @@
 """Frames of a scene in, the faces that are in it long enough for a clip out, each with its place.
 
-Identity is kept by place: a face is the one that it overlaps (evaluation/faces/tracks.py).
+Identity is kept by place: a face is the one that it overlaps (evaluation/faces/tracking.py).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from avgen.corpora.manifest import ClipRecord
-from avgen.evaluation.faces.tracks import CascadeTracker
+from avgen.evaluation.faces.tracking import CascadeTracker
 from avgen.preparation.outcome import Dropped
 
 DETECTIONS_PER_S = 2.5  # looks at the picture, each for all its faces

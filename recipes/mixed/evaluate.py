@@ -34,8 +34,8 @@ from avgen.clips.media.read import write_clip
 from avgen.clips.timebase import num_samples
 from avgen.corpora.manifest import ClipRecord
 from avgen.corpora.puppets.dataset import GRAMMAR
-from avgen.evaluation.comparison.reference import psnr, stoi
-from avgen.evaluation.faces.tracks import CascadeTracker, the_face
+from avgen.evaluation.comparison.distances import psnr, stoi
+from avgen.evaluation.faces.tracking import CascadeTracker, the_face
 from avgen.evaluation.speech.recognition import GrammarRecognizer, GridRecognizer, word_error_rate
 from avgen.evaluation.subject import Unscored
 from avgen.evaluation.sync import score as sync

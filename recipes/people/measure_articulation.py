@@ -19,8 +19,8 @@ from avgen.clips.media.read import read_clip
 from avgen.clips.transforms import remix
 from avgen.corpora.portraits import articulation
 from avgen.corpora.portraits.basis import INNER_LIPS, load_basis
-from avgen.evaluation.faces.tracks import LandmarkTracker
-from avgen.evaluation.speech.recognition import SPEECH_RATE, at_speech_rate
+from avgen.evaluation.faces.tracking import LandmarkTracker
+from avgen.evaluation.waveforms import SPEECH_RATE, at_speech_rate
 from avgen.models.phonemes import TimedPhoneme
 
 # Points that speech does not move: corners of the eyes, brow, bridge of the nose.

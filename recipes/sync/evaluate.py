@@ -20,7 +20,7 @@ from scipy.stats import mannwhitneyu
 from tqdm import tqdm
 
 from avgen.clips import read_clip
-from avgen.evaluation.faces.tracks import CascadeTracker, the_face
+from avgen.evaluation.faces.tracking import CascadeTracker, the_face
 from avgen.evaluation.subject import Unscored
 from avgen.evaluation.sync import av_align, lags
 from avgen.evaluation.sync import score as sync

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from avgen.clips import MediaError, read_clip
 from avgen.codecs.base import save_module
 from avgen.corpora.grid import split_of
-from avgen.evaluation.faces.tracks import CascadeTracker, LandmarkTracker, the_face
+from avgen.evaluation.faces.tracking import CascadeTracker, LandmarkTracker, the_face
 from avgen.evaluation.subject import Unscored, read_audio_quietly
 from avgen.evaluation.sync import lags
 from avgen.evaluation.sync import landmarks as landmark_sync

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from avgen.clips import MediaError, read_clip
 from avgen.clips.files import atomic
 from avgen.corpora.grid import grid_records
-from avgen.evaluation.faces.tracks import CascadeTracker, the_face
+from avgen.evaluation.faces.tracking import CascadeTracker, the_face
 from avgen.evaluation.subject import Unscored
 from avgen.evaluation.sync.features import FPS, SOUND_RATE, log_mel, motion
 from avgen.training.sync_scorer import PITCHES

@@ -12,7 +12,7 @@ from avgen.clips import read_clip
 from avgen.corpora.puppets.drawing import Pose, draw
 from avgen.corpora.puppets.mouth import Mouth
 from avgen.corpora.puppets.person import draw_puppet
-from avgen.evaluation.faces.tracks import (
+from avgen.evaluation.faces.tracking import (
     CascadeTracker,
     LandmarkTracker,
     Track,

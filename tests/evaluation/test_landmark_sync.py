@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from avgen.evaluation.faces.mouths import CHIN, INNER_LIPS, TOP
-from avgen.evaluation.faces.tracks import landmarks_of
+from avgen.evaluation.faces.tracking import landmarks_of
 from avgen.evaluation.run.runner import Request, evaluate
 from avgen.evaluation.subject import Subject, Unscored
 from avgen.evaluation.sync import lags

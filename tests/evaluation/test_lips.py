@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from avgen.clips.clip import Word
-from avgen.evaluation.faces import lips, tracks
+from avgen.evaluation.faces import lips, tracking
 from avgen.evaluation.run.catalogue import MEASURES
 from avgen.evaluation.speech.transcripts import Transcript
 from avgen.evaluation.subject import Subject, Unscored
@@ -79,7 +79,7 @@ def subject(openings, *phonemes):
     points = np.zeros((len(openings), 478, 3), np.float32)
     points[:, 152, 1], points[:, 13, 1] = 100, 75  # chin, upper lip
     points[:, 14, 1] = 75 + 100 * np.asarray(openings)
-    made._shared[tracks._landmarks] = points  # as MediaPipe would have found them
+    made._shared[tracking._landmarks] = points  # as MediaPipe would have found them
     return made
 
 

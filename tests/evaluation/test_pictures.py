@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from avgen.evaluation.comparison.distances import sharpness
 from avgen.evaluation.comparison.pictures import flicker, joins, largest, steps
-from avgen.evaluation.comparison.reference import sharpness
 
 
 def test_sharpness_of_a_ramp():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from avgen.clips.media.read import read_clip
-from avgen.evaluation.comparison.reference import (
+from avgen.evaluation.comparison.distances import (
     LIPS,
     STEADY,
     log_mel_distance,

@@ -7,7 +7,7 @@ import pytest
 
 from avgen.clips import Clip, write_clip
 from avgen.evaluation import subject
-from avgen.evaluation.faces.tracks import landmarks_of, tracks_of
+from avgen.evaluation.faces.tracking import landmarks_of, tracks_of
 from avgen.evaluation.subject import Subject, Unscored
 
 

@@ -11,7 +11,7 @@ import torch
 
 from avgen.clips import read_clip
 from avgen.codecs.base import save_module
-from avgen.evaluation.faces.tracks import CascadeTracker, the_face
+from avgen.evaluation.faces.tracking import CascadeTracker, the_face
 from avgen.evaluation.subject import Unscored
 from avgen.evaluation.sync import features as inputs
 from avgen.evaluation.sync import lags

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from avgen.evaluation.comparison.reference import sharpness
+from avgen.evaluation.comparison.distances import sharpness
 from avgen.evaluation.measure import Measure, Value, Values
 from avgen.evaluation.subject import Subject, Unscored
 

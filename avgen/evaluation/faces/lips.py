@@ -13,7 +13,7 @@ import numpy as np
 
 from avgen.clips.clip import Word
 from avgen.evaluation.faces.mouths import FROZEN_RANGE, articulation, opening
-from avgen.evaluation.faces.tracks import LANDMARKER, landmarks_of
+from avgen.evaluation.faces.tracking import LANDMARKER, landmarks_of
 from avgen.evaluation.measure import Measure, Value, Values
 from avgen.evaluation.subject import FPS, Subject, Unscored, own_sound
 from avgen.evaluation.sync.lags import MAX_LAG, milliseconds

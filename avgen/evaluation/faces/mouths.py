@@ -11,7 +11,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from avgen.evaluation.faces.tracks import LANDMARKER, landmarks_of
+from avgen.evaluation.faces.tracking import LANDMARKER, landmarks_of
 from avgen.evaluation.measure import Measure, Value, Values
 from avgen.evaluation.subject import FPS, SAMPLE_RATE, Subject, Unscored, own_sound
 from avgen.evaluation.waveforms import frame_power

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from avgen.errors import UserError
 from avgen.evaluation import file_timing
-from avgen.evaluation.comparison import extractors, pictures, reference
+from avgen.evaluation.comparison import distances, extractors, pictures
 from avgen.evaluation.faces import identity, lips, mouths
 from avgen.evaluation.measure import Measure
 from avgen.evaluation.speech import rating, recognition
@@ -17,7 +17,7 @@ from avgen.evaluation.sync import av_align, landmarks, score
 from avgen.evaluation.syncnet import lse
 
 MODULES = (  # in the order of a report
-    *(file_timing, score, landmarks, lse, mouths, lips, av_align, reference, pictures),
+    *(file_timing, score, landmarks, lse, mouths, lips, av_align, distances, pictures),
     *(recognition, rating, identity, extractors),
 )
 MEASURES: dict[str, Measure] = {

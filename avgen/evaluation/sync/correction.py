@@ -16,7 +16,7 @@ import numpy as np
 
 from avgen.clips.media.read import read_clip
 from avgen.clips.media.streams import probe
-from avgen.evaluation.faces.tracks import CascadeTracker, the_face
+from avgen.evaluation.faces.tracking import CascadeTracker, the_face
 from avgen.evaluation.subject import FPS, SAMPLE_RATE, Unscored, read_stream
 from avgen.evaluation.sync import lags
 from avgen.evaluation.sync import score as sync

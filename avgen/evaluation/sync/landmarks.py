@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from avgen.codecs.base import load_module
 from avgen.errors import UserError
 from avgen.evaluation.faces.mouths import geometry
-from avgen.evaluation.faces.tracks import LANDMARKER, landmarks_of
+from avgen.evaluation.faces.tracking import LANDMARKER, landmarks_of
 from avgen.evaluation.measure import Measure, Rows, Values
 from avgen.evaluation.rows import values_of
 from avgen.evaluation.subject import Network, Subject, Unscored

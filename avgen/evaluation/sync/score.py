@@ -19,7 +19,7 @@ import torch
 
 from avgen.codecs.base import load_module
 from avgen.errors import UserError
-from avgen.evaluation.faces.tracks import the_face, tracks_of
+from avgen.evaluation.faces.tracking import the_face, tracks_of
 from avgen.evaluation.measure import Measure, Value, Values
 from avgen.evaluation.subject import Network, Subject, Unscored, own_sound
 from avgen.evaluation.sync import lags

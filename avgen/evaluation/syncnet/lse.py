@@ -27,7 +27,7 @@ import torch
 from torch.nn import functional as F
 
 from avgen.errors import UserError
-from avgen.evaluation.faces.tracks import the_speaker, tracks_of
+from avgen.evaluation.faces.tracking import the_speaker, tracks_of
 from avgen.evaluation.measure import Measure, Value, Values
 from avgen.evaluation.subject import FPS, Subject, Unscored, own_sound
 from avgen.evaluation.syncnet.crops import VARIANTS, Variant, crops, face_tracks, whole_frames

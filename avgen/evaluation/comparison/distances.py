@@ -16,7 +16,7 @@ import torch
 
 from avgen.errors import UserError
 from avgen.evaluation.faces.mouths import EYES, NOSE
-from avgen.evaluation.faces.tracks import LANDMARKER, landmarks_of, the_face, tracks_of
+from avgen.evaluation.faces.tracking import LANDMARKER, landmarks_of, the_face, tracks_of
 from avgen.evaluation.measure import Measure, Value, Values, optional
 from avgen.evaluation.subject import SAMPLE_RATE, Subject, Unscored
 from avgen.evaluation.sync.features import region
