@@ -41,6 +41,9 @@ UNDECODABLE_S = 1
 # How long nothing may be shown or heard, in seconds.
 _LONGEST_LEAP_S = 600
 
+# Frames per second beyond which a header is wrong, not a camera fast.
+_FASTEST = Fraction(1000)
+
 # Transfer characteristics that a screen of standard range cannot show as they are.
 HIGH_DYNAMIC_RANGE = {ColorTrc.SMPTE2084: "PQ", ColorTrc.ARIB_STD_B67: "HLG"}
 
@@ -91,7 +94,8 @@ class MediaScan:
         video: the stream of pictures that the reader takes, or None.
         audio: the stream of sound that the reader takes, or None.
         damage: what is wrong with the file as a whole, if anything: "is cut short: ...".
-        warnings: why what is read may not be what was recorded: where its sound is, its colours.
+        warnings: why its sound may not be where its timestamps say.
+        colour_warnings: why its picture may not look as it was recorded.
     """
 
     path: Path
@@ -99,6 +103,7 @@ class MediaScan:
     audio: StreamTimes | None
     damage: str | None
     warnings: tuple[str, ...]
+    colour_warnings: tuple[str, ...] = ()
 
     def require_whole(self) -> None:
         """Refuse a damaged file.
@@ -195,7 +200,7 @@ def _scan(path: Path, _mtime_ns: int, _size: int) -> MediaScan:
         audio = next((s for s in sounds if s.index in packets), None)
         picture = sound = None
         if isinstance(video, av.VideoStream):
-            picture = _video_times(video, packets[video.index], stated, counted[video.index])
+            picture = _video_times(path, video, packets[video.index], stated, counted[video.index])
         if isinstance(audio, av.AudioStream):
             sound = _audio_times(container, audio, packets[audio.index], stated)
         read = [s for s in (video, audio) if s is not None]
@@ -210,10 +215,10 @@ def _scan(path: Path, _mtime_ns: int, _size: int) -> MediaScan:
             nothing = "has no packets of picture or sound that say when they belong"
             raise MediaError(f"{path}: {damage or nothing}")
         _require_no_leap(path, read, packets)
-        risks = (*_timing_risks(container, audio, sound), *_colour_risks(video))
+        risks, colours = _timing_risks(container, audio, sound), _colour_risks(video)
     if picture is not None and picture.counted is not None and not in_order:
         risks = (*risks, f"states no times; read at {picture.rate} frames a second")
-    return MediaScan(path, picture, sound, damage, risks)
+    return MediaScan(path, picture, sound, damage, risks, colours)
 
 
 def _collected(container: InputContainer) -> tuple[dict[int, _Packets], str | None, float]:
@@ -347,7 +352,11 @@ def _audio_times(
 
 
 def _video_times(
-    stream: av.VideoStream, packets: _Packets, is_stated: bool, counted: tuple[int, ...] | None
+    path: Path,
+    stream: av.VideoStream,
+    packets: _Packets,
+    is_stated: bool,
+    counted: tuple[int, ...] | None,
 ) -> StreamTimes:
     tick = tick_s(stream)
     pts = np.unique(np.array(packets.pts, dtype=np.int64))
@@ -363,11 +372,19 @@ def _video_times(
         tick_s=tick,
     )
     stated = [rate for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate) if rate]
+    stated = [rate for rate in stated if rate <= _FASTEST]
     if len(pts) == 1:
-        length = packets.last_duration * tick or (1 / stated[0] if stated else Fraction(0))
+        length = packets.last_duration * tick
+        if length < 1 / _FASTEST:
+            length = 1 / stated[0] if stated else Fraction(0)
         if not length:
-            raise MediaError(f"{stream.container.name}: one frame without a duration; no rate fits")
+            raise MediaError(f"{path}: one frame without a duration; no rate fits")
         return times(end_s=first + length, rate=1 / length, constant=True)
+    if (len(pts) - 1) / (last - first) > _FASTEST:
+        raise MediaError(
+            f"{path}: {len(pts)} frames in {float(last - first):.3g} s; "
+            f"at most {_FASTEST} a second are read"
+        )
     rate = next((rate for rate in stated if keeps_rate(pts, tick, rate)), None)
     if rate is not None:
         return times(end_s=first + len(pts) / rate, rate=rate, constant=True)

@@ -176,7 +176,7 @@ def read_image(path: str | Path) -> np.ndarray:
 
 def _warn(scanned: MediaScan) -> None:
     """Tell the caller of read_* what no reader can put right."""
-    for risk in scanned.warnings:
+    for risk in (*scanned.warnings, *scanned.colour_warnings):
         warnings.warn(f"{scanned.path}: {risk}", stacklevel=3)
 
 

@@ -123,7 +123,7 @@ def probe(path: str | Path) -> MediaProbe:
         metadata = {key.lower(): value for key, value in container.metadata.items()}
     main = scanned.video or scanned.audio
     assert main is not None
-    warnings = (*scanned.warnings, *_notes(scanned, streams))
+    warnings = (*scanned.warnings, *scanned.colour_warnings, *_notes(scanned, streams))
     return MediaProbe(path, name, main.end_s - main.first_s, streams, metadata, warnings)
 
 
