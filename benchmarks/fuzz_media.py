@@ -9,6 +9,7 @@ try is read in a forked child with limits of memory, processor time and the cloc
 
 equal       all frames and their sounds are those of the undamaged file
 touched     frames or sounds that the damaged bytes belong to differ, and no others
+warned      read with a warning that so much of the sound could not be decoded
 restated    what the file's headers or timestamps say now: FFmpeg, decoding it from its beginning
             without a seek, has each frame and each sound at the same place
 refused     a MediaError
@@ -292,12 +293,16 @@ def touched(source: Source, places: list[tuple[int, int]]) -> tuple[set[int], se
 
 def judge(source: Source, damage: Damage, path: Path, every_way: bool) -> str:
     """The outcome of reading the damaged file at `path`."""
-    try:
-        seen = look(path, source.has_numbers, every_way=every_way)
-    except MediaError:
-        return "refused"
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            seen = look(path, source.has_numbers, every_way=every_way)
+        except MediaError:
+            return "refused"
     if not source.has_numbers:
         return "equal" if seen == source.seen else "read"
+    if any("cannot be decoded" in str(warning.message) for warning in told):
+        return "warned"
     if "part" in seen and unlike(seen["part"], seen["frames"][11:14], 0):
         return "WRONG"
     if seen.get("part off", 0) > 0.05:
