@@ -198,7 +198,7 @@ def _request(args: argparse.Namespace) -> dict[str, Any]:
     if args.image is not None:
         request["image"] = _cropped(read_image(args.image)[None], args, args.image)[0]
     if args.audio is not None:
-        request["audio"] = read_audio(args.audio)
+        request["audio"] = read_audio(args.audio, num_channels=1)
     for name in ("video", "extend"):
         path = getattr(args, name)
         if path is not None:
@@ -210,7 +210,7 @@ def _read(path: Path, fps: Fraction | None, args: argparse.Namespace) -> Clip:
     """A given clip at that rate (its own where None), cut to the face."""
     from avgen.clips import read_clip
 
-    clip = read_clip(path, fps=fps)
+    clip = read_clip(path, fps=fps, num_channels=1)
     return replace(clip, frames=_cropped(clip.frames, args, path))
 
 

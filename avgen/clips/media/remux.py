@@ -58,6 +58,11 @@ def remux_delayed(
     if scanned.video is None or scanned.audio is None:
         missing = "picture" if scanned.video is None else "sound"
         raise MediaError(f"{source}: has no {missing}; a video with sound is needed")
+    if scanned.video.counted is not None:
+        raise MediaError(
+            f"{source}: does not say when each frame is shown, so that packets cannot be copied "
+            "to their places; encode it anew, as .mp4 or .mkv"
+        )
     with atomic(target) as temporary:
         left_out = _copy(scanned, temporary, target, delay)
         _check_place(scanned, scan(temporary), target, delay)
