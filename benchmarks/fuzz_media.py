@@ -407,7 +407,7 @@ def spoil_end(rng: np.random.Generator, source: Source) -> Damage:
 def spoil_packets(rng: np.random.Generator, source: Source) -> Damage:
     """Packets dropped, doubled, cut, spoilt or with other times, in a file that is whole."""
     times = rng.random() < 0.5
-    target = source.path.with_name(f"again-{os.getpid()}{source.path.suffix}")
+    target = Path(tempfile.gettempdir()) / f"again{source.path.suffix}"
     jumps = (1, -1, 7, -7, 1000, -1000, 10**6, 10**9, 2**33, -(2**33))
     with av.open(str(source.path)) as reader, av.open(str(target), "w") as writer:
         copies = {s.index: writer.add_stream_from_template(s) for s in reader.streams}
@@ -547,6 +547,7 @@ def main() -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
         folder = Path(name)
+        tempfile.tempdir = name
         whole = sources(folder, args.files)
         real = [source for source in whole if not source.has_numbers]
         made = [source for source in whole if source.has_numbers]

@@ -382,3 +382,16 @@ def test_aac_in_matroska_without_a_stated_delay_is_warned_of(media, tmp_path):
                 written.mux(packet)
     with pytest.warns(UserWarning, match="AAC in Matroska without a stated delay"):
         read_audio(path)
+
+
+def test_a_part_after_the_end_of_the_sound_is_silent(media, tmp_path):
+    path = media.mux(
+        tmp_path / "a.mkv",
+        frames=media.draw_numbers(range(75)),
+        waveform=np.repeat(media.ramp(12_000), 2, axis=0),
+        layout="stereo",
+    )
+    clip = read_clip(path, start_s=2, end_s=3)
+    assert clip.waveform is not None
+    assert clip.waveform.shape == (2, 48_000)
+    assert not clip.waveform.any()

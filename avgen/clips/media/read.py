@@ -144,7 +144,9 @@ def read_audio(
         origin_s = scanned.video.first_s
     else:
         origin_s = first_sample_s(path, scanned.audio)
-    rate, blocks = sound_from(path, scanned.audio, origin_s + start, sample_rate, num_channels)
+    rate, channels, blocks = sound_from(
+        path, scanned.audio, origin_s + start, sample_rate, num_channels
+    )
     until_s = scanned.audio.end_s - origin_s
     end = until_s if end_s is None else exact(end_s)
     if not start < end or to_index(end, rate) > to_index(until_s, rate):
@@ -153,7 +155,7 @@ def read_audio(
             f"the start must be before the end, and the sound ends at {float(until_s):.6g} s"
         )
     if end_s is not None:
-        return _Samples(blocks).take(to_index(end - start, rate)), rate
+        return _Samples(blocks, channels).take(to_index(end - start, rate)), rate
     # To the last sample there is: where the container's clock is coarse, that is more exact.
     rest = list(blocks)
     if not rest:
@@ -213,10 +215,10 @@ class _Reader:
         frames = frames_on_clock(self._path, self._video, origin_s, self.fps, num_frames)
         rate, sound = None, None
         if self._audio is not None:
-            rate, blocks = sound_from(
+            rate, channels, blocks = sound_from(
                 self._path, self._audio, origin_s, self._sample_rate, self._num_channels
             )
-            sound = _Samples(blocks)
+            sound = _Samples(blocks, channels)
         for first in range(0, num_frames, window):
             last = min(first + window, num_frames)
             picture = _stack(frames, last - first, self._path)
@@ -253,9 +255,9 @@ def _stack(frames: Iterator[np.ndarray], count: int, path: Path) -> np.ndarray:
 class _Samples:
     """Blocks of sound, given out in the numbers that are asked for."""
 
-    def __init__(self, blocks: Iterator[np.ndarray]) -> None:
+    def __init__(self, blocks: Iterator[np.ndarray], num_channels: int) -> None:
         self._blocks = blocks
-        self._rest = next(blocks, np.zeros((0, 0), dtype=np.float32))
+        self._rest = np.zeros((num_channels, 0), dtype=np.float32)
 
     def take(self, count: int) -> np.ndarray:
         """The next `count` samples, float32 [C, count]; silence after the end."""

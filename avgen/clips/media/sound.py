@@ -64,7 +64,7 @@ def sound_from(
     start_s: Fraction,
     sample_rate: int | None,
     num_channels: int | None,
-) -> tuple[int, Iterator[np.ndarray]]:
+) -> tuple[int, int, Iterator[np.ndarray]]:
     """The sound from `start_s` of the container's clock to its end.
 
     Args:
@@ -75,7 +75,8 @@ def sound_from(
         num_channels: of the result, or None for the file's own.
 
     Returns:
-        The sample rate, and blocks, float32 [C, n] in [-1, 1], each following the one before.
+        The sample rate, the number of channels, and blocks, float32 [C, n] in [-1, 1], each
+        following the one before.
 
     Raises:
         MediaError: the sound cannot be decoded, or changes its rate or its channels on the way.
@@ -90,7 +91,7 @@ def sound_from(
         mixed = _remixed(placed, path, times, first.channels, num_channels)
     rate = sample_rate or first.rate
     blocks = _resampled(mixed, first.rate, rate)
-    return rate, _without_preroll(blocks, _PREROLL_S * rate)
+    return rate, num_channels or len(first.channels), _without_preroll(blocks, _PREROLL_S * rate)
 
 
 def first_sample_s(path: Path, times: StreamTimes) -> Fraction:
