@@ -1,9 +1,9 @@
 """A layout and what stands before it -> the stream: each token's kind, seconds, place, and sight.
 
 What the transformer attends over is a stream: of every clip its caption, its speech, then its own
-tokens. Clips of one layout are rows of a batch, with what is hidden masked; packed clips follow one
-another in one row without padding, and each attends to itself alone. Nothing here has weights or
-depends on noise, so it is worked out once a clip and not once a step.
+tokens. Clips follow one another without padding, those of a batch of one layout too, and each
+attends to itself alone. Nothing here has weights or depends on noise, so it is worked out once a
+clip and not once a step.
 """
 
 from __future__ import annotations
@@ -52,34 +52,31 @@ class Segments:
 
     Attributes:
         lengths: Tokens of each clip.
-        packed: Whether the clips follow one another in one row; else they are rows.
-        ends: int32; where the clips of a packed stream begin and end: 0, then the sums of lengths.
-        masks: Bool, True where a query (row) may see a key (column): one a clip [M, M] of a packed
-            stream, else one [B or 1, 1, 1 or M, M]; None where nothing is hidden.
+        ends: int32; where the clips begin and end: 0, then the sums of lengths.
+        masks: Bool [M, M] of each clip, True where a query (row) may see a key (column); None where
+            every token sees all of its clip.
     """
 
     lengths: tuple[int, ...]
-    packed: bool
     ends: Tensor
     masks: tuple[Tensor, ...] | None
 
 
 @dataclass(frozen=True)
 class Stream:
-    """The tokens that attend: R rows of M.
+    """The M tokens that attend.
 
     Attributes:
-        order: int64 [M]; which of [all prefixes, all own tokens] stands at each place of a packed
-            stream; None where they stand so.
-        own: Places of the layout's own tokens, int64 [L] or all after the prefixes.
+        order: int64 [M]; which of [all prefixes, all own tokens] stands at each place.
+        own: int64; the place of every own token.
         prefix_kinds: int64; kind of every prefix token, before `order`.
-        seconds: float32 [R, M].
-        places: float32 [R, M, 2].
+        seconds: float32 [M].
+        places: float32 [M, 2].
         segments: What sees what.
     """
 
-    order: Tensor | None
-    own: Tensor | slice
+    order: Tensor
+    own: Tensor
     prefix_kinds: Tensor
     seconds: Tensor
     places: Tensor
@@ -134,60 +131,43 @@ def make_stream(
             either, since it would carry from one to the other.
     """
     device, num_clips = layout.spans.device, len(prefixes[0].seen)
-    packed = isinstance(layout, PackedLayout)
-    repeats = num_clips if packed else 1
-    kinds = [torch.full((repeats * p.seen.shape[1],), p.kind) for p in prefixes]
-    prefix_kinds = torch.cat(kinds).to(device)
-    kinds = torch.cat([prefix_kinds, layout.modality])
-    is_video = (layout.modality == VIDEO)[:, None]
-    own_places = torch.where(is_video, layout.places, layout.places.new_tensor(SOUND_PLACE))
-    own_seconds = layout.spans.mean(-1)
-    seconds = [p.seconds.to(device) for p in prefixes]
-    places = [p.places.to(device) for p in prefixes]
-    if isinstance(layout, PackedLayout):
-        order, lengths = _packed_order(layout, prefixes)
-        own = (order >= len(prefix_kinds)).nonzero()[:, 0].to(device)
-        order = order.to(device)
-        seconds = torch.cat([*(s.flatten() for s in seconds), own_seconds])[order][None]
-        places = torch.cat([*(p.flatten(0, 1) for p in places), own_places])[order][None]
-        masks = None
-        if decoupled:
-            masks = tuple(~_apart(of_clip) for of_clip in kinds[order].split(lengths))
-    else:
-        order, lengths = None, (len(kinds),) * num_clips
-        own = slice(len(prefix_kinds), None)
-        seconds = torch.cat([*seconds, own_seconds.expand(num_clips, -1)], 1)
-        places = torch.cat([*places, own_places.expand(num_clips, -1, 2)], 1)
-        seen = F.pad(torch.cat([p.seen for p in prefixes], 1), (0, layout.num_tokens), value=True)
-        masks = _batch_mask(seen, kinds, decoupled)
-    ends = torch.tensor([0, *lengths]).cumsum(0).int().to(device)
-    segments = Segments(tuple(lengths), packed, ends, masks)
-    return Stream(order, own, prefix_kinds, seconds, places, segments)
-
-
-def _batch_mask(seen: Tensor, kinds: Tensor, decoupled: bool) -> tuple[Tensor] | None:
-    """Of rows [B, M] with kinds [M]: what is seen (on the CPU), and by whom."""
-    mask = None if bool(seen.all()) else seen.to(kinds.device)[:, None, None, :]
-    if decoupled:
-        together = ~_apart(kinds)
-        mask = together[None, None] if mask is None else mask & together
-    return None if mask is None else (mask,)
-
-
-def _apart(kinds: Tensor) -> Tensor:
-    """Bool [M, M]: a picture's or sound's token (column) and a token of another kind (row)."""
-    is_own = (kinds == VIDEO) | (kinds == AUDIO)
-    return is_own & (kinds[:, None] != kinds)
-
-
-def _packed_order(layout: PackedLayout, prefixes: Sequence[Prefix]) -> tuple[Tensor, list[int]]:
-    """Places of [all prefixes, all own tokens] clip by clip without what is hidden, and lengths."""
-    clip = torch.arange(len(layout.lengths))
-    clips = [clip.repeat_interleave(prefix.seen.shape[1]) for prefix in prefixes]
-    clips = torch.cat([*clips, clip.repeat_interleave(torch.tensor(layout.lengths))])
-    seen = F.pad(
-        torch.cat([p.seen.flatten() for p in prefixes]), (0, layout.num_tokens), value=True
+    rows = 1 if isinstance(layout, PackedLayout) else num_clips
+    own_lengths = (
+        layout.lengths if isinstance(layout, PackedLayout) else (layout.num_tokens,) * rows
     )
-    kept = seen.nonzero()[:, 0]
+    order, lengths = _order(own_lengths, prefixes)
+    kinds = [torch.full((p.seen.numel(),), p.kind) for p in prefixes]
+    prefix_kinds = torch.cat(kinds).to(device)
+    own = (order >= len(prefix_kinds)).nonzero()[:, 0].to(device)
+    order = order.to(device)
+    is_video = (layout.modality == VIDEO)[:, None]
+    places = torch.where(is_video, layout.places, layout.places.new_tensor(SOUND_PLACE))
+    places = [*(p.places.to(device).flatten(0, 1) for p in prefixes), places.repeat(rows, 1)]
+    seconds = [p.seconds.to(device).flatten() for p in prefixes]
+    seconds.append(layout.spans.mean(-1).repeat(rows))
+    masks = None
+    if decoupled:
+        kinds = torch.cat([prefix_kinds, layout.modality.repeat(rows)])[order]
+        masks = tuple(_coupled(of_clip) for of_clip in kinds.split(lengths))
+    ends = torch.tensor([0, *lengths]).cumsum(0).int().to(device)
+    segments = Segments(tuple(lengths), ends, masks)
+    return Stream(
+        order, own, prefix_kinds, torch.cat(seconds)[order], torch.cat(places)[order], segments
+    )
+
+
+def _coupled(kinds: Tensor) -> Tensor:
+    """Bool [M, M]: all but a picture's or sound's token (column) for one of another kind (row)."""
+    is_own = (kinds == VIDEO) | (kinds == AUDIO)
+    return ~is_own | (kinds[:, None] == kinds)
+
+
+def _order(own_lengths: Sequence[int], prefixes: Sequence[Prefix]) -> tuple[Tensor, list[int]]:
+    """Places of [all prefixes, all own tokens] clip by clip without what is hidden, and lengths."""
+    clip = torch.arange(len(own_lengths))
+    clips = [clip.repeat_interleave(prefix.seen.shape[1]) for prefix in prefixes]
+    clips = torch.cat([*clips, clip.repeat_interleave(torch.tensor(own_lengths))])
+    seen = torch.cat([p.seen.flatten() for p in prefixes])
+    kept = F.pad(seen, (0, sum(own_lengths)), value=True).nonzero()[:, 0]
     order = kept[clips[kept].argsort(stable=True)]
     return order, clips[kept].bincount(minlength=len(clip)).tolist()

@@ -16,7 +16,7 @@ from avgen.models.rope import rotate
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention [R, M, D] -> [R, M, D].
+    """Multi-head self-attention [M, D] -> [M, D].
 
     Args:
         width: D, a multiple of `num_heads`.
@@ -35,47 +35,41 @@ class Attention(nn.Module):
         """Attend.
 
         Args:
-            tokens: [R, M, D].
-            cos: Of the rotary angles, [R, 1, M, E / 2].
+            tokens: [M, D].
+            cos: Of the rotary angles, [M, E / 2].
             sin: Likewise.
             segments: What sees what.
         """
         query, key, value = rearrange(
-            self.inward(tokens), "b l (n k e) -> n b k l e", n=3, k=self.num_heads
+            self.inward(tokens), "m (n k e) -> n k m e", n=3, k=self.num_heads
         ).unbind()
         query = rotate(normalize(query, self.query_gain), cos, sin).to(value.dtype)
         key = rotate(normalize(key, self.key_gain), cos, sin).to(value.dtype)
-        attend = attend_packed if segments.packed else attend_rows
-        return self.outward(rearrange(attend(query, key, value, segments), "b k l e -> b l (k e)"))
-
-
-def attend_rows(query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Tensor:
-    """Attention of heads [R, K, M, E], each row to itself."""
-    mask = None if segments.masks is None else segments.masks[0]
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return self.outward(rearrange(attend(query, key, value, segments), "k m e -> m (k e)"))
 
 
 @torch.compiler.disable(recursive=False)  # it would be compiled anew for every set of lengths
-def attend_packed(query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Tensor:
-    """Attention of heads [1, K, M, E], each clip to itself: the sum of the clips' squares."""
-    lengths = segments.lengths
-    if query.is_cuda and segments.masks is None and query.dtype != torch.float32:
+def attend(query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Tensor:
+    """Attention of heads [K, M, E], each clip to itself: it costs the sum of the clips' squares."""
+    lengths, masks = segments.lengths, segments.masks
+    attention = F.scaled_dot_product_attention
+    if masks is None and len(set(lengths)) == 1:  # a batch
+        clips = [rearrange(x, "k (b m) e -> b k m e", b=len(lengths)) for x in (query, key, value)]
+        return rearrange(attention(*clips), "b k m e -> k (b m) e")
+    if masks is None and query.is_cuda and query.dtype != torch.float32:
         from torch.nn.attention.varlen import varlen_attn  # not run so far: it needs CUDA
 
-        by_token = [heads[0].transpose(0, 1) for heads in (query, key, value)]
+        by_token = [heads.transpose(0, 1) for heads in (query, key, value)]
         ends, longest = segments.ends, max(lengths)
         made = varlen_attn(*by_token, ends, ends, longest, longest)
         assert isinstance(made, Tensor)
-        return made.transpose(0, 1)[None]
-    by_clip = zip(*(heads.split(lengths, 2) for heads in (query, key, value)), strict=True)
-    masks = segments.masks or (None,) * len(lengths)
-    attended = [
-        F.scaled_dot_product_attention(*heads, attn_mask=mask)
-        for heads, mask in zip(by_clip, masks, strict=True)
-    ]
-    return torch.cat(attended, 2)
+        return made.transpose(0, 1)
+    clips = zip(*(heads[None].split(lengths, 2) for heads in (query, key, value)), strict=True)
+    each = masks or (None,) * len(lengths)
+    attended = [attention(*clip, attn_mask=mask) for clip, mask in zip(clips, each, strict=True)]
+    return torch.cat(attended, 2)[0]
 
 
 def normalize(heads: Tensor, gain: Tensor) -> Tensor:
-    """RMS norm over the width of each head [B, K, L, E], in float32."""
+    """RMS norm over the width of each head [..., E], in float32."""
     return F.rms_norm(heads.float(), gain.shape, eps=1e-6) * gain

@@ -43,7 +43,7 @@ class Modulation(NamedTuple):
     Attributes:
         levels: [N, width].
         kinds: int64 [N].
-        index: int64 [R, M]; the row of every token.
+        index: int64 [M]; the row of every token.
     """
 
     levels: Tensor
@@ -51,12 +51,12 @@ class Modulation(NamedTuple):
     index: Tensor
 
     def of_tokens(self, rows: Tensor, parts: int) -> list[Tensor]:
-        """Rows [N, parts * D], as they are or with something added, as [R, M, D] of each part."""
+        """Rows [N, parts * D], as they are or with something added, as [M, D] of each part."""
         return [F.embedding(self.index, part) for part in rows.chunk(parts, -1)]
 
 
 def modulate(tokens: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Normalised tokens [B, L, D], scaled and shifted: DiT's adaLN."""
+    """Normalised tokens [..., D], scaled and shifted: DiT's adaLN."""
     return F.layer_norm(tokens, tokens.shape[-1:], eps=1e-6) * (1 + scale) + shift
 
 
@@ -89,10 +89,10 @@ class Block(nn.Module):
         sin: Tensor,
         segments: Segments,
     ) -> Tensor:
-        """Map tokens [R, M, D] to the same shape.
+        """Map tokens [M, D] to the same shape.
 
         Args:
-            tokens: [R, M, D].
+            tokens: [M, D].
             modulation: What the noise levels ask for, of width 6 D, shared by all blocks.
             cos: Rotary, see `Attention`.
             sin: Likewise.

@@ -44,9 +44,6 @@ def frequencies(shortest: float, longest: float, count: int, device: torch.devic
 
 
 def rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn queries or keys [B, K, L, E], as E/2 planes (first half, second half).
-
-    By cos and sin [B, 1, L, E/2].
-    """
+    """Turn queries or keys [K, M, E] in E/2 planes by cos and sin [M, E/2]."""
     first, second = heads.chunk(2, -1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)

@@ -45,15 +45,6 @@ class Text:
         """The same text on a device."""
         return Text(**{name: value.to(device) for name, value in vars(self).items()})
 
-    def without_padding(self) -> Text:
-        """The same text of a single clip without what is not seen."""
-        own = {}
-        for part in ("caption", "speech"):
-            seen = getattr(self, f"{part}_mask")[0]
-            names = [name for name in vars(self) if name.startswith(part)]
-            own |= {name: getattr(self, name)[:, seen] for name in names}
-        return Text(**own)
-
     def drop(self, caption: Tensor, speech: Tensor) -> Text:
         """The same text without the captions and speech of the clips where bool [B] is True."""
         return replace(

@@ -55,6 +55,7 @@ class AVTransformerConfig:
         caption_encoder: Name or folder of a Hugging Face text encoder for captions, frozen; None
             learns a table of words.
         num_phonemes: Rows of the table of phonemes; the first 39 have neither stress nor pauses.
+        has_speech_tokens: Let phonemes stand as tokens of their own.
         hears_speech: Add phonemes to the tokens that they are heard in (see `HeardSpeech`).
         num_expressions: Numbers of every frame's face that a linear head tells from the middle of
             the network; 0 has no head.
@@ -69,6 +70,7 @@ class AVTransformerConfig:
     mlp_ratio: float = 4.0
     caption_encoder: str | None = None
     num_phonemes: int = len(ARPABET)
+    has_speech_tokens: bool = True
     hears_speech: bool = False
     num_expressions: int = 0
     frames_per_latent: int = 4
@@ -95,10 +97,10 @@ class Context:
     Attributes:
         layout: Of the tokens.
         stream: Where every token stands and what it sees.
-        prefix: Tokens of captions and speech [R, T, D], before `stream.order`.
-        cos: Of the rotary angles of the stream, float32 [R, 1, M, E / 2].
+        prefix: Tokens of captions, speech and references [T, D], before `stream.order`.
+        cos: Of the rotary angles of the stream, float32 [M, E / 2].
         sin: Likewise.
-        heard: What speech adds to the layout's tokens, [R, L, D].
+        heard: What speech adds to the layout's tokens, [B, L, D].
     """
 
     layout: Layout | PackedLayout
@@ -126,7 +128,9 @@ class AVTransformer(nn.Module):
             if config.caption_encoder is None
             else PretrainedCaptions(config.caption_encoder, width)
         )
-        self.speech = SpeechEmbedding(width, config.num_phonemes)
+        self.speech = (
+            SpeechEmbedding(width, config.num_phonemes) if config.has_speech_tokens else None
+        )
         self.heard = HeardSpeech(width, config.num_phonemes, 2) if config.hears_speech else None
         self.timestep = TimestepEmbedding(width)
         self.modulation = nn.Linear(width, 6 * width)
@@ -182,14 +186,11 @@ class AVTransformer(nn.Module):
         Raises:
             UserError: a reference, and the network knows none.
         """
-        if len(text.caption_ids) == 1 and isinstance(layout, Layout):
-            text = text.without_padding()
-        prefixes = text_prefixes(text)
+        prefixes = text_prefixes(text)[: 1 if self.speech is None else 2]
         text = text.to(layout.spans.device)
-        tokens = [
-            self.caption(text.caption_ids, text.caption_mask),
-            self.speech(text.speech_ids, text.speech_spans),
-        ]
+        tokens = [self.caption(text.caption_ids, text.caption_mask)]
+        if self.speech is not None:
+            tokens.append(self.speech(text.speech_ids, text.speech_spans))
         if reference is not None:
             if not self.config.has_references:
                 raise UserError("a reference is given; the network was trained without any")
@@ -197,11 +198,9 @@ class AVTransformer(nn.Module):
             reference = reference.to(layout.spans.device)
             tokens.append(self.embed(reference.tokens, reference.modality))
         stream = make_stream(layout, prefixes, decoupled)
-        if stream.segments.packed:
-            tokens = [part.flatten(0, 1)[None] for part in tokens]
-        prefix = torch.cat([part.to(tokens[0].dtype) for part in tokens], 1)
+        prefix = torch.cat([part.flatten(0, 1).to(tokens[0].dtype) for part in tokens])
         head_width = self.config.width // self.config.num_heads
-        angle = angles(stream.seconds, stream.places, head_width)[:, None]
+        angle = angles(stream.seconds, stream.places, head_width)
         return Context(layout, stream, prefix, angle.cos(), angle.sin(), self.hear(layout, text))
 
     def hear(self, layout: Layout | PackedLayout, text: Text) -> Tensor | None:
@@ -249,10 +248,9 @@ class AVTransformer(nn.Module):
         stream = self.embed(tokens, layout.modality)
         if context.heard is not None:
             stream = stream + context.heard.to(stream.dtype)
-        stream = torch.cat([context.prefix.to(stream.dtype), stream], 1)
+        stream = torch.cat([context.prefix.to(stream.dtype), stream.flatten(0, 1)])
+        stream = stream[context.stream.order]
         values, kinds, index = with_prefix(sigma, context.stream, self.config.num_kinds)
-        if context.stream.order is not None:
-            stream = stream[:, context.stream.order]
         level = F.silu(self.timestep(values))
         modulation = Modulation(self.modulation(level), kinds, index)
         arguments = modulation, context.cos, context.sin, context.stream.segments
@@ -263,9 +261,9 @@ class AVTransformer(nn.Module):
             else:
                 stream = block(stream, *arguments)
             if with_expressions and number == (len(self.blocks) + 1) // 2:
-                told = self.tell_expressions(stream[:, own], layout)
-        last = Modulation(self.last_modulation(level), kinds, index[:, own])
-        stream = modulate(stream[:, own], *last.of_tokens(last.levels, 2))
+                told = self.tell_expressions(stream[own].view(*tokens.shape[:2], -1), layout)
+        last = Modulation(self.last_modulation(level), kinds, index[own])
+        stream = modulate(stream[own], *last.of_tokens(last.levels, 2)).view(*tokens.shape[:2], -1)
         is_video = (layout.modality == VIDEO)[:, None]
         made = torch.where(is_video, self.outward[VIDEO](stream), self.outward[AUDIO](stream))
         made = made.float() * layout.used
@@ -303,7 +301,7 @@ def text_prefixes(text: Text) -> list[Prefix]:
 def with_prefix(
     levels: NoiseLevels, stream: Stream, num_kinds: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Noise levels of prefixes (0) added: values [N], kinds [N], and every token's index.
+    """Noise levels of prefixes (0) added: values [N], kinds [N], and every token's index [M].
 
     Args:
         levels: Of the own tokens.
@@ -312,6 +310,5 @@ def with_prefix(
     """
     given = torch.arange(SPEECH, num_kinds, device=levels.kinds.device)
     values, kinds = F.pad(levels.values, (0, len(given))), torch.cat([levels.kinds, given])
-    prefix = (stream.prefix_kinds + len(levels.values) - SPEECH).expand(len(levels.index), -1)
-    index = torch.cat([prefix, levels.index], 1)
-    return values, kinds, index if stream.order is None else index[:, stream.order]
+    prefix = stream.prefix_kinds + len(levels.values) - SPEECH
+    return values, kinds, torch.cat([prefix, levels.index.flatten()])[stream.order]

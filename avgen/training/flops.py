@@ -24,8 +24,7 @@ def forward_flops(config: AVTransformerConfig, context: Context, num_levels: int
     """
     width, hidden = config.width, int(config.width * config.mlp_ratio)
     lengths = context.stream.segments.lengths
-    rows = 1 if context.stream.segments.packed else len(lengths)
-    tokens, stream = rows * context.layout.num_tokens, sum(lengths)
+    tokens, stream = len(context.stream.own), sum(lengths)
     levels = num_levels + config.num_kinds - len(MODALITIES)  # with those of what is given
     block = (
         2 * stream * (4 * width**2 + 2 * width * hidden)  # attention's projections, the network

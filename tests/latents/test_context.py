@@ -54,16 +54,19 @@ def test_levels_are_counted_exactly(layout):
     assert levels.values[levels.index][0, 3].signbit().item() is False
 
 
-def test_nothing_hidden_is_no_mask(layout):
-    words = [prefix(CAPTION, [[True, True], [True, True]], 0.0)]
-    assert make_stream(layout, words, decoupled=False).segments.masks is None
+def test_what_is_hidden_is_not_there(layout):
+    """In a batch as in a pack; a mask is only what keeps picture and sound apart."""
     hidden = [prefix(CAPTION, [[True, True], [True, False]], 0.0)]
-    (mask,) = make_stream(layout, hidden, decoupled=False).segments.masks
-    assert mask.shape == (2, 1, 1, 2 + layout.num_tokens)
-    assert mask.sum(-1).flatten().tolist() == [2 + layout.num_tokens, 1 + layout.num_tokens]
-    packed = make_stream(concatenate([layout, layout]), hidden, decoupled=False)
-    assert packed.segments.masks is None  # what is hidden is not there at all
-    assert packed.segments.lengths == (2 + layout.num_tokens, 1 + layout.num_tokens)
+    n = layout.num_tokens
+    for of_both in (layout, concatenate([layout, layout])):
+        segments = make_stream(of_both, hidden, decoupled=False).segments
+        assert segments.masks is None
+        assert segments.lengths == (2 + n, 1 + n)
+        assert segments.ends.tolist() == [0, 2 + n, 3 + 2 * n]
+        masks = make_stream(of_both, hidden, decoupled=True).segments.masks
+        words = int((layout.modality == VIDEO).sum()), int((layout.modality == AUDIO).sum())
+        for mask, count in zip(masks, (2, 1), strict=True):
+            assert int(mask.sum()) == count * (count + n) + sum(own**2 for own in words)
 
 
 def test_a_packed_stream_holds_clip_after_clip(layout):
@@ -72,12 +75,11 @@ def test_a_packed_stream_holds_clip_after_clip(layout):
     stream = make_stream(concatenate([layout, layout]), [caption, speech], decoupled=False)
     own = layout.spans.mean(-1)
     seconds = torch.cat([torch.tensor([3.0, 2.0]), own, torch.tensor([3.0, 3.0]), own])
-    assert torch.equal(stream.seconds[0], seconds)
+    assert torch.equal(stream.seconds, seconds)
     assert stream.prefix_kinds.tolist() == [CAPTION] * 4 + [SPEECH] * 2
-    assert stream.order is not None
     assert stream.order[:2].tolist() == [0, 4]
     n = layout.num_tokens
     assert torch.equal(
         stream.own, torch.cat([torch.arange(2, n + 2), torch.arange(n + 4, 2 * n + 4)])
     )
-    assert stream.places[0, 0].tolist() == [7.0, 7.0]
+    assert stream.places[0].tolist() == [7.0, 7.0]

@@ -1,5 +1,6 @@
 """Attention against a plain reference, query by query."""
 
+import pytest
 import torch
 
 from avgen.latents.context import Segments
@@ -31,18 +32,24 @@ def plain(attention, tokens, cos, sin, mask):
     return out @ attention.outward.weight.T
 
 
-def test_attention_is_the_formula():
+@pytest.mark.parametrize("lengths", [(7, 7), (9, 5), (14,)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_is_the_formula(lengths, masked):
+    """Clips of one length and of several, with masks and without."""
     attention = Attention(32, 2)
     torch.nn.init.normal_(attention.query_gain, mean=1.0, std=0.3)
     torch.nn.init.normal_(attention.key_gain, mean=1.0, std=0.3)
-    tokens = torch.randn(2, 7, 32)
-    angle = angles(torch.rand(2, 7), 64 * torch.rand(2, 7, 2), 16)[:, None]
-    mask = torch.rand(2, 1, 7, 7) < 0.6
-    mask |= torch.eye(7, dtype=torch.bool)
+    tokens = torch.randn(14, 32)
+    angle = angles(torch.rand(14), 64 * torch.rand(14, 2), 16)
+    masks = [torch.rand(n, n) < 0.6 if masked else torch.ones(n, n).bool() for n in lengths]
+    masks = [mask | torch.eye(len(mask)).bool() for mask in masks]
+    ends = torch.tensor([0, *lengths]).cumsum(0)
     with torch.no_grad():
-        segments = Segments((7, 7), False, torch.tensor([0, 7, 14]), (mask,))
+        segments = Segments(lengths, ends, tuple(masks) if masked else None)
         made = attention(tokens, angle.cos(), angle.sin(), segments)
-        torch.testing.assert_close(made, plain(attention, tokens, angle.cos(), angle.sin(), mask))
+        mask = torch.block_diag(*masks).bool()[None, None]
+        cos, sin = angle.cos()[None, None], angle.sin()[None, None]
+        torch.testing.assert_close(made, plain(attention, tokens[None], cos, sin, mask)[0])
 
 
 def test_queries_and_keys_have_unit_size():

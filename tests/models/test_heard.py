@@ -1,5 +1,6 @@
 """Phonemes in the tokens they are heard in: shares, states, and that nothing else comes in."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -119,8 +120,8 @@ def test_speech_is_heard_where_it_is(model):
     without = model.prepare(layout, model.read([""], [[]])).heard
     assert not bool(without.any())
     said = [*SPOKEN[:2], TimedPhoneme("T", 0.3, 0.32), TimedPhoneme(",", 0.32, 0.36)]
-    asked = [*said[:3], TimedPhoneme("?", 0.32, 0.36)]
-    here, there = (model.prepare(layout, model.read([""], [s])).heard[0] for s in (said, asked))
+    ended = [*said[:3], TimedPhoneme(".", 0.32, 0.36)]
+    here, there = (model.prepare(layout, model.read([""], [s])).heard[0] for s in (said, ended))
     change = (there - here).abs().amax(1) > 1e-4
     # AA and T, its two neighbours, know of the pause; B, which ends at 0.1 s, does not
     assert torch.equal(change, layout.spans[:, 1] > 0.1 + 1e-6)
@@ -148,6 +149,25 @@ def test_packed_is_alone_and_gradients_flow(model):
     assert fresh.heard is not None
     assert float(fresh.heard.outward[AUDIO].weight.grad.abs().max()) > 0
     assert not bool(fresh.heard.outward[VIDEO].weight.grad.any())
+
+
+def test_phonemes_need_no_tokens_of_their_own(model):
+    """The stream is shorter by them, and what is said still decides."""
+    short = AVTransformer(replace(model.config, has_speech_tokens=False))
+    for name, weight in short.state_dict().items():
+        weight.copy_(model.state_dict()[name])
+    assert model.state_dict().keys() - short.state_dict().keys() == {
+        f"speech.{name}" for name in ("table.weight", "duration.weight", "duration.bias")
+    }
+    layout = make_small_layout()
+    contexts = [net.prepare(layout, net.read(["a"], [SPOKEN])) for net in (model, short)]
+    lengths = [context.stream.segments.lengths for context in contexts]
+    assert lengths == [(4 + layout.num_tokens,), (1 + layout.num_tokens,)]
+    silent = short.prepare(layout, short.read(["a"], [[]]))
+    tokens, sigma = torch.randn(1, layout.num_tokens, 6), torch.full((1, layout.num_tokens), 0.3)
+    with torch.no_grad():
+        said, unsaid = short(tokens, sigma, contexts[1]), short(tokens, sigma, silent)
+    assert float((said - unsaid).abs().max()) > 1e-2
 
 
 def test_a_network_of_39_phonemes_reads_without_stress():

@@ -137,16 +137,14 @@ def test_a_packed_stream_attends_in_blocks(clips, decoupled):
             ]
         )
         dense &= (kinds[:, None] == kinds) | (kinds == -1)
-    attention, stream = Attention(32, 2), torch.randn(1, total, 32)
-    cos, sin = torch.ones(1, 1, total, 8), torch.zeros(1, 1, total, 8)
+    attention, stream = Attention(32, 2), torch.randn(total, 32)
+    cos, sin = torch.ones(total, 8), torch.zeros(total, 8)
     with torch.no_grad():
         in_blocks = attention(stream, cos, sin, segments)
-        query, key, value = rearrange(
-            attention.inward(stream), "b l (n k e) -> n b k l e", n=3, k=2
-        )
+        query, key, value = rearrange(attention.inward(stream), "l (n k e) -> n k l e", n=3, k=2)
         query, key = (F.rms_norm(x, (16,), eps=1e-6) for x in (query, key))
         scores = (query @ key.mT / 4).masked_fill(~dense, -torch.inf).softmax(-1)
-        by_hand = attention.outward(rearrange(scores @ value, "b k l e -> b l (k e)"))
+        by_hand = attention.outward(rearrange(scores @ value, "k l e -> l (k e)"))
     torch.testing.assert_close(in_blocks, by_hand, atol=1e-5, rtol=1e-4)
 
 

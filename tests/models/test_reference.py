@@ -62,7 +62,8 @@ def test_a_reference_matters_and_none_is_as_if_there_were_no_such_thing(model):
     made = model(tokens, sigma, context)
     assert float((made[0] - without[0]).abs().max()) > 1e-3
     torch.testing.assert_close(made[1], without[1], atol=1e-5, rtol=1e-4)
-    assert int((context.stream.prefix_kinds == REFERENCE).sum()) == 10
+    kinds = context.stream.prefix_kinds[context.stream.order[context.stream.order < 52]]
+    assert int((kinds == REFERENCE).sum()) == 10
     as_sound = replace(context.stream, prefix_kinds=context.stream.prefix_kinds.clamp(max=3))
     other = model(tokens, sigma, replace(context, stream=as_sound))
     assert float((other[0] - made[0]).abs().max()) > 1e-3  # of a kind of its own
