@@ -161,3 +161,26 @@ def test_waveforms_shorter_than_a_window_are_refused() -> None:
 def test_negative_noise_is_refused() -> None:
     with pytest.raises(ValueError, match=r"noise -0\.1"):
         AudioCodecSystem(TINY, OptimizerConfig(lr=1e-3, warmup_steps=1, total_steps=5), noise=-0.1)
+
+
+def test_noise_differs_between_processes_and_micro_batches() -> None:
+    class StopError(Exception):
+        pass
+
+    def seed_of(rank: int, batch_idx: int) -> int:
+        class OnRank(AudioCodecSystem):
+            global_rank = rank
+
+            def optimizers(self, use_pl_optimizer: bool = True) -> list:
+                return []
+
+            def reconstruct(self, real, generator):
+                raise StopError(generator.initial_seed())
+
+        system = OnRank(TINY, OptimizerConfig(lr=1e-3, warmup_steps=1, total_steps=5))
+        with pytest.raises(StopError) as enough:
+            system.training_step({"waveform": torch.zeros(1, 1, 4000)}, batch_idx)
+        return enough.value.args[0]
+
+    assert seed_of(0, 0) == seed_of(0, 0)
+    assert len({seed_of(rank, batch) for rank in (0, 1) for batch in (0, 1)}) == 4

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from avgen.training.lora import LoraConfig, adapt
 from avgen.training.optimization import ADAM_RMS, Muon, OptimizerConfig, configure, orthogonalize
 
 
@@ -144,3 +145,12 @@ def test_state_comes_back_exactly():
     train(parameters, optimizer, 2)
     train(others, resumed, 2)
     assert all(torch.equal(a, b) for a, b in zip(parameters, others, strict=True))
+
+
+@pytest.mark.parametrize("rank", [15, 16, 40])
+def test_low_rank_additions_are_adams_at_any_rank(rank):
+    network = nn.ModuleDict({"mlp": nn.Linear(64, 48)})
+    adapt(network, LoraConfig(rank=rank, alpha=1.0, targets=("mlp.",)))
+    optimizer = configure(network, OptimizerConfig(0.1, 1, 10))["optimizer"]
+    by_kind = {group["muon"]: len(group["params"]) for group in optimizer.param_groups}
+    assert by_kind == {True: 0, False: 2}

@@ -229,7 +229,7 @@ def test_voices_become_latents_a_transformer_and_a_start(
     (batch, *_) = ClipData(folder, Buckets(3, [0.48])).train_dataloader()
     for clip in batch["clips"]:
         assert clip.video is None
-        assert clip.audio.shape == (4, 36)  # 12 frames of 25 a second, 75 latents a second
+        assert clip.audio.shape == (4, 27)  # 9 frames of 25 a second, 75 latents a second
         assert clip.record.phonemes[0].phoneme == "AA1"
     encode_voices(voices, folder, codec, like)  # again: nothing changes
     assert read_latent_config(folder).fingerprint.startswith(".")
