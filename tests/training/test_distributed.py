@@ -276,7 +276,7 @@ def test_sharded_training_is_watched(mixed_recipe, prepared_mixed, tiny_model, t
         options |= {"strategy": strategy, "devices": 2} if processes == 2 else {}
         recipe = write(mixed_recipe, folder, 4 // processes, *callbacks, **options)
         running = torchrun(recipe, "--standalone", "--nproc-per-node", str(processes))
-        output = running.communicate(timeout=300)[0]
+        output = running.communicate(timeout=600)[0]
         assert running.returncode == 0, output
         logged = (folder / "lightning_logs/version_0/metrics.csv").read_text()
         assert "sync/scored" in logged.splitlines()[0]
