@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from avgen.errors import UserError
@@ -135,8 +135,3 @@ def loader_of(dataset: Dataset, steps: Steps, num_workers: int = 0) -> StatefulD
     return StatefulDataLoader(
         dataset, None, sampler=steps, num_workers=num_workers, collate_fn=as_they_are
     )
-
-
-def whole_loader(dataset: Dataset) -> DataLoader:
-    """A loader of all of a dataset's batches in order, for validation."""
-    return DataLoader(dataset, None, collate_fn=as_they_are)

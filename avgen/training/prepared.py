@@ -67,17 +67,6 @@ class Prepared:
             raise UserError(f"{path}: no clip is of the split {self.split!r}")
         return records
 
-    def rates(self) -> tuple[Fraction, int]:
-        """Frames a second and samples a second of everything in the folder.
-
-        Raises:
-            UserError: its clips have frame rates of their own.
-        """
-        rates = json.loads((self.folder / "rates.json").read_text())
-        if rates["fps"] is None:
-            raise UserError(f"{self.folder}: its clips have frame rates of their own")
-        return Fraction(rates["fps"]), int(rates["sample_rate"])
-
     def clip(self, record: ClipRecord) -> Clip:
         """A record's frames and sound as they were prepared."""
         rates = json.loads((self.folder / "rates.json").read_text())

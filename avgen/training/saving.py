@@ -9,9 +9,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 class Saving(ModelCheckpoint):
     """Saves every so many steps, and at the end of training.
 
-    `last.ckpt` is a link to the newest checkpoint. At least one more is kept, so that it never
-    points to nothing, whenever the run is killed. A run that starts afresh in a folder of another
-    takes the link's place, where Lightning would write `last-v1.ckpt`.
+    `last.ckpt` is a link to the newest checkpoint, which `--ckpt_path last` finds. At least one more
+    is kept, so that it never points to nothing, whenever the run is killed. A run that starts
+    afresh in a folder of another takes the link's place, where Lightning would write
+    `last-v1.ckpt`.
 
     Args:
         every_n_train_steps: How often.
@@ -37,6 +38,11 @@ class Saving(ModelCheckpoint):
         """Find the folder."""
         self.dirpath = self.dirpath or trainer.default_root_dir
         super().setup(trainer, pl_module, stage)
+
+    def _find_last_checkpoints(self, trainer: L.Trainer) -> set[str]:
+        """For `--ckpt_path last`, which Lightning looks for before `setup`."""
+        self.dirpath = self.dirpath or trainer.default_root_dir
+        return super()._find_last_checkpoints(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the last steps too, where they are not a whole number of `every_n_train_steps`."""

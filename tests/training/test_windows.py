@@ -209,9 +209,7 @@ def test_folders_of_two_sizes_validate_every_clip_once(prepared, tmp_path):
     assert sorted(seen) == [0, 1, 2, NUM_CLIPS - 1]
 
 
-def test_rates_and_records(prepared):
-    fps, rate = Prepared(prepared, "train").rates()
-    assert (str(fps), rate) == ("30000/1001", RATE)
+def test_records_are_those_of_a_split(prepared):
     assert [record.id for record in Prepared(prepared, "validation").records()] == ["c6"]
 
 
