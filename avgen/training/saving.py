@@ -9,8 +9,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 class Saving(ModelCheckpoint):
     """Saves every so many steps, and at the end of training.
 
-    `last.ckpt` is a link to the newest checkpoint, which `--ckpt_path last` finds. At least one more
-    is kept, so that it never points to nothing, whenever the run is killed. A run that starts
+    `last.ckpt` is a link to the newest checkpoint, which `--ckpt_path last` finds. One more is kept
+    at least, so that it never points to nothing, whenever the run is killed. A run that starts
     afresh in a folder of another takes the link's place, where Lightning would write
     `last-v1.ckpt`.
 
