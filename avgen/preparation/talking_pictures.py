@@ -45,6 +45,7 @@ class PortraitRequest:
         out: The prepared folder.
         landmarker: MediaPipe's face_landmarker.task.
         clips: Of each portrait.
+        first: Number of the first of them: where another folder has those before, these are others.
         size: Height and width in pixels.
         fps: Frames a second.
         sample_rate: Samples a second.
@@ -57,6 +58,7 @@ class PortraitRequest:
     out: Path
     landmarker: Path
     clips: int = 4
+    first: int = 0
     size: tuple[int, int] = (128, 128)
     fps: Fraction = field(default_factory=lambda: Fraction(25))
     sample_rate: int = 24_000
@@ -64,8 +66,11 @@ class PortraitRequest:
     workers: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.clips, self.workers) < 1:
-            raise UserError(f"{self.clips} clips, {self.workers} workers; at least 1 of each")
+        if min(self.clips, self.workers) < 1 or self.first < 0:
+            raise UserError(
+                f"{self.clips} clips from {self.first} on, {self.workers} workers; at least 1 clip "
+                "and worker, and from 0 on"
+            )
         if min(self.size) < 32:
             raise UserError(f"size {self.size[0]}x{self.size[1]}; both must be at least 32 pixels")
 
@@ -73,7 +78,7 @@ class PortraitRequest:
         """What must be the same for clips to lie in one folder."""
         return {
             "corpus": NAME,
-            "clips": self.clips,
+            "clips": [self.first, self.first + self.clips],
             "size": list(self.size),
             "fps": str(self.fps),
             "sample_rate": self.sample_rate,
@@ -121,7 +126,8 @@ def prepare_portraits(
     jobs = []
     for portrait in portraits:
         if not store.outcome(portrait.name).is_file():
-            jobs.append(Job(portrait, tuple(choose_lines(portrait, lines, request.clips)), request))
+            said = choose_lines(portrait, lines, request.first + request.clips)
+            jobs.append(Job(portrait, tuple(said[request.first :]), request))
     done = len(portraits) - len(jobs)
     progress(done, len(portraits))
     engine = "pool" if request.workers > 1 else "process"
@@ -176,7 +182,7 @@ def animate_portrait(job: Job) -> str:
         picture = read_picture(portrait.path)
         landmarker = _landmarker(job.request.landmarker)
         the_face(landmarker(picture), picture.shape[:2])
-        for number, (root, record) in enumerate(job.lines):
+        for number, (root, record) in enumerate(job.lines, job.request.first):
             kept.append(_make(job, store, number, (root, record), picture))
     except UserError as error:
         drops = (Drop("portrait", " ".join(str(error).split())),)
