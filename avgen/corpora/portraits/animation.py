@@ -186,7 +186,7 @@ def _look_through(
     turn = gaze * scene.face.unit
     away = np.linalg.norm(place - iris - turn, axis=-1) / radius
     share = np.clip(1 - (away - 1.1) / 1.2, 0, 1)[..., None]
-    taken = place - (turn * share).astype(np.float32) + np.float32(scene.margin)
+    taken = place - (turn * share).astype(np.float32) + np.array(scene.margin, np.float32)
     window = maps[rows, columns]
     window[mask] = taken[mask]
 
