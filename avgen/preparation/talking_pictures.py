@@ -106,10 +106,14 @@ def prepare_portraits(
         people: Only these, by name, where any are named.
 
     Raises:
-        UserError: no portraits, no voices, or a folder that holds clips made in another way.
+        UserError: no portraits, none of such a name, no voices or too few, or a folder that holds
+            clips made in another way.
     """
     found = heads.find_portraits(request.root)
     portraits = [one for one in found if isinstance(one, Portrait)]
+    strangers = sorted(set(people) - {one.name for one in portraits})
+    if strangers:
+        raise UserError(f"{request.root}: no portrait is called {strangers[0]!r}")
     if people:
         portraits = [one for one in portraits if one.name in people]
     lines = _lines(request.voices)
@@ -136,9 +140,9 @@ def prepare_portraits(
         engines.run(engine, animate_portrait, jobs, request.workers, lost), done + 1
     ):
         progress(count, len(portraits))
-    problems = [one.id for one in found if isinstance(one, Problem)]
-    names = [*(one.name for one in portraits), *(() if people else problems)]
-    return _finish(request, store, [read_outcome(store.outcome(name)) for name in sorted(names)])
+    names = [one.id if isinstance(one, Problem) else one.name for one in found]
+    made = [store.outcome(name) for name in sorted(names)]
+    return _finish(request, store, [read_outcome(path) for path in made if path.is_file()])
 
 
 def choose_lines(
@@ -149,7 +153,7 @@ def choose_lines(
     Where that one has said all it has, another of the kind goes on.
 
     Raises:
-        UserError: no voice is of the portrait's split, or of its sex.
+        UserError: no voice is of the portrait's split, or of its sex, or they say too little.
     """
     fits = [line for line in lines if line[1].split == portrait.split]
     if not fits:
@@ -165,11 +169,18 @@ def choose_lines(
             fits = same
             break
 
-    def order(line: tuple[Path, ClipRecord]) -> tuple[str, str]:
-        speaker = line[1].speaker
-        return _hash(portrait.name, speaker), _hash(portrait.name, line[1].id)
-
-    return sorted(fits, key=order)[:count]
+    by_speaker: dict[str, list[tuple[Path, ClipRecord]]] = {}
+    for line in fits:
+        by_speaker.setdefault(line[1].speaker, []).append(line)
+    chosen: list[tuple[Path, ClipRecord]] = []
+    for speaker in sorted(by_speaker, key=lambda speaker: _hash(portrait.name, speaker)):
+        said = by_speaker[speaker]
+        chosen += sorted(said, key=lambda line: _hash(portrait.name, line[1].id))
+        if len(chosen) >= count:
+            return chosen[:count]
+    raise UserError(
+        f"{portrait.name} is to say {count} things; voices of its kind and split say {len(chosen)}"
+    )
 
 
 def animate_portrait(job: Job) -> str:

@@ -43,6 +43,8 @@ def test_a_portrait_keeps_one_voice_of_its_kind():
     more = choose_lines(train[0], lines, 6)
     assert [record.speaker for _, record in more[:4]] == [more[0][1].speaker] * 4
     assert {record.labels["sex"] for _, record in more} == {"woman"}
+    with pytest.raises(UserError, match="to say 30 things; voices of its kind and split say 21"):
+        choose_lines(train[0], lines, 30)
     with pytest.raises(UserError, match="no train voice is a child's"):
         choose_lines(replace(train[0], about={"kind": "child"}), lines, 3)
     with pytest.raises(UserError, match="no voice is of the split 'train'"):
@@ -147,6 +149,8 @@ def test_portraits_speak_and_a_stopped_run_gives_the_same_bytes(portraits, tmp_p
     assert not (tmp_path / "again/manifest.jsonl").exists()
     prepare_portraits(again, lambda done, total: None)
     assert everything(tmp_path / "again") == everything(tmp_path / "once")
+    with pytest.raises(UserError, match="no portrait is called 'nobody'"):
+        prepare_portraits(again, lambda done, total: None, ["nobody"])
     with pytest.raises(UserError, match="other seed; name another folder"):
         prepare_portraits(replace(again, seed=1), lambda done, total: None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,7 @@ class Landmarker:
                 output_facial_transformation_matrixes=True,
             )
         )
+        atexit.register(self._landmarker.close)  # left to itself it complains while Python ends
 
     def __call__(self, picture: np.ndarray) -> list[Face]:
         """The faces in a picture uint8 [H, W, 3], RGB, the largest first."""
