@@ -59,7 +59,10 @@ HOMES = {
         "corpora/face_boxes.py",
         "corpora/portraits/*.py",
         "clips/transforms.py",
-        "evaluation/*.py",
+        "evaluation/faces/tracking.py",
+        "evaluation/run/*.py",
+        "evaluation/sync/*.py",
+        "evaluation/syncnet/crops.py",
         "preparation/*.py",
     ],
     "encodec": [
@@ -71,12 +74,20 @@ HOMES = {
     "hibari": ["corpora/puppets/*.py", "corpora/voices/*.py", "models/english.py"],
     "jsonargparse": ["training/*.py"],
     "lightning": ["training/*.py"],
-    "mediapipe": ["corpora/portraits/*.py", "evaluation/*.py"],
-    "pocketsphinx": ["evaluation/*.py", "preparation/align.py"],
+    "dlib": ["evaluation/faces/identity.py"],
+    "faster_whisper": ["evaluation/speech/recognition.py"],
+    "jinja2": ["evaluation/report/templates.py"],
+    "mediapipe": ["corpora/portraits/*.py", "evaluation/faces/tracking.py"],
+    "pebble": ["evaluation/run/processes.py"],
+    "pocketsphinx": ["evaluation/speech/recognition.py", "preparation/align.py"],
     "pyarrow": ["preparation/shards.py"],
     "ray": ["preparation/engines.py"],
-    "safetensors": ["codecs/base.py", "codecs/pretrained.py", "training/*.py", "evaluation/*.py"],
-    "scipy": ["evaluation/*.py"],
+    "safetensors": ["codecs/base.py", "codecs/pretrained.py", "training/*.py"],
+    "scipy": [
+        "evaluation/comparison/distributions.py",
+        "evaluation/statistics.py",
+        "evaluation/syncnet/crops.py",
+    ],
     "scenedetect": ["preparation/scenes.py"],
     "silero_vad": ["preparation/voice.py"],
     "tensorboard": ["training/stages.py"],
@@ -86,7 +97,8 @@ HOMES = {
         "codecs/speech.py",
         "training/audio_codec.py",
         "pipeline/*.py",
-        "evaluation/*.py",
+        "evaluation/sync/features.py",
+        "evaluation/waveforms.py",
     ],
     "torchdata": ["training/*.py"],
     "transformers": ["models/text*.py", "codecs/pretrained.py"],
@@ -119,6 +131,8 @@ def imports(path: Path) -> list[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{relative(path)}:{node.lineno}: imports are absolute"
             names += [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "optional":
+            names += [a.value for a in node.args[:1] if isinstance(a, ast.Constant)]
     return names
 
 

@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from avgen.errors import UserError
 from avgen.evaluation.sync.features import NUM_MELS, picture_rows
 from avgen.evaluation.sync.network import SyncConfig, SyncNetwork, curves, standardized
-from avgen.training.clip_latents import clip_of_draw, hash_seed, stateful_loader
+from avgen.training.draws import Draws, clip_of_draw, hash_seed, loader_of, rank_and_world
 from avgen.training.optimization import OptimizerConfig
 
 Draw = Callable[..., Tensor]  # torch.randn or torch.rand
@@ -210,7 +210,7 @@ class SyncSystem(L.LightningModule):
 
 
 class SyncClips(Dataset):
-    """Prepared clips (recipes/sync/prepare.py), numbered by draw: `data.clip_of_draw`.
+    """Prepared clips (recipes/sync/prepare.py), numbered by draw: `draws.clip_of_draw`.
 
     Args:
         folder: Holds SPLIT/ID.npz with motion [T, 3, G, G] and mels [V, 4 T, M] at PITCHES,
@@ -244,6 +244,21 @@ class SyncClips(Dataset):
         return {**self.clips[index], "seed": hash_seed(self.seed, draw)}
 
 
+class SyncBatches(Dataset):
+    """Batches of `SyncClips`, by the numbers of their draws.
+
+    Args:
+        clips: With a seed.
+    """
+
+    def __init__(self, clips: SyncClips) -> None:
+        self.clips = clips
+
+    def __getitem__(self, draws: list[tuple[int, int]]) -> dict[str, Tensor]:
+        """The clips of some draws, each of them (0, number)."""
+        return default_collate([self.clips[draw] for _, draw in draws])
+
+
 class SyncData(L.LightningDataModule):
     """Batches of `SyncClips`.
 
@@ -258,8 +273,16 @@ class SyncData(L.LightningDataModule):
         self.folder, self.batch_size, self.seed = folder, batch_size, seed
 
     def train_dataloader(self) -> Any:
-        """Training clips, resumable in the middle of an epoch."""
-        return stateful_loader(SyncClips(self.folder, "train", self.seed), self.batch_size, 0)
+        """Training clips, resumable in the middle of an epoch.
+
+        Raises:
+            UserError: there are fewer clips than one batch of every process needs.
+        """
+        clips = SyncClips(self.folder, "train", self.seed)
+        least = self.batch_size * rank_and_world()[1]
+        if len(clips) < least:
+            raise UserError(f"batches of {least} clips over all processes; there are {len(clips)}")
+        return loader_of(SyncBatches(clips), Draws([len(clips)], self.batch_size))
 
     def val_dataloader(self) -> DataLoader:
         """Validation clips in one batch."""

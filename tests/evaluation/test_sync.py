@@ -17,8 +17,10 @@ from avgen.evaluation.sync import features as inputs
 from avgen.evaluation.sync import lags
 from avgen.evaluation.sync import score as sync
 from avgen.evaluation.sync.network import SyncConfig, SyncNetwork, curves
+from avgen.training.draws import clip_of_draw, hash_seed
 from avgen.training.optimization import OptimizerConfig
 from avgen.training.sync_scorer import (
+    SyncData,
     SyncSystem,
     SyncVariation,
     sync_loss,
@@ -177,6 +179,30 @@ def test_training_runs_where_the_batch_is_and_draws_the_same_there():
     batch = {"motion": motion.to("meta"), "mels": mels.to("meta"), "seed": torch.tensor([5])}
     assert system.training_step(batch, 0).device.type == "meta"
     system.validation_step(batch, 0)
+
+
+def test_batches_are_the_clips_of_their_draws(tmp_path):
+    for split, count in (("train", 5), ("validation", 3)):
+        (tmp_path / split).mkdir()
+        for number in range(count):
+            clip = {"motion": np.full((4, 3, 2, 2), number), "mels": np.zeros((5, 16, 28))}
+            np.savez(
+                tmp_path / split / f"{number}.npz",
+                **{name: values.astype(np.float16) for name, values in clip.items()},
+            )
+    loader = SyncData(tmp_path, batch_size=2, seed=7).train_dataloader()
+    batches = [*loader, *loader]  # two passes of two whole batches
+    assert [batch["motion"].shape for batch in batches] == [(2, 4, 3, 2, 2)] * 4
+    numbers = [int(clip.flatten()[0]) for batch in batches for clip in batch["motion"]]
+    assert numbers == [clip_of_draw(draw, 5, 7) for draw in range(8)]
+    seeds = [int(seed) for batch in batches for seed in batch["seed"]]
+    assert seeds == [hash_seed(7, draw) for draw in range(8)]
+    begun = iter(SyncData(tmp_path, batch_size=2, seed=7).train_dataloader())
+    (whole,) = SyncData(tmp_path, batch_size=2).val_dataloader()
+    assert whole["mels"].shape == (3, 5, 16, 28)
+    assert torch.equal(next(begun)["motion"], batches[0]["motion"])
+    with pytest.raises(ValueError, match="batches of 6 clips"):
+        SyncData(tmp_path, batch_size=6).train_dataloader()
 
 
 def test_training_learns_which_motion_makes_which_sound():
