@@ -103,9 +103,9 @@ def merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(base)
     for name, value in own.items():
         before = base.get(name)
-        same = isinstance(before, Mapping) and isinstance(value, Mapping)
-        if same and value.get("class_path", before.get("class_path")) == before.get("class_path"):
-            value = merged(before, value)
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            kind = before.get("class_path")
+            value = merged(before, value) if value.get("class_path", kind) == kind else value
         values[name] = value
     return values
 

@@ -230,11 +230,12 @@ class Drawing:
 
     def tokens(self, video: Tensor | None, audio: Tensor | None, layout: Layout) -> Tensor:
         """The clean tokens [1, L, W] of raw latents [C, T, H, W] and [C, T']."""
-        normalized = (
-            None if latents is None else statistics.normalize(latents[None])
-            for latents, statistics in zip((video, audio), self.statistics, strict=True)
+        own, other = self.statistics
+        return pack(
+            None if video is None else own.normalize(video[None]),
+            None if audio is None else other.normalize(audio[None]),
+            layout,
         )
-        return pack(*normalized, layout)
 
     def reference(self, clip: ClipLatents) -> tuple[Tensor, Layout] | None:
         """Tokens [N, W] and layout of a clip's reference, if it has one."""

@@ -240,7 +240,8 @@ class DiffusionSystem(L.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Log the losses by noise level as often as the others."""
-        if self.global_step % self.trainer.log_every_n_steps == 0:
+        every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
+        if self.global_step % every == 0:
             self.log_bins()
 
     def on_validation_epoch_end(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 from avgen.training import data as data_module
 from avgen.training import draws as draws_module
 from avgen.training.batches import Buckets, Packs
-from avgen.training.data import ClipData
+from avgen.training.data import ClipData, ClipSteps
 from avgen.training.draws import Draws
 from avgen.training.epochs import DRAWS_OF_AN_EPOCH, Epochs
 from avgen.training.latent_store import ClipShape, LatentConfig
@@ -177,3 +177,16 @@ def test_a_share_of_the_steps_is_of_sound_alone(prepared_mixed):
     assert [i for i, kind in enumerate(kinds) if kind == {False}] == list(range(3, len(kinds), 4))
     assert all(len(kind) == 1 for kind in kinds)
     assert len(drawn) == len(set(drawn))
+
+
+def test_a_run_changes_its_processes_and_draws_every_clip_once(prepared_mixed, processes):
+    """As Lightning does it: the state of one process, read by all of the next run's."""
+    data = ClipData(prepared_mixed, Buckets(1, [0.3, 0.6]))
+    clips = data.clips("train")
+    plan = [(2, 3), (1, 4), (2, 2), (1, None)]
+    taken = changing(processes, lambda: ClipSteps(clips, data.batching, seed=5), plan)
+    numbers = [drawn.draw for drawn in taken]
+    assert len(numbers) == len(set(numbers))
+    firsts = {drawn.draw: drawn.clip for drawn in taken if drawn.draw < len(clips.records)}
+    assert sorted(firsts) == list(range(15))
+    assert sorted(firsts.values()) == list(range(15))
