@@ -139,15 +139,21 @@ class Watching(Callback):
                 )
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Generate everywhere, and log on the first process."""
+        """Generate everywhere, and log on the first process.
+
+        What cannot be made, since a prompt asks for what the model cannot do, is said in a warning:
+        a training is not lost for it.
+        """
         if trainer.sanity_checking:
             return
         assert isinstance(pl_module, DiffusionSystem)
         pipe = build_pipeline(pl_module, self.folder, self.codecs, self.num_frames)
-        clips = [
-            pipe(prompt, speech=speech, num_frames=self.num_frames, seed=self.seed, progress=False)
-            for prompt, speech in self.requests()
-        ]
+        own, clips = {"num_frames": self.num_frames, "seed": self.seed, "progress": False}, {}
+        for index, (prompt, speech) in enumerate(self.requests()):
+            try:
+                clips[index] = pipe(prompt, speech=speech, **own)
+            except UserError as error:
+                LOG.warning("%s: clip %d is not made: %s", type(self).__name__, index, error)
         if trainer.is_global_zero:
             self.log_clips(clips, trainer)
 
@@ -155,8 +161,8 @@ class Watching(Callback):
         """Prompt and speech of every clip."""
         raise NotImplementedError
 
-    def log_clips(self, clips: Sequence[Clip], trainer: L.Trainer) -> None:
-        """Log the clips, one for every request."""
+    def log_clips(self, clips: Mapping[int, Clip], trainer: L.Trainer) -> None:
+        """Log the clips by the number of their requests."""
         raise NotImplementedError
 
 
@@ -185,11 +191,11 @@ class Samples(Watching):
         """Every prompt, with what it has in quotes."""
         return [(prompt, None) for prompt in self.prompts]
 
-    def log_clips(self, clips: Sequence[Clip], trainer: L.Trainer) -> None:
+    def log_clips(self, clips: Mapping[int, Clip], trainer: L.Trainer) -> None:
         """Log to every logger that takes pictures."""
         for logger in trainer.loggers:
             name = type(logger).__name__
-            for index, clip in enumerate(clips):
+            for index, clip in clips.items():
                 if log_clip(logger, f"sample_{index}", clip, trainer.global_step):
                     continue
                 if name not in self.skipped:
@@ -263,10 +269,11 @@ class Synchrony(Watching):
             for record in records
         ]
 
-    def log_clips(self, clips: Sequence[Clip], trainer: L.Trainer) -> None:
+    def log_clips(self, clips: Mapping[int, Clip], trainer: L.Trainer) -> None:
         """Measure, and log to every logger."""
-        said = [speech or "" for _, speech in self.requests()]
-        values = measure_clips(clips, said, self.recognizer)
+        requests = self.requests()
+        said = [requests[index][1] or "" for index in clips]
+        values = measure_clips(list(clips.values()), said, self.recognizer)
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step)
 

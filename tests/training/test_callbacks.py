@@ -151,7 +151,7 @@ def test_samples_go_to_loggers_that_take_them_and_others_are_named(tmp_path, cap
     board = Board()
     trainer = SimpleNamespace(loggers=[CSVLogger(tmp_path), board], global_step=7)
     with caplog.at_level(logging.WARNING, "avgen.training.callbacks"):
-        samples.log_clips([clip, clip], trainer)
+        samples.log_clips({0: clip, 1: clip}, trainer)
     assert caplog.text.count("samples are not logged by CSVLogger: it takes no pictures") == 1
     sheet, step = board.logged["sample_1/frames"]
     assert sheet.shape == (4, 12 * 6, 3)

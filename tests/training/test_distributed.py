@@ -38,7 +38,8 @@ from avgen.training.callbacks import Samples
 
 class Keep(Samples):
     def log_clips(self, clips, trainer):
-        torch.save([(clip.frames, clip.waveform) for clip in clips], "clips.pt")
+        made = {i: (clip.frames, clip.waveform) for i, clip in clips.items()}
+        torch.save(made, "clips.pt")
 
 class Record(Callback):
     def __init__(self, folder: str):
@@ -254,7 +255,7 @@ def test_sharded_training_is_watched(mixed_recipe, prepared_mixed, tiny_model, t
     path.write_text(json.dumps(json.loads(path.read_text()) | made_with))
     own = {"folder": str(prepared_mixed), "codecs": str(tiny_model), "num_frames": 9}
     callbacks = [
-        {"class_path": "record.Keep", "init_args": own | {"prompts": ["a man"]}},
+        {"class_path": "record.Keep", "init_args": own | {"prompts": ['"red"', "a man"]}},
         {
             "class_path": "avgen.training.callbacks.Synchrony",
             "init_args": own | {"num_clips": 1},
@@ -282,7 +283,9 @@ def test_sharded_training_is_watched(mixed_recipe, prepared_mixed, tiny_model, t
         assert "sync/scored" in logged.splitlines()[0]
         assert "no sync: lasts 0.36 s" in output
         clips.append(torch.load(folder / "clips.pt", weights_only=False))
-    ((one, sound),), ((two, other),) = clips
+        assert "Keep: clip 1 is not made: nothing to say" in output  # and the run went on
+    assert all(list(made) == [0] for made in clips)
+    (one, sound), (two, other) = (made[0] for made in clips)
     assert one.shape == two.shape == (9, 32, 32, 3)
     assert int(abs(one.astype(int) - two.astype(int)).max()) <= 3
     assert float(abs(sound - other).max()) < 0.02
