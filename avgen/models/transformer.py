@@ -40,6 +40,7 @@ from avgen.models.phonemes import ARPABET, TimedPhoneme
 from avgen.models.rope import angles
 from avgen.models.text import CaptionEmbedding, SpeechEmbedding, Text, make_text
 from avgen.models.text_pretrained import PretrainedCaptions
+from avgen.models.words import WordCaptions
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,9 @@ class AVTransformerConfig:
         num_heads: Heads of attention in each block; `width / num_heads` is a multiple of 8.
         mlp_ratio: Hidden width of each block's network over D.
         caption_encoder: Name or folder of a Hugging Face text encoder for captions, frozen; None
-            learns a table of words.
+            has none.
+        word_vectors: Read captions by what their words mean (see `WordCaptions`); else, and without
+            an encoder, a table of words is learned.
         num_phonemes: Rows of the table of phonemes; the first 39 have neither stress nor pauses.
         has_speech_tokens: Let phonemes stand as tokens of their own.
         hears_speech: Add phonemes to the tokens that they are heard in (see `HeardSpeech`).
@@ -69,6 +72,7 @@ class AVTransformerConfig:
     num_heads: int = 5
     mlp_ratio: float = 4.0
     caption_encoder: str | None = None
+    word_vectors: bool = False
     num_phonemes: int = len(ARPABET)
     has_speech_tokens: bool = True
     hears_speech: bool = False
@@ -123,11 +127,10 @@ class AVTransformer(nn.Module):
         self.config = config
         width = config.width
         self.inward = nn.ModuleList(nn.Linear(config.token_width, width) for _ in (VIDEO, AUDIO))
-        self.caption = (
-            CaptionEmbedding(width)
-            if config.caption_encoder is None
-            else PretrainedCaptions(config.caption_encoder, width)
-        )
+        if config.caption_encoder is not None:
+            self.caption = PretrainedCaptions(config.caption_encoder, width)
+        else:
+            self.caption = (WordCaptions if config.word_vectors else CaptionEmbedding)(width)
         self.speech = (
             SpeechEmbedding(width, config.num_phonemes) if config.has_speech_tokens else None
         )
