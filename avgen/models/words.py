@@ -1,4 +1,4 @@
-"""Caption words -> tokens by what they mean, so that a word never trained on is near those that were.
+"""Caption words -> tokens by what they mean: a word never trained on is near those that were.
 
 `word_vectors.npz` holds 7,373 English words of how people, clothes, voices and places look and
 sound, as 96 numbers each: a distilled sentence encoder (all-MiniLM-L6-v2, Apache-2.0), whitened and
@@ -44,9 +44,10 @@ def row_of(word: str) -> int:
 
 
 def word_ids(caption: str) -> list[int]:
-    """Of every word of a caption its row and hash in one number; case and punctuation are dropped."""
+    """Row and hash, in one number, of every word of a caption; punctuation does not count."""
     words = re.findall(r"[\w']+", caption.lower().replace("\u2019", "'"))
-    return [row_of(word) * UNKNOWN_ROWS + zlib.crc32(word.encode()) % UNKNOWN_ROWS for word in words]
+    hashes = [zlib.crc32(word.encode()) % UNKNOWN_ROWS for word in words]
+    return [row_of(word) * UNKNOWN_ROWS + own for word, own in zip(words, hashes, strict=True)]
 
 
 class WordCaptions(nn.Module):

@@ -30,7 +30,7 @@ from avgen.latents.geometry import AudioGrid, VideoGrid
 from avgen.latents.packing import AUDIO, VIDEO, Layout, make_layout, pack, unpack
 from avgen.models.phonemes import during
 from avgen.models.prompt import parse_prompt
-from avgen.models.text import Text, make_text
+from avgen.models.text import Text
 from avgen.models.timing import spread
 from avgen.models.transformer import AVTransformer
 from avgen.pipeline.config import PipelineConfig, Sampling
@@ -332,7 +332,7 @@ class AVPipeline:
         start_s, stop_s = (float(to_seconds(n, request.fps)) for n in (window.start, window.stop))
         phonemes = during(spread(request.words, self.config.timer.lexicon), start_s, stop_s)
         captions = [request.caption, sampling.negative_caption or ""]
-        return make_text(captions, [phonemes, []], self.transformer.caption.tokenize)
+        return self.transformer.read(captions, [phonemes, []])
 
     def encode(self, frames: np.ndarray, waveform: np.ndarray, layout: Layout) -> Tensor:
         """Frames uint8 [T, H, W, 3] and waveform [1, N] to normalised tokens [1, L, W]."""

@@ -59,10 +59,12 @@ class NetworkConfig:
         depth: Blocks.
         num_heads: Heads of attention in each block.
         mlp_ratio: Hidden width of each block's network over D.
-        caption_encoder: Name or folder of a Hugging Face text encoder for captions, frozen; None
-            learns a table of words.
+        caption_encoder: Name or folder of a Hugging Face text encoder for captions, frozen.
+        word_vectors: Without an encoder, read captions by what their words mean, so that words that
+            were never trained on are understood; else a table of words is learned.
         compile: Compile the blocks (a minute at the start, then about half the time a step).
         checkpoint_blocks: Recompute activations in the backward pass, for memory.
+        has_speech_tokens: Let phonemes stand as tokens of their own.
         hears_speech: Add phonemes to the tokens that they are heard in.
         has_references: Know tokens of a reference from others; `ClipData.references` gives some.
         num_expressions: Numbers of every frame's face that are told from the middle of the network,
@@ -80,8 +82,10 @@ class NetworkConfig:
     num_heads: int
     mlp_ratio: float = 4.0
     caption_encoder: str | None = None
+    word_vectors: bool = False
     compile: bool = False
     checkpoint_blocks: bool = False
+    has_speech_tokens: bool = True
     hears_speech: bool = False
     has_references: bool = False
     num_expressions: int = 0
@@ -110,7 +114,9 @@ class NetworkConfig:
             num_heads=self.num_heads,
             mlp_ratio=self.mlp_ratio,
             caption_encoder=self.caption_encoder,
+            word_vectors=self.word_vectors,
             num_phonemes=num_phonemes,
+            has_speech_tokens=self.has_speech_tokens,
             hears_speech=self.hears_speech,
             num_expressions=self.num_expressions,
             frames_per_latent=latents.video_stride[0],

