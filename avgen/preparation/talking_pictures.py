@@ -10,13 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 
 from avgen.clips.media.read import read_audio
 from avgen.corpora.manifest import ClipRecord, Problem, read_manifest, write_manifest
@@ -117,7 +119,7 @@ def prepare_portraits(
     if people:
         portraits = [one for one in portraits if one.name in people]
     lines = _lines(request.voices)
-    Landmarker(request.landmarker)  # one that is missing is said before the work
+    Landmarker(request.landmarker).close()  # one that is missing is said before the work
     store = Store(request.out)
     store.make()
     (request.out / "tracks").mkdir(exist_ok=True)
@@ -191,10 +193,11 @@ def animate_portrait(job: Job) -> str:
     drops: tuple[Drop, ...] = ()
     try:
         picture = read_picture(portrait.path)
-        landmarker = _landmarker(job.request.landmarker)
-        the_face(landmarker(picture), picture.shape[:2])
-        for number, (root, record) in enumerate(job.lines, job.request.first):
-            kept.append(_make(job, store, number, (root, record), picture))
+        with closing(Landmarker(job.request.landmarker)) as landmarker:
+            the_face(landmarker(picture), picture.shape[:2])
+            for number, (root, record) in enumerate(job.lines, job.request.first):
+                line = _line(root, record, job.request.sample_rate)
+                kept.append(_make(job, store, number, line, picture, landmarker))
     except UserError as error:
         drops = (Drop("portrait", " ".join(str(error).split())),)
     except Exception as error:  # one picture, or one bug, must not stop a run of hundreds
@@ -204,15 +207,19 @@ def animate_portrait(job: Job) -> str:
     return portrait.name
 
 
-def _make(job: Job, store: Store, number: int, line: tuple[Path, ClipRecord], picture: Any) -> Kept:
+def _line(root: Path, record: ClipRecord, sample_rate: int) -> Line:
+    path = root / (record.sound or record.media)
+    waveform, rate = read_audio(path, sample_rate=sample_rate, num_channels=1)
+    return Line(record, waveform[0], rate)
+
+
+def _make(
+    job: Job, store: Store, number: int, line: Line, picture: np.ndarray, landmarker: Landmarker
+) -> Kept:
     """Make and write one clip."""
-    (root, record), request = line, job.request
-    waveform, rate = read_audio(
-        root / (record.sound or record.media), sample_rate=request.sample_rate, num_channels=1
-    )
+    request = job.request
     take = Take(number, request.seed, request.size, request.fps)
-    said = Line(record, waveform[0], rate)
-    made = heads.make_clip(job.portrait, picture, said, take, _landmarker(request.landmarker))
+    made = heads.make_clip(job.portrait, picture, line, take, landmarker)
     assert made.clip.waveform is not None
     name = made.record.id
     store.write_clip(name, made.clip.frames, made.clip.waveform)
@@ -221,11 +228,6 @@ def _make(job: Job, store: Store, number: int, line: tuple[Path, ClipRecord], pi
     height, width = picture.shape[:2]
     origin = Origin(job.portrait.path.name, (0.0, 0.0), (0, 0, width, height))
     return Kept(made.record, origin, made.clip.num_frames, {})
-
-
-@cache
-def _landmarker(path: Path) -> Landmarker:
-    return Landmarker(path)
 
 
 def _lines(folders: Sequence[Path]) -> list[tuple[Path, ClipRecord]]:

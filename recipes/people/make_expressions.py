@@ -10,6 +10,7 @@ expr_names.
 """
 
 import argparse
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -62,7 +63,8 @@ def main() -> None:
     vertices = head["V"].astype(np.float64)
     points = project(vertices)
     drawing = draw(points, vertices, head)
-    found = Landmarker(args.landmarker)(drawing)
+    with closing(Landmarker(args.landmarker)) as landmarker:
+        found = landmarker(drawing)
     assert len(found) == 1, "MediaPipe finds one face in the drawing"
     weights, under = nearest_vertices(points, head, found[0].points, names)
     offsets = np.stack([head["expr"][names.index(name)] for name in KEPT])[:, under]

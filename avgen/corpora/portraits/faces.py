@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +59,8 @@ class Face:
 class Landmarker:
     """MediaPipe's face landmarker, for single pictures.
 
+    To be closed: one that is still there when Python ends prints a traceback of MediaPipe's.
+
     Args:
         model: `face_landmarker.task`, from MediaPipe's model page.
 
@@ -84,7 +85,10 @@ class Landmarker:
                 output_facial_transformation_matrixes=True,
             )
         )
-        atexit.register(self._landmarker.close)  # left to itself it complains while Python ends
+
+    def close(self) -> None:
+        """Let MediaPipe's graph go."""
+        self._landmarker.close()
 
     def __call__(self, picture: np.ndarray) -> list[Face]:
         """The faces in a picture uint8 [H, W, 3], RGB, the largest first."""
