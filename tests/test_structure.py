@@ -96,6 +96,7 @@ HOMES = {
         "codecs/encodec.py",
         "codecs/speech.py",
         "training/audio_codec.py",
+        "training/speech_codec.py",
         "pipeline/*.py",
         "evaluation/sync/features.py",
         "evaluation/waveforms.py",

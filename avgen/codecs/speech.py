@@ -320,9 +320,18 @@ class SpeechCodec(nn.Module):
             parts.append(latents[..., before : before + end - start])
         return torch.cat(parts, dim=-1)
 
-    def decode(self, latents: Tensor, *, num_samples: int, chunk_latents: int = 3000) -> Tensor:
+    def decode(
+        self,
+        latents: Tensor,
+        *,
+        num_samples: int,
+        chunk_latents: int = 3000,
+        noise: Tensor | None = None,
+    ) -> Tensor:
         """Return the waveform [B, 1, num_samples] of latents; see `decode_chunks`."""
-        parts = self.decode_chunks(latents, num_samples=num_samples, chunk_latents=chunk_latents)
+        parts = self.decode_chunks(
+            latents, num_samples=num_samples, chunk_latents=chunk_latents, noise=noise
+        )
         return torch.cat(list(parts), dim=-1)
 
     def decode_chunks(

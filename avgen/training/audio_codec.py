@@ -38,7 +38,13 @@ FFT_LENGTHS = (128, 256, 512, 1024, 2048)  # windows of the reconstruction losse
 # is so small beside its biases that 150 steps taught it nothing, at 50 times it learns within 30.
 DISCRIMINATOR_GAIN = 50.0
 # Shares of the gradient that reaches the waveform: chosen once, not searched.
-LOSS_WEIGHTS = {"mel": 1.0, "complex": 1.0, "adversarial": 0.5, "features": 1.0}
+LOSS_WEIGHTS = {
+    "mel": 1.0,
+    "complex": 1.0,
+    "magnitude": 1.0,
+    "adversarial": 0.5,
+    "features": 1.0,
+}
 
 
 def spectra(waveforms: Tensor, fft_length: int) -> Tensor:
