@@ -29,6 +29,7 @@ CORPORA = (
     "folder",
     "grid",
     "hdtf",
+    "librispeech",
     "lrs3",
     "mead",
     "ravdess",

@@ -47,6 +47,7 @@ class Media:
         else:
             containers = {".flv": ("flv", "flv", "mp3"), ".mpg": ("mpeg", "mpeg1video", "mp2")}
             containers |= {".m4a": ("ipod", "", "aac"), ".wav": ("wav", "", "pcm_s16le")}
+            containers |= {".flac": ("flac", "", "flac")}
             write_with(clip, path, *containers[path.suffix])
 
     def _clip(self) -> Clip:
@@ -107,6 +108,17 @@ def build_ravdess(root: Path, media: Media) -> None:
             media(root / f"Actor_{actor:02d}" / f"{middle}-{actor:02d}.mp4")
         media(root / f"Actor_{actor:02d}" / f"02-01-05-02-01-01-{actor:02d}.mp4")
         media(root / f"Actor_{actor:02d}" / f"03-01-05-02-01-01-{actor:02d}.wav")
+
+
+def build_librispeech(root: Path, media: Media) -> None:
+    """One chapter as the archives unpack, one without transcripts, one with a text each."""
+    chapter = root / "dev-clean" / "1034" / "1210"
+    for number in range(3):
+        media(chapter / f"1034-1210-{number:04d}.flac")
+    write_text(chapter / "1034-1210.trans.txt", "1034-1210-0000 HE SAID\n1034-1210-0002 NO ONE\n")
+    write_text(root / "SPEAKERS.TXT", ";ID  |SEX| SUBSET\n1034 | F | dev-clean | 25.03 | Ann\n")
+    media(root / "19" / "19-198-0001.flac")
+    write_text(root / "19" / "19-198-0001.txt", "THIS LITTLE\nWORK\n")
 
 
 HDTF_CLIPS = (
@@ -278,6 +290,7 @@ BUILDERS: dict[str, Callable[[Path, Media], None]] = {
     "folder": build_folder,
     "grid": build_grid,
     "hdtf": build_hdtf,
+    "librispeech": build_librispeech,
     "lrs3": build_lrs3,
     "mead": build_mead,
     "ravdess": build_ravdess,

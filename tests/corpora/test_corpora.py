@@ -184,6 +184,31 @@ def test_ravdess(tmp_path):
     assert len(reasons) == 3
 
 
+def test_librispeech(tmp_path):
+    root = built("librispeech", tmp_path)
+    (root / "19" / "19-198-0002.flac").write_bytes(b"")
+    (root / "19" / "chapter.flac").write_bytes(b"x")
+    (root / "other").mkdir()
+    (root / "other" / "1034-1210-0001.flac").write_bytes(b"x")
+    records, problems = read("librispeech", root)
+    assert sorted(records) == [*(f"1034-1210-000{i}" for i in range(3)), "19-198-0001"]
+    record = records["1034-1210-0000"]
+    assert (record.speaker, record.transcript) == ("1034", "he said")
+    assert record.caption == "a woman reads aloud"
+    assert record.media == "dev-clean/1034/1210/1034-1210-0000.flac"
+    assert (records["1034-1210-0001"].transcript, records["1034-1210-0002"].transcript) == (
+        "",
+        "no one",
+    )
+    other = records["19-198-0001"]
+    assert (other.caption, other.transcript) == ("a person reads aloud", "this little work")
+    reasons = {problem.path: problem.reason for problem in problems}
+    assert reasons["other/1034-1210-0001.flac"] == "is a second copy"
+    assert "is empty" in reasons["19/19-198-0002.flac"]
+    assert "speaker, chapter, number" in reasons["19/chapter.flac"]
+    assert len(reasons) == 3
+
+
 def test_hdtf_clips(tmp_path):
     root = built("hdtf", tmp_path)
     records, problems = read("hdtf", root)
