@@ -6,8 +6,9 @@ python recipes/people/voices.py OUT --engine hibari --voices 360 --clips 26 --se
 import argparse
 from pathlib import Path
 
-from avgen.corpora.voices.sentences import read_sentences
+from avgen.corpora.voices.sentences import rare_pairs, read_sentences
 from avgen.corpora.voices.voice_corpus import VoicePlan, make_corpus
+from avgen.models.english import read
 
 
 def main() -> None:
@@ -34,6 +35,9 @@ def main() -> None:
     records = make_corpus(given.out, plan, sentences, given.workers)
     seconds = sum(record.lasts_s or 0.0 for record in records)
     print(f"{len(records)} clips, {seconds / 3600:.2f} h, in {given.out / 'manifest.jsonl'}")
+    language = ([p for word in read(text) for p in word.phonemes] for text in sentences[::8])
+    said = ([timed.phoneme for timed in record.phonemes or ()] for record in records)
+    print(f"frequent pairs of phonemes said fewer than 20 times: {rare_pairs(said, language)}")
 
 
 if __name__ == "__main__":

@@ -49,6 +49,8 @@ GRAMMAR = (
 )
 # The voice's own pace swallows vowels; this is that of careful speech.
 _SPEED = 0.85
+# Lips are in their place a little before the sound.
+_AHEAD_S = 0.02
 # Silence before and after the words, where the length of the clip is free.
 _LEAD_S, _TAIL_S = (0.1, 0.35), (0.15, 0.4)
 _BLINK_S = 0.18
@@ -128,9 +130,10 @@ def _film(puppet: Puppet, sound: Speech, *, seed: int, size: tuple[int, int], fp
     middle_s = timebase.to_seconds(1, rate) / 2
     times_s = np.array(timebase.frame_times(middle_s, num_frames, rate), np.float64)
     efforts = _effort(sound.waveform[0], times_s)
+    heard_s = times_s + _AHEAD_S
     mouths = [
         replace(mouth, opening=mouth.opening * (1 - _LOUD + _LOUD * float(effort)))
-        for mouth, effort in zip(shape_mouth(sound.phonemes, times_s), efforts, strict=True)
+        for mouth, effort in zip(shape_mouth(sound.phonemes, heard_s), efforts, strict=True)
     ]
     poses = _sway(np.random.default_rng([seed, 1]), times_s, sound.words)
     frames = [draw(puppet, mouth, pose, size) for mouth, pose in zip(mouths, poses, strict=True)]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from hibari import Hibari
 
 from avgen.clips.clip import Word
 from avgen.clips.timebase import to_index
@@ -17,7 +18,7 @@ from avgen.corpora.voices.synthesis import (
     kokoro_speech,
 )
 from avgen.errors import UserError
-from avgen.models.phonemes import TimedPhoneme
+from avgen.models.phonemes import MISAKI_PAUSES, TimedPhoneme
 
 _LOUDNESS = 0.08  # root mean square of the speech, of full scale
 _SILENCE = 0.05  # what is softer than this part of the loudest tenth is taken for silence
@@ -32,8 +33,8 @@ class Speech:
     Attributes:
         waveform: float32 [1, N], at SAMPLE_RATE.
         words: What was said, in lower case, with times in the waveform.
-        phonemes: Likewise, vowels with their stress, and the pauses "," and "."; the last pause
-            lasts to the end. Where there is none is silence.
+        phonemes: Likewise, vowels with their stress, and pauses, the last of which lasts to the
+            end. Where there is none is silence.
     """
 
     waveform: np.ndarray
@@ -53,6 +54,7 @@ def letters_of(text: str, british: bool = False) -> str:
     unknown = sorted(set(said) - hibari_network().vocab.keys())
     if (
         len(groups) != len(spellings)
+        or len(Hibari.split_sentences(text)) != 1
         or unknown
         or not all(spelling.replace("'", "").isalpha() for spelling in spellings)
         or not 0 < len(said) <= _MOST_LETTERS
@@ -96,7 +98,8 @@ def say(
     waveform = _with_margins(
         waveform, begin - before, max(end, to_index(end_s, SAMPLE_RATE)) + after
     )
-    pauses.append(TimedPhoneme(".", end_s, (begin - before + len(waveform)) / SAMPLE_RATE))
+    ending = MISAKI_PAUSES.get(said[-1], ".")
+    pauses.append(TimedPhoneme(ending, end_s, (begin - before + len(waveform)) / SAMPLE_RATE))
     moved = (before - begin) / SAMPLE_RATE
     timed = [[_moved(phoneme, moved) for phoneme in word] for word in words]
     phonemes = [phoneme for word in timed for phoneme in word] + [_moved(p, moved) for p in pauses]

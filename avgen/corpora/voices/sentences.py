@@ -10,7 +10,7 @@ import numpy as np
 from avgen.corpora.manifest import Split
 from avgen.corpora.splits import split_by_speaker
 from avgen.errors import UserError
-from avgen.models.phonemes import TimedPhoneme
+from avgen.models.phonemes import without_stress
 
 SHORTEST, LONGEST = 30, 90  # letters: about two to six seconds
 
@@ -55,21 +55,30 @@ def split_of_sentence(sentence: str) -> Split:
 
 
 def rare_pairs(
-    utterances: Sequence[Sequence[TimedPhoneme]], share: float = 1e-4, wanted: int = 20
+    said: Iterable[Sequence[str]],
+    language: Iterable[Sequence[str]],
+    share: float = 1e-4,
+    wanted: int = 20,
 ) -> dict[str, int]:
-    """Pairs of neighbouring phonemes that are frequent and yet were said too seldom.
+    """Pairs of neighbouring phonemes that a language has often and a corpus too seldom.
 
     Args:
-        utterances: The phonemes of each, pauses among them; stress is not told apart.
-        share: Of all pairs, above which one is frequent.
+        said: The phonemes of each utterance of the corpus; stress is not told apart.
+        language: Those of a larger one.
+        share: Of all its pairs, from which one is frequent.
         wanted: How often a frequent pair should be said.
     """
+    usual, found = _pairs(language), _pairs(said)
+    frequent = sorted(pair for pair, n in usual.items() if n >= share * usual.total())
+    return {pair: found[pair] for pair in frequent if found[pair] < wanted}
+
+
+def _pairs(utterances: Iterable[Sequence[str]]) -> Counter[str]:
     pairs: Counter[str] = Counter()
     for phonemes in utterances:
-        names = [timed.phoneme.rstrip("012") for timed in phonemes]
+        names = [without_stress(phoneme) for phoneme in phonemes]
         pairs.update(f"{a} {b}" for a, b in zip(names, names[1:], strict=False))
-    least = share * pairs.total()
-    return {pair: n for pair, n in sorted(pairs.items()) if least <= n < wanted}
+    return pairs
 
 
 def shuffled(sentences: Sequence[str], seed: int) -> list[str]:

@@ -6,7 +6,6 @@ was stopped goes on with the next voice. A voice of the test split says test sen
 
 from __future__ import annotations
 
-import os
 import wave
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from avgen.clips.files import atomic
 from avgen.corpora.manifest import ClipRecord, read_manifest, write_manifest
 from avgen.corpora.splits import split_by_speaker
 from avgen.corpora.voices.character import Engine, Voice, draw_voice, voice_named
@@ -149,10 +149,8 @@ def _records_path(out: Path, name: str) -> Path:
 
 
 def _write_wav(path: Path, waveform: np.ndarray) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with wave.open(str(temporary), "wb") as file:
+    with atomic(path) as place, wave.open(str(place), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
         file.writeframes(np.round(waveform * 32767).astype("<i2").tobytes())
-    temporary.replace(path)
