@@ -258,7 +258,7 @@ def test_sharded_training_is_watched(mixed_recipe, prepared_mixed, tiny_model, t
         {"class_path": "record.Keep", "init_args": own | {"prompts": ['"red"', "a man"]}},
         {
             "class_path": "avgen.training.callbacks.Synchrony",
-            "init_args": own | {"num_clips": 1},
+            "init_args": own | {"num_clips": 2},
         },
         {"class_path": f"{sharding}.ShardedEMA", "init_args": {"decay": 0.5}},
     ]
