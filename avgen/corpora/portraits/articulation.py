@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from avgen.models.phonemes import TimedPhoneme
+from avgen.models.phonemes import TimedPhoneme, without_stress
 
 MODEL = Path(__file__).with_name("articulation.npz")
 
@@ -82,7 +82,7 @@ def mouth_shapes(
         times_s: Middles of the frames: [T].
     """
     model = load_model()
-    spoken = [TimedPhoneme(_plain(p.phoneme), p.start_s, p.end_s) for p in phonemes]
+    spoken = [TimedPhoneme(without_stress(p.phoneme), p.start_s, p.end_s) for p in phonemes]
     spoken = [one for one in spoken if one.phoneme in SHAPES]
     weights = features(spoken, waveform, rate, times_s) @ model.matrix + model.rest
     shapes = {name: weights[:, index] for index, name in enumerate(model.names)}
@@ -143,7 +143,3 @@ def relative_loudness(waveform: np.ndarray, rate: int, times_s: np.ndarray) -> n
     whole = rms(np.arange(reach, max(len(waveform) - reach, reach + 1), max(reach, 1)))
     loud = np.quantile(whole, 0.9)
     return np.clip(rms(np.round(times_s * rate).astype(int)) / max(loud, 1e-6), 0, 1.2)
-
-
-def _plain(phoneme: str) -> str:
-    return phoneme.rstrip("012")

@@ -35,7 +35,6 @@ OVAL = (
     148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
 )  # fmt: skip
 CHIN = 152
-NUM_LANDMARKS = 478
 
 
 @dataclass(frozen=True)

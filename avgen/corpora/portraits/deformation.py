@@ -7,7 +7,7 @@ head turns. Lengths are in units of the distance of the outer corners of the eye
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -18,7 +18,6 @@ from avgen.corpora.portraits.basis import (
     EYES,
     INNER_LIPS,
     LOWER_LIDS,
-    NUM_LANDMARKS,
     OVAL,
     load_basis,
 )
@@ -37,6 +36,8 @@ EXPRESSIONS = tuple(
     for name in TRACK[: TRACK.index("gazeX")]
     if name not in ("lipsClosed", "lipOnTeeth", "tongueUp", "eyeBlink")
 )
+
+Move = Callable[[np.ndarray], np.ndarray]  # points [T, N, 3] to where they go
 
 LOWER_SHARE = 0.7  # of a gap that closes, what the lower lip makes up
 LID_SHARE = 0.12  # likewise, the lower lid
@@ -132,10 +133,10 @@ def deform(face: Face, tracks: Mapping[str, np.ndarray], teeth_show: float) -> M
     _move_lips(points, face, tracks, down, teeth_show)
     for eye in (0, 1):
         _close_lids(points, np.asarray(tracks["eyeBlink"]), eye)
-    gap = _along(points[:, INNER_LIPS[1][5]] - points[:, INNER_LIPS[0][5]], down) / unit
+    gap = (points[:, INNER_LIPS[1][5]] - points[:, INNER_LIPS[0][5]]) @ down / unit
     outline = points[:, list(OVAL)] - face.points[list(OVAL)]
     move = _head_motion(face, tracks)
-    edge = _resting_lip(face, down)[5] + down * teeth_show * unit
+    edge = _resting_lip(face)[5] + down * teeth_show * unit
     eyes = np.stack([face.points[[row[0], row[-1]]].mean(0) for row in EYES])
     jaw = weights[:, EXPRESSIONS.index("jawOpen")] * _columns()[0, INNER_LIPS[1][5], 1]
     return Moved(
@@ -149,11 +150,7 @@ def deform(face: Face, tracks: Mapping[str, np.ndarray], teeth_show: float) -> M
     )
 
 
-def _along(vectors: np.ndarray, axis: np.ndarray) -> np.ndarray:
-    return vectors @ axis
-
-
-def _resting_lip(face: Face, down: np.ndarray) -> np.ndarray:
+def _resting_lip(face: Face) -> np.ndarray:
     """The inner edge of the lips as they rest, midway of both: [11, 3]."""
     return face.points[list(INNER_LIPS[0])] * 0.5 + face.points[list(INNER_LIPS[1])] * 0.5
 
@@ -167,16 +164,16 @@ def _move_lips(
 ) -> None:
     """Close lips, keep them from crossing, bring the lower one to the teeth; in place."""
     upper, lower = (points[:, list(row)] for row in INNER_LIPS)
-    gap = _along(lower - upper, down)
+    gap = (lower - upper) @ down
     change = (1 - tracks["lipsClosed"][:, None]) * np.maximum(gap, 0) - gap
     up, low = -(1 - LOWER_SHARE) * change, LOWER_SHARE * change
     # The row of the teeth's edge, less shown towards the corners of the mouth.
     shown = teeth_show * face.unit * np.linspace(-1, 1, 11) ** 2
-    edge = _along(_resting_lip(face, down), down) + teeth_show * face.unit - shown
+    edge = _resting_lip(face) @ down + teeth_show * face.unit - shown
     on_teeth = tracks["lipOnTeeth"][:, None] * (1 - np.linspace(-1, 1, 11) ** 4)
-    above = np.maximum(_along(upper, down) + up - (edge - ABOVE_TEETH * face.unit), 0)
+    above = np.maximum(upper @ down + up - (edge - ABOVE_TEETH * face.unit), 0)
     up = up - on_teeth * above
-    low = low + on_teeth * (edge - _along(lower, down) - low)
+    low = low + on_teeth * (edge - lower @ down - low)
     (follow_up, follow_low), *_ = _followers()
     points += (up @ follow_up.T + low @ follow_low.T)[..., None] * down
 
@@ -190,7 +187,7 @@ def _close_lids(points: np.ndarray, blink: np.ndarray, eye: int) -> None:
         points += np.einsum("pk,tkc->tpc", matrix, blink[:, None, None] * share * apart)
 
 
-def _head_motion(face: Face, tracks: Mapping[str, np.ndarray]):  # noqa: ANN202 - a function of points
+def _head_motion(face: Face, tracks: Mapping[str, np.ndarray]) -> Move:
     """How the head's turn and shift move points [T, N, 3]; it turns above the neck."""
     yaw, pitch, roll = (np.radians(tracks[name]) for name in ("yaw", "pitch", "roll"))
     cy, sy, cp, sp = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
@@ -224,7 +221,7 @@ def resting_rings(face: Face) -> np.ndarray:
     return np.concatenate(rings)
 
 
-def _move_rings(face: Face, outline: np.ndarray, move, down: np.ndarray) -> np.ndarray:  # noqa: ANN001
+def _move_rings(face: Face, outline: np.ndarray, move: Move, down: np.ndarray) -> np.ndarray:
     """Rings go along with the head and the face, less and less: [T, len(RINGS) * 36, 2]."""
     rings = resting_rings(face)
     directions = face.points[list(OVAL), :2] - face.points[list(OVAL), :2].mean(0)
@@ -235,6 +232,3 @@ def _move_rings(face: Face, outline: np.ndarray, move, down: np.ndarray) -> np.n
     moved = move(np.tile(rings, (len(outline), 1, 1)))[..., :2] - rings[:, :2]
     along = outline[:, None, :, :2] * np.array(_WITH_FACE)[:, None, None]
     return rings[:, :2] + moved * with_head.reshape(-1, 1) + along.reshape(len(outline), -1, 2)
-
-
-assert NUM_LANDMARKS == 478
