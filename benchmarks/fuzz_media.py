@@ -9,7 +9,7 @@ try is read in a forked child with limits of memory, processor time and the cloc
 
 equal       all frames and their sounds are those of the undamaged file
 touched     frames or sounds that the damaged bytes belong to differ, and no others
-warned      read with a warning that so much of the sound could not be decoded
+warned      read with a warning: so much of the sound cannot be decoded, or no times are stated
 restated    what the file's headers or timestamps say now: FFmpeg, decoding it from its beginning
             without a seek, has each frame and each sound at the same place
 refused     a MediaError
@@ -46,6 +46,7 @@ import numpy as np
 
 from avgen.clips import MediaError, probe, read_audio, read_clip, read_image
 from avgen.clips.media.packets import StreamTimes, scan
+from avgen.clips.timebase import to_index
 
 FPS, RATE, COUNT, BITS = 25, 48_000, 20, 8
 PER_FRAME = RATE // FPS
@@ -237,12 +238,11 @@ def _plain_frames(decoded: list, times: StreamTimes, length_s: float) -> list[in
     for index, frame in enumerate(decoded):
         at = times.counted_s(index) if times.counted else (frame.pts or 0) * times.tick_s
         number = number_of(frame.to_ndarray(format="rgb24"))
-        timed.append((float(at - times.first_s), number))
+        timed.append((to_index(at - times.first_s, FPS), number))
     timed.sort(key=lambda pair: pair[0])
     count = min(2000, max(1, int(length_s * FPS + 0.5)))
     return [
-        next((n for at, n in reversed(timed) if at <= (slot + 0.5) / FPS), timed[0][1])
-        for slot in range(count)
+        next((n for at, n in reversed(timed) if at <= slot), timed[0][1]) for slot in range(count)
     ]
 
 
@@ -301,7 +301,8 @@ def judge(source: Source, damage: Damage, path: Path, every_way: bool) -> str:
             return "refused"
     if not source.has_numbers:
         return "equal" if seen == source.seen else "read"
-    if any("cannot be decoded" in str(warning.message) for warning in told):
+    said = " ".join(str(warning.message) for warning in told)
+    if "cannot be decoded" in said or ("states no times" in said and source.path.suffix != ".h264"):
         return "warned"
     if "part" in seen and unlike(seen["part"], seen["frames"][11:14], 0):
         return "WRONG"

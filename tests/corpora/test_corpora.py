@@ -1,6 +1,7 @@
 """Every corpus' layout on a small made-up copy: ids, speakers, splits, spans, words, captions."""
 
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from fake_corpora import POINTER, Media, build
 from avgen.clips import read_audio, read_clip
 from avgen.corpora import manifest
 from avgen.corpora.manifest import ClipRecord, Problem, find_corpus, read_manifest, write_manifest
+from avgen.errors import UserError
 
 DATASETS = Path(manifest.__file__).parent
 
@@ -420,14 +422,40 @@ def test_folder_with_words(tmp_path):
             r"metadata\.jsonl:2: has no file_name",
         ),
         ("metadata.jsonl", "{\n", r"metadata\.jsonl:1: is not JSON"),
+        ("metadata.jsonl", '{"file_name": "\udce9.mp4"}\n', r"jsonl: is not text in UTF-8"),
+        ("metadata.csv", "file_name\n\udce9.mp4\n", r"metadata\.csv: is not a CSV file in UTF-8"),
     ],
 )
 def test_folder_with_a_wrong_table(name, text, message, tmp_path):
     root = built("folder", tmp_path)
     (root / "metadata.csv").unlink()
-    (root / name).write_text(text)
-    with pytest.raises(ValueError, match=message):
+    (root / name).write_text(text, errors="surrogateescape")  # \udce9 is Latin-1's e acute
+    with pytest.raises(UserError, match=message):
         read("folder", root)
+
+
+def test_a_table_with_empty_and_short_lines(tmp_path):
+    root = built("folder", tmp_path)
+    (root / "metadata.csv").write_text("caption,file_name\n\na cat,one.mp4\n,\na dog\n\n")
+    records, problems = read("folder", root)
+    assert {r.media: r.caption for r in records.values()}["one.mp4"] == "a cat"
+    assert [problem.path for problem in problems] == [""]  # the dog has no file
+    (root / "metadata.csv").unlink()
+    (root / "metadata.jsonl").write_text('\n{"file_name": "one.mp4", "caption": "a\u2028b"}\n\n')
+    records, problems = read("folder", root)
+    assert {r.media: r.caption for r in records.values()}["one.mp4"] == "a\u2028b"
+    assert problems == []
+
+
+def test_names_that_are_no_text_and_links_back(tmp_path):
+    root = built("folder", tmp_path)
+    (root / "a" / "again").symlink_to(root, target_is_directory=True)
+    (root / "one.mp4").rename(os.fsdecode(os.fsencode(root) + b"/caf\xe9.mp4"))
+    records, problems = read("folder", root)
+    assert {record.media for record in records.values()} == {"a/two.mov", "a/b/three.mkv"}
+    reasons = {problem.path: problem.reason for problem in problems}
+    assert "not in UTF-8" in reasons["caf\\udce9.mp4"]
+    assert json.dumps(list(reasons)).isascii()
 
 
 def test_folder_of_real_clips(clips_folder):

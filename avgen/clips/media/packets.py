@@ -173,7 +173,7 @@ class _Packets:
             self.pts = sorted(self.dts)
             self.last, self.last_duration = self.pts[-1], self.last_duration
             return tuple(self.pts)
-        if not self.pts and self.untimed and all(self.untimed):
+        if not self.pts and self.untimed and max(self.untimed) <= 2 * min(self.untimed):
             self.pts = list(accumulate(self.untimed[:-1], initial=0))
             self.last, self.last_duration = self.pts[-1], self.untimed[-1]
             return tuple(self.pts)
