@@ -304,11 +304,9 @@ def judge(source: Source, damage: Damage, path: Path, every_way: bool) -> str:
     said = " ".join(str(warning.message) for warning in told)
     if "cannot be decoded" in said or ("states no times" in said and source.path.suffix != ".h264"):
         return "warned"
-    if "part" in seen and unlike(seen["part"], seen["frames"][11:14], 0):
-        return "WRONG"
-    if seen.get("part off", 0) > 0.05:
-        return "WRONG"
     off = differences(seen, source.seen)
+    if is_another_part(seen, off):
+        return "WRONG"
     if not any(off.values()):
         return "equal"
     if damage.places is not None:
@@ -318,6 +316,14 @@ def judge(source: Source, damage: Damage, path: Path, every_way: bool) -> str:
     off = differences(seen, plainly(path))
     # A frame's sound at its edge, and the last one of all, may be heard as either's.
     return "WRONG" if len(off["frames"]) > 1 or len(off["sound"]) > 3 else "restated"
+
+
+def is_another_part(seen: dict, off: dict[str, list[int]]) -> bool:
+    """Whether the part that was read alone is not that part of the whole, where that is sound."""
+    whole = set(range(11, 14)) - set(off["frames"])
+    wrong = unlike(seen["part"], seen["frames"][11:14], 0) if "part" in seen else []
+    heard = not set(range(10, 15)) & set(off["sound"])
+    return any(index + 11 in whole for index in wrong) or (heard and seen.get("part off", 0) > 0.05)
 
 
 def differences(one: dict, other: dict) -> dict[str, list[int]]:

@@ -35,6 +35,9 @@ from avgen.errors import UserError
 # of 1 ms (Matroska) and rounded packet times say that much of nothing. Half of the 10 ms we keep.
 _JITTER_S = Fraction(1, 200)
 
+# How much of a block may be said to be heard at the same time as the one before: it is cut.
+_LONGEST_OVERLAP_S = Fraction(1, 20)
+
 # Decoding begins this much earlier than wanted, and resampling with it: a decoder needs a frame or
 # two to be right (AAC overlap, Opus 80 ms), a resampler its filter. Whole seconds are whole samples
 # at any rate, so that the grid does not move.
@@ -217,6 +220,8 @@ def _placed(
         if position is None:
             written = -_PREROLL_S * block.rate
             end = to_index(times.end_s - start_s, block.rate)
+        if position is not None and position - by_time > _LONGEST_OVERLAP_S * block.rate:
+            raise MediaError(f"{path}: timestamps of the sound run backwards")
         if position is None or abs(by_time - position) > _JITTER_S * block.rate:
             position = by_time
         samples = block.samples[:, max(0, written - position) : max(0, end - position)]
