@@ -93,11 +93,13 @@ class Damage:
         kind: of damage.
         data: the file now.
         places: the bytes of the undamaged file that were changed, where others stayed in place.
+        packets: which of its packets were changed, where others stayed as they are.
     """
 
     kind: str
     data: bytes
     places: list[tuple[int, int]] | None = None
+    packets: set[int] | None = None
 
 
 def draw(number: int) -> np.ndarray:
@@ -225,11 +227,13 @@ def plainly(path: Path) -> dict:
                     decoded += packet.decode()
                 except av.error.FFmpegError:
                     continue
-            length_s = float(times.end_s - scanned.origin_s)
+            origin = None if scanned.video is None else scanned.origin_s
+            # What a clip is heard of lies beside its picture.
+            length_s = float((scanned.video or times).end_s - scanned.origin_s)
             if kind == "frames":
                 found[kind] = _plain_frames(decoded, times, length_s)
             else:
-                found[kind] = _plain_sound(decoded, float(scanned.origin_s), length_s)
+                found[kind] = _plain_sound(decoded, origin, length_s)
     return found
 
 
@@ -246,15 +250,19 @@ def _plain_frames(decoded: list, times: StreamTimes, length_s: float) -> list[in
     ]
 
 
-def _plain_sound(decoded: list, origin: float, length_s: float) -> list[int | None]:
+def _plain_sound(decoded: list, origin: Fraction | None, length_s: float) -> list[int | None]:
     rate = decoded[0].sample_rate
     line = np.zeros(int(min(length_s, 100) * rate) + 1, np.float32)
+    at = 0
     for frame in decoded:
-        at = round((float((frame.pts or 0) * frame.time_base) - origin) * rate)
+        if frame.pts is not None:
+            origin = frame.pts * frame.time_base if origin is None else origin
+            at = round(float(frame.pts * frame.time_base - origin) * rate)
         for piece in av.AudioResampler(format="flt", layout="mono").resample(frame):
-            samples = piece.to_ndarray()[0][max(0, -at) :]
-            room = line[max(0, at) : max(0, at) + samples.size]
-            room[:] = samples[: room.size]
+            samples = piece.to_ndarray()[0]
+            room = line[max(0, at) : max(0, at + samples.size)]
+            room[:] = samples[max(0, -at) :][: room.size]
+        at += frame.samples
     return pitches(line, rate)
 
 
@@ -267,21 +275,21 @@ def unlike(one: list, other: list, slack: int) -> list[int]:
     ]
 
 
-def touched(source: Source, places: list[tuple[int, int]]) -> tuple[set[int], set[int]]:
-    """The frames and the frames' sounds that the bytes at `places` have a part in."""
+def touched(source: Source, damage: Damage) -> tuple[set[int], set[int]]:
+    """The frames and the frames' sounds that what was damaged has a part in."""
     frames: set[int] = set()
     sounds: set[int] = set()
     with av.open(str(source.path)) as container:
-        packets = [
-            p for p in container.demux() if p.size and p.pts is not None and p.pos is not None
-        ]
+        in_pieces = container.format.name in ("mpegts", "mpeg", "ogg")
         origin = float(scan(source.path).origin_s)
-        for packet in packets:
-            slack = (
-                600 + packet.size // 4 if container.format.name in ("mpegts", "mpeg", "ogg") else 24
-            )
+        for index, packet in enumerate(p for p in container.demux() if p.size):
+            if packet.pts is None or packet.pos is None:
+                continue
+            slack = 600 + packet.size // 4 if in_pieces else 24
             start, stop = packet.pos - slack, packet.pos + packet.size + slack
-            if not any(a < stop and b > start for a, b in places):
+            if index not in (damage.packets or ()) and not any(
+                a < stop and b > start for a, b in damage.places or ()
+            ):
                 continue
             at = float(packet.pts * packet.time_base) - origin
             if packet.stream.type == "audio":
@@ -309,8 +317,8 @@ def judge(source: Source, damage: Damage, path: Path, every_way: bool) -> str:
         return "WRONG"
     if not any(off.values()):
         return "equal"
-    if damage.places is not None:
-        frames, sounds = touched(source, damage.places)
+    if damage.places is not None or damage.packets is not None:
+        frames, sounds = touched(source, damage)
         if set(off["frames"]) <= frames and set(off["sound"]) <= sounds:
             return "touched"
     off = differences(seen, plainly(path))
@@ -445,7 +453,7 @@ def spoil_packets(rng: np.random.Generator, source: Source) -> Damage:
                 writer.mux(again)
     data = target.read_bytes()
     target.unlink()
-    return Damage("timestamps" if times else "packets", data)
+    return Damage("timestamps", data) if times else Damage("packets", data, packets=chosen)
 
 
 SPOIL: list[Callable[[np.random.Generator, Source], Damage]] = [

@@ -41,7 +41,8 @@ def fill(folder: Path, count: int, seed: int, real: list[Path]) -> None:
                     data = SPOIL[int(rng.integers(len(SPOIL)))](rng, source).data
                 except (ArithmeticError, OSError, ValueError):
                     data = spoil_bytes(rng, source).data
-            (folder / f"{number:04d}-{source.path.stem}{source.path.suffix}").write_bytes(data)
+            suffix = ".mp4" if source.path.suffix == ".h264" else source.path.suffix
+            (folder / f"{number:04d}-{source.path.stem}{suffix}").write_bytes(data)
 
 
 def watch(command: list[str], done: Callable[[], int], count: int) -> tuple[int, list[int]]:

@@ -66,8 +66,9 @@ def remix(
 
 def fold(waveform: np.ndarray, channels: Sequence[str] | None = None) -> np.ndarray:
     """Sound float32 [C, N] of 1 to 8 channels as a stereo pair [2, N]; arguments as of `remix`."""
-    if channels is None or not any(_gain(name, "L") or _gain(name, "R") for name in channels):
-        channels = _CHANNELS[waveform.shape[0] - 1]
+    if not any(_gain(name, side) for name in channels or () for side in "LR"):
+        channels = None  # the names are none that FFmpeg has a place for
+    channels = channels or _CHANNELS[waveform.shape[0] - 1]
     gains = np.array([[_gain(name, side) for name in channels] for side in "LR"], dtype=np.float32)
     totals = gains.sum(axis=1, keepdims=True)
     return (gains / np.where(totals > 0, totals, 1)) @ waveform

@@ -47,6 +47,7 @@ def test_what_is_whole_is_read_whole_and_its_click_is_its_flash(cases, name):
         native = read_clip(cases / name)
         clip = read_clip(cases / name, sample_rate=16_000, num_channels=1)
     assert native.num_frames == 200
+    assert clip.waveform is not None
     assert native.num_channels == WHOLE[name]
     light = clip.frames[:, :24].mean(axis=(1, 2, 3))  # without the number below
     light = np.diff(clip.frames.mean(axis=(1, 2, 3)), prepend=light[0])

@@ -461,3 +461,38 @@ def test_names_that_look_like_something_else(media, plain, tmp_path, monkeypatch
         whole(media, name)
         remux_delayed(name, f"moved:{name}", Fraction(1, 25))
         assert media.read_numbers(read_clip(f"moved:{name}").frames) == list(range(60))
+
+
+def test_a_checksum_of_ffv1_is_heeded(media, tmp_path):
+    path = media.mux(
+        tmp_path / "a.mkv",
+        frames=media.draw_numbers(range(12)),
+        video="ffv1",
+        pixel_format="bgr0",
+        setup=lambda stream: setattr(
+            stream.codec_context, "options", {"level": "3", "slicecrc": "1"}
+        ),
+    )
+    with av.open(str(path)) as container:
+        place = [p.pos + p.size // 2 for p in container.demux() if p.size][6]
+    data = bytearray(path.read_bytes())
+    data[place] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(MediaError, match=r"decodes to 0\.20 s and no further"):
+        read_clip(path)
+
+
+def test_sound_whose_clock_runs_backwards_is_refused(media, tmp_path):
+    sound = (0.3 * np.sin(np.arange(2 * RATE) / 15)).astype(np.float32)[None]
+    one = media.mux(tmp_path / "one.flac", waveform=sound)
+    frames = [
+        at for at in range(50, one.stat().st_size) if one.read_bytes()[at : at + 2] == b"\xff\xf8"
+    ]
+    data = one.read_bytes()
+    swapped = data[: frames[0]] + data[frames[8] :] + data[frames[0] : frames[8]]
+    (tmp_path / "swapped.flac").write_bytes(swapped)
+    with pytest.raises(MediaError):
+        read_audio(tmp_path / "swapped.flac")
+    (tmp_path / "missing.flac").write_bytes(data[: frames[5]] + data[frames[8] :])
+    with pytest.raises(MediaError, match=r"are missing|no further|cut short|backwards"):
+        read_audio(tmp_path / "missing.flac")

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import av
 import av.error
+import av.logging
 from av.container import InputContainer
 from av.frame import Frame
 from av.packet import Packet
@@ -15,7 +16,10 @@ from av.stream import Disposition, Stream
 
 from avgen.clips.files import MediaError, fault
 
-_CHECKSUMMED = ("flac",)  # FFV1 has one as well, but its decoder only complains of it
+_CHECKSUMMED = ("flac",)
+_COMPLAINS = {"ffv1": "CRC mismatch"}  # has a checksum as well, of which the decoder only complains
+
+_INVALID_DATA = 1094995529  # AVERROR_INVALIDDATA
 
 # FFmpeg takes text for a film of a terminal, and a playlist for the files that it names.
 _NOT_MEDIA = {"tty", "concat", "hls", "dash", "imf"}
@@ -82,11 +86,26 @@ def decode_packet(packet: Packet, is_first: bool) -> list[Any]:
     A seek in a container without an index (MPEG program streams) lands anywhere in a packet.
     """
     try:
-        return packet.decode()
+        complaint = _COMPLAINS.get(packet.stream.codec_context.name)
+        return packet.decode() if complaint is None else _decode_strictly(packet, complaint)
     except av.error.InvalidDataError:
         if is_first:
             return []
         raise
+
+
+def _decode_strictly(packet: Packet, complaint: str) -> list[Any]:
+    """The frames of a packet, unless FFmpeg's log has that complaint of it."""
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture() as log:
+            frames = packet.decode()
+    finally:
+        av.logging.set_level(level)
+    if any(complaint in message for _, _, message in log):
+        raise av.error.InvalidDataError(_INVALID_DATA, complaint)
+    return frames
 
 
 def tick_s(timed: Stream | Frame) -> Fraction:

@@ -26,9 +26,10 @@ from avgen.clips.media.rates import keeps_rate, usual_rate
 # MPEG program and transport streams, ADTS and MP3 do not: what is left is all they ever say.
 _STATES_DURATION = ("mp4", "matroska", "avi", "wav", "flac")
 
-# Where a seek lands in the middle of a packet of several frames, after which FFmpeg gives each
-# frame the time of a later one: these are read from their beginning.
+# Where FFmpeg, after a seek into a packet of several frames, gives each the time of a later one.
 _LOSES_PLACE = ("mpeg",)
+
+_GAPLESS = ("flac", "wav")
 
 # How much shorter than its header says a stream may be before the file counts as cut short, in
 # seconds: muxers round durations to a frame of sound or picture.
@@ -59,6 +60,7 @@ class StreamTimes:
         end_s: when its last packet ends.
         is_stated: whether the container states how long it is, so that what is missing is known.
         is_seekable: whether what follows a seek has the same times as without.
+        is_gapless: whether the container can state no gap: where there is one, a piece is missing.
         rate: of a video, frames per second: the rate it keeps, or for a variable rate the constant
             one that holds its frames best (that of its usual interval).
         constant: of a video, whether it keeps that rate.
@@ -73,6 +75,7 @@ class StreamTimes:
     end_s: Fraction
     is_stated: bool
     is_seekable: bool
+    is_gapless: bool = False
     rate: Fraction | None = None
     constant: bool | None = None
     counted: tuple[int, ...] | None = None
@@ -348,6 +351,7 @@ def _audio_times(
         end_s=end * tick,
         is_stated=is_stated,
         is_seekable=container.format.name not in _LOSES_PLACE,
+        is_gapless=container.format.name in _GAPLESS,
     )
 
 

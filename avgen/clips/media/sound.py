@@ -137,7 +137,7 @@ def _decode(
     shape: tuple[int, tuple[str, ...]] | None = None  # rate, channels
     where = times.first_s
     lost = Fraction(0)
-    packer = av.AudioResampler(format=stream.codec_context.format.packed)
+    packer = av.AudioResampler(format=stream.codec_context.format.packed)  # pyright: ignore
     packets = container.demux(stream)
     while True:
         so_far = f"the sound decodes to {float(where - times.first_s):.2f} s and no further"
@@ -229,6 +229,11 @@ def _placed(
         if samples.shape[1] == 0:
             continue
         silence = position - block.samples.shape[1] - written
+        if times.is_gapless and silence > _JITTER_S * block.rate and block.at_s > times.first_s:
+            raise MediaError(
+                f"{path}: {float(Fraction(silence, block.rate)):.3f} s of its sound are missing "
+                f"before {float(block.at_s):.3f} s; the file is damaged"
+            )
         while silence > 0:
             piece = min(silence, _SILENCE_BLOCK)
             yield np.zeros((samples.shape[0], piece), dtype=np.float32)
