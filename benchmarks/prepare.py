@@ -2,7 +2,7 @@
 
     python benchmarks/prepare.py CLIPS [--limit 100] [--workers 2] [--engine pool]
 
-Wall time includes starting processes and loading networks, faces to shards; latents are not made.
+Wall time includes starting processes and loading networks; latents are not made.
 CPU seconds are those of this process and its children: on a machine that does other work as well,
 they say what the wall clock cannot.
 """
@@ -33,9 +33,8 @@ def main() -> None:
             "folder", args.clips, Path(folder), engine=args.engine, workers=args.workers
         )
         wall, used = time.perf_counter(), _cpu_s()
-        summary = prepare(request, items, corpus.opt_out([]), lambda done, total: None)
+        summary = prepare(request, items)
         wall, used = time.perf_counter() - wall, _cpu_s() - used
-    assert summary is not None
     print(as_text(summary))
     media = summary.hours[0] * 3600
     print(f"{media:.0f} s of media in {wall:.1f} s: {media / wall:.1f} times real time")

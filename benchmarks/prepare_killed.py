@@ -1,4 +1,4 @@
-"""GRID from raw layout to shards, with damaged files in it and a run that is killed three times.
+"""GRID to a prepared folder, with damaged files in it and a run that is killed three times.
 
     python benchmarks/prepare_killed.py OUT GRID [--speaker s1] [--clips 120] [--codecs FOLDER]
 

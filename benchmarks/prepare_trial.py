@@ -76,8 +76,7 @@ def main() -> None:
         workers=args.workers,
     )
     items = corpus.items("folder", args.out / "clips")
-    summary = prepare(request, items, corpus.opt_out([]), lambda done, total: None)
-    assert summary is not None
+    summary = prepare(request, items)
     print(as_text(summary))
     outcomes = [read_outcome(path) for path in (args.out / "prepared" / "outcomes").glob("*.json")]
     print(table({outcome.id: outcome for outcome in outcomes}, truth))

@@ -17,8 +17,8 @@ from avgen.codecs.audio import AudioAutoencoder
 from avgen.codecs.base import load_module, save_module
 from avgen.codecs.video import ConvVideoCodec
 from avgen.corpora.manifest import read_manifest
+from avgen.preparation.latent_store import load_statistics, read_latent_config
 from avgen.training.callbacks import build_pipeline
-from avgen.training.latent_store import load_statistics, read_latent_config
 
 ROOT = Path(__file__).resolve().parents[1]
 SCALE = "0.05"  # 20, 20 and 40 steps

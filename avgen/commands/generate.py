@@ -225,9 +225,9 @@ def _cropped(frames: np.ndarray, args: argparse.Namespace, path: Path) -> np.nda
     if args.crop == "center" or frames.shape[1] == frames.shape[2] or args.height or args.width:
         return frames
     from avgen.clips.transforms import crop
-    from avgen.corpora.face_boxes import face_box
+    from avgen.evaluation.faces.head import head_box
 
-    box = face_box(frames)
+    box = head_box(frames)
     if box is None:
         raise UserError(f"{path}: no face found to crop to; --crop center takes the middle")
     return crop(frames, box)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 from avgen.errors import UserError
 
 if TYPE_CHECKING:
+    from avgen.corpora.manifest import ClipRecord
+    from avgen.preparation.run import Encode
     from avgen.preparation.settings import Settings
+    from avgen.preparation.summary import Summary
 
 SUMMARY = "a corpus of talking heads to training data: cropped, in sync, filtered, documented"
 DESCRIPTION = """\
@@ -19,31 +23,42 @@ Go through a corpus and keep what can be trained on: scenes are told apart and f
 one that speaks is found, its head is cropped by a window that does not shake, spans of 2 to 10 s
 are cut in pauses, sound that is early or late is put right, and what is damaged, silent, still, out
 of sync, blurred or noisy is left out, with the reason. OUT can be trained on as it is (frames/,
-waveforms/, manifest.jsonl; latents/ with --codecs), shards/ and manifest.parquet hold the same
-clips as WebDataset, report.html shows what came of it, data_card.md sums the licences up.
-A run that was stopped goes on where it stopped: give the same command again. A task of a SLURM
-array does its share of the records; the one that is last does what is of all."""
+waveforms/, manifest.jsonl; latents/ with --codecs); report.html shows what came of it, data_card.md
+sums the licences up. A voice without a picture is cut in pauses and filtered likewise.
+A run that was stopped goes on where it stopped, and tries again what failed: give the same command
+again. A task of a SLURM array does its share of the records; the last one completes the folder.
+The exit code is 1 if something of avgen's failed."""
 EXAMPLES = """\
 examples:
-  avgen prepare grid GRID prepared/grid --speaker s1 --workers 2 --engine pool
+  avgen prepare grid GRID prepared/grid --speaker s1 --workers 2
   avgen prepare folder my_clips prepared/mine --size 256x256 --codecs avgen/checkpoints/grid
   avgen prepare hdtf HDTF prepared/hdtf --num-shards 16 --shard 3 --opt-out no.txt
+  avgen prepare ravdess RAVDESS prepared/ravdess --stages head --size 256x256
   avgen prepare portraits PICTURES prepared/heads --voices voices --face-landmarker FILE.task
 
-plug-ins are callables by import path (avgen/preparation/words.py says what they are called with):
+plug-ins are callables by import path (avgen/preparation/words.py tells their arguments):
   --aligner avgen.preparation.align.align_english    words of a transcript to their times
-  --recognizer my_package.hear                       words where there is no transcript
+  --recognizer my_package.recognize                  words if there is no transcript
   --captioner my_package.describe                    how a clip looks"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What, from where, to where; sizes; limits; who does it."""
-    parser.add_argument("corpus", metavar="CORPUS", help="grid, folder, ...: avgen/datasets")
+    parser.add_argument("corpus", metavar="CORPUS", help="grid, folder, ...: avgen/corpora")
     parser.add_argument("root", type=Path, metavar="ROOT", help="where the corpus is")
     parser.add_argument("out", type=Path, metavar="OUT", help="the prepared folder")
     made = parser.add_argument_group("what is made")
-    made.add_argument("--size", type=_size, default=(128, 128), metavar="HxW", help="128x128")
-    made.add_argument("--fps", type=_rate, default=Fraction(25), metavar="RATE", help="25")
+    made.add_argument(
+        "--stages",
+        choices=["all", "head", "none"],
+        default="all",
+        help="all of the above (default); or each record whole, nothing filtered: head crops "
+        "to a still square around the head, none only to the box that the corpus gives",
+    )
+    made.add_argument(
+        "--size", type=_size, default=(128, 128), metavar="HxW", help="128x128; or own"
+    )
+    made.add_argument("--fps", type=_rate, default=Fraction(25), metavar="RATE", help="25; or own")
     made.add_argument("--sample-rate", type=int, default=24_000, metavar="HZ", help="24000")
     made.add_argument("--min-s", type=float, default=2.0, metavar="S", help="shortest clip: 2")
     made.add_argument("--max-s", type=float, default=10.0, metavar="S", help="longest clip: 10")
@@ -54,10 +69,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="cache latents as well, by the codecs in FOLDER/video_codec and FOLDER/audio_codec",
     )
     made.add_argument(
+        "--device", default="cpu", metavar="NAME", help="where latents are made: cpu, cuda, ..."
+    )
+    made.add_argument(
+        "--replace-latents",
+        action="store_true",
+        help="remove latents that other codecs made; without it they are refused",
+    )
+    made.add_argument(
         "--no-frames",
         action="store_true",
-        help="when all is done, remove frames/ and waveforms/: shards/ hold the same in a third "
-        "of the space, and with latents/ the transformer can be trained",
+        help="remove frames/ and waveforms/ of what has latents (--codecs): the transformer can be "
+        "trained without",
     )
     _add_choices(parser)
     _add_engine(parser)
@@ -112,6 +135,9 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
         metavar="MOS",
         help="measure DNSMOS and leave out what is below; a second of a core for each clip",
     )
+    chosen.add_argument(
+        "--keep-silent", action="store_true", help="keep clips without sound; not with all stages"
+    )
     for name in ("aligner", "recognizer", "captioner"):
         chosen.add_argument(f"--{name}", metavar="IMPORT.PATH", help="a plug-in, see below")
 
@@ -127,21 +153,32 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
         help="processes (default: one for each processor)",
     )
     by.add_argument(
-        "--num-shards", type=int, metavar="N", help="shares ($SLURM_ARRAY_TASK_COUNT, or 1)"
+        "--num-shards",
+        type=int,
+        metavar="N",
+        help="shares; without it those of the SLURM array that this is a task of, or 1",
     )
     by.add_argument(
-        "--shard", type=int, metavar="I", help="this one, from 0 ($SLURM_ARRAY_TASK_ID, or 0)"
+        "--shard",
+        type=int,
+        metavar="I",
+        help="this one, from 0; without it $SLURM_ARRAY_TASK_ID, so that --array=3,7 with "
+        "--num-shards 16 does two shares of 16 again",
     )
 
 
-def _size(text: str) -> tuple[int, int]:
+def _size(text: str) -> tuple[int, int] | None:
+    if text == "own":
+        return None
     height, x, width = text.partition("x")
     if not (x and height.isdigit() and width.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r}; it must be HEIGHTxWIDTH, such as 128x128")
+        raise argparse.ArgumentTypeError(f"{text!r}; it must be HEIGHTxWIDTH or own")
     return int(height), int(width)
 
 
-def _rate(text: str) -> Fraction:
+def _rate(text: str) -> Fraction | None:
+    if text == "own":
+        return None
     from avgen.clips.timebase import parse_rate
 
     try:
@@ -154,14 +191,16 @@ def run(args: argparse.Namespace) -> int:
     """Prepare, cache latents, and print the table."""
     if args.corpus == "portraits":
         return _run_portraits(args)
+    from avgen.plugins import load_plugin
     from avgen.preparation import corpus
     from avgen.preparation.run import Request, as_text, prepare
-    from avgen.preparation.words import load_plugin
 
-    settings, shard = _settings(args), _shard(args.shard, args.num_shards)
+    settings, shard = _settings(args), _shard(args.shard, args.num_shards, os.environ)
+    if args.no_frames and args.codecs is None:
+        raise UserError("--no-frames needs --codecs: nothing would be left to train on")
     for name in (settings.aligner, settings.recognizer, settings.captioner):
         if name is not None:
-            load_plugin(name)  # a wrong one is said before the work
+            load_plugin(name)  # a wrong one is told before the work
     items = corpus.items(args.corpus, args.root, speakers=args.speaker, limit=args.limit)
     request = Request(
         corpus=args.corpus,
@@ -176,15 +215,19 @@ def run(args: argparse.Namespace) -> int:
     opt_out = corpus.opt_out(args.opt_out)
     if strangers := corpus.unmatched(items, opt_out):
         print(f"{strangers} names of the list of those who opted out are of no record here")
-    summary = prepare(request, items, opt_out, _Bar())
-    if summary is None:
-        print(f"{args.out}: this share is done; the task that is last does what is of all")
-        return 0
+    summary = prepare(request, items, opt_out, _Bar(), _encoder(args))
     print(as_text(summary))
-    if summary.clips:
-        _finish(args.out, args.codecs, keep_frames=not args.no_frames)
-    print(f"{args.out / 'report.html'}: the report")
-    return 0
+    if summary.complete:
+        print(f"{args.out / 'report.html'}: the report")
+    else:
+        print(f"{args.out}: this share is done; the task that is last completes the folder")
+    return _exit_code(summary)
+
+
+def _exit_code(summary: Summary) -> int:
+    if summary.failed:
+        print(f"{summary.failed} failed by an error of avgen's; outcomes/ has the tracebacks")
+    return 1 if summary.failed else 0
 
 
 def _run_portraits(args: argparse.Namespace) -> int:
@@ -194,6 +237,8 @@ def _run_portraits(args: argparse.Namespace) -> int:
     for name, value in (("voices", args.voices), ("face-landmarker", args.face_landmarker)):
         if value is None:
             raise UserError(f"portraits need --{name}")
+    if args.size is None or args.fps is None:
+        raise UserError("portraits need a size and a frame rate, not own")
     request = PortraitRequest(
         root=args.root,
         voices=args.voices,
@@ -206,9 +251,10 @@ def _run_portraits(args: argparse.Namespace) -> int:
         seed=args.seed,
         workers=args.workers,
     )
-    print(as_text(prepare_portraits(request, _Bar(), args.speaker)))
+    summary = prepare_portraits(request, _Bar(), args.speaker)
+    print(as_text(summary))
     print(f"{args.out / 'report.html'}: the report")
-    return 0
+    return _exit_code(summary)
 
 
 def _settings(args: argparse.Namespace) -> Settings:
@@ -223,6 +269,8 @@ def _settings(args: argparse.Namespace) -> Settings:
         size=args.size,
         fps=args.fps,
         sample_rate=args.sample_rate,
+        stages=args.stages,
+        keep_silent=args.keep_silent,
         limits=limits,
         split_by=args.split_by,
         aligner=args.aligner,
@@ -231,15 +279,32 @@ def _settings(args: argparse.Namespace) -> Settings:
     )
 
 
-def _shard(shard: int | None, num_shards: int | None) -> tuple[int, int]:
-    """This task's share: as it was asked for, or as SLURM's array says, which may count from 1."""
-    if (shard is None) != (num_shards is None):
+def _shard(
+    shard: int | None, num_shards: int | None, environment: Mapping[str, str]
+) -> tuple[int, int]:
+    """This task's share: as it was asked for, or as SLURM's array tells, which may begin anywhere.
+
+    Raises:
+        UserError: the number of shares is not known, or which of them this is.
+    """
+    task = environment.get("SLURM_ARRAY_TASK_ID")
+    if num_shards is not None:
+        if shard is None and task is None:
+            raise UserError("--shard and --num-shards are given together, or in a SLURM array")
+        return int(task or 0) if shard is None else shard, num_shards
+    if shard is not None:
         raise UserError("--shard and --num-shards are given together or not at all")
-    if shard is None or num_shards is None:
-        count = int(os.environ.get("SLURM_ARRAY_TASK_COUNT", 1))
-        first = int(os.environ.get("SLURM_ARRAY_TASK_MIN", 0))
-        return int(os.environ.get("SLURM_ARRAY_TASK_ID", first)) - first, count
-    return shard, num_shards
+    if task is None:
+        return 0, 1
+    first, last, count = (
+        int(environment[f"SLURM_ARRAY_TASK_{name}"]) for name in ("MIN", "MAX", "COUNT")
+    )
+    if last - first + 1 != count:
+        raise UserError(
+            f"the SLURM array has {count} tasks from {first} to {last}; with holes in it "
+            "--num-shards is needed, and a task's number, from 0, is its share"
+        )
+    return int(task) - first, count
 
 
 class _Bar:
@@ -258,23 +323,30 @@ class _Bar:
             self.bar.close()
 
 
-def _finish(out: Path, codecs: Path | None, *, keep_frames: bool) -> None:
-    """Cache the latents of what was kept, if asked to, and let the frames go, if asked to."""
-    from avgen.corpora.manifest import read_manifest
-    from avgen.preparation.run import remove_frames
+def _encoder(args: argparse.Namespace) -> Encode | None:
+    """What caches latents and removes frames, as it is asked for."""
+    if args.codecs is None:
+        return None
+    from avgen.codecs.base import load_module
+    from avgen.preparation.encode import encode
+    from avgen.preparation.store import Store
 
-    records = read_manifest(out / "manifest.jsonl")
-    if codecs is not None:
-        if not any(record.split == "train" for record in records):
-            raise UserError(f"{out}: no clip is of the split train; --split-by clip has some")
-        from avgen.codecs.base import load_module
-        from avgen.training.latent_store import encoder_fingerprint, read_latent_config
-        from avgen.training.prepared import encode
+    video, audio = (load_module(args.codecs / name) for name in ("video_codec", "audio_codec"))
 
-        video, audio = (load_module(codecs / name) for name in ("video_codec", "audio_codec"))
-        if all((out / "frames" / f"{record.id}.npy").is_file() for record in records):
-            encode(out, video, audio)  # pyright: ignore[reportArgumentType]
-        elif read_latent_config(out).fingerprint != encoder_fingerprint(video, audio):
-            raise UserError(f"{out}: has latents of another codec, and no frames to encode anew")
-    if not keep_frames:
-        remove_frames(out, records)
+    def run_encoder(records: Sequence[ClipRecord], complete: bool) -> None:
+        if complete and records and not any(record.split == "train" for record in records):
+            raise UserError(f"{args.out}: no clip is of the split train; --split-by clip has some")
+        if records:
+            encode(
+                args.out,
+                video,  # pyright: ignore[reportArgumentType]
+                audio,  # pyright: ignore[reportArgumentType]
+                device=args.device,
+                records=None if complete else records,
+                overwrite=args.replace_latents,
+            )
+        if args.no_frames:
+            for record in records:
+                Store(args.out).remove_media(record.id)
+
+    return run_encoder

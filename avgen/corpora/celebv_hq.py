@@ -125,8 +125,6 @@ def _record(key: str, clip: dict[str, Any], path: Path, root: Path, names: list[
         speaker=video,
         split=split_by_speaker(video, NAME),
         caption=_caption(has, emotion),
-        words=(),
-        box=None,
         licence=LICENCE,
         span=_span(clip["duration"]) if raw else None,
         source=f"https://www.youtube.com/watch?v={video}",

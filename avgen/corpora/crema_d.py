@@ -109,8 +109,6 @@ def _record(
         speaker=actor,
         split=split_by_speaker(actor, NAME),
         caption=f"{looks}, {level}" if level else looks,
-        words=(),
-        box=None,
         licence=LICENCE,
         sound=sound,
         transcript=sentence,

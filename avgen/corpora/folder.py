@@ -133,7 +133,6 @@ def _record(path: Path, root: Path, row: dict[str, Any]) -> ClipRecord:
         split=split,
         caption=texts.get("caption", "a person"),
         words=tuple(Word(**word) for word in row.get("words", ())),
-        box=None,
         licence=texts.get("licence", LICENCE),
         span=_span(row),
         sound=sound,

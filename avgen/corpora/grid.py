@@ -18,12 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from tqdm import tqdm
-
 from avgen.clips.clip import Word
 from avgen.clips.files import fault
-from avgen.clips.media.read import read_clip
-from avgen.corpora.face_boxes import face_box
 from avgen.corpora.layout import files, folders, relative, wrong_layout
 from avgen.corpora.manifest import ClipRecord, Problem
 from avgen.errors import UserError
@@ -121,51 +117,10 @@ def find_alignment(root: Path, speaker: str, name: str) -> Path:
     raise UserError(f"{places[0]}: not found; GRID's alignments are a download of their own")
 
 
-def grid_records(
-    root: str | Path, speaker: str, caption: str
-) -> tuple[list[ClipRecord], list[str]]:
-    """Records of one speaker, in order of name, and a line for every clip that is left out.
-
-    With the reason.
-
-    Args:
-        root: The corpus, laid out as the module says.
-        speaker: s1 to s34.
-        caption: How the speaker looks and sounds; GRID itself says nothing of that.
-
-    Raises:
-        UserError: there are no clips of the speaker.
-    """
-    root = Path(root)
-    clips = sorted(p for p in (root / speaker).glob("*") if p.suffix in (".mpg", ".mp4"))
-    if not clips:
-        raise UserError(
-            f"{root / speaker}: no .mpg or .mp4 clips; GRID's layout is ROOT/s1/bbaf2n.mpg"
-        )
-    records, left_out = [], []
-    for path in tqdm(clips, desc=f"GRID {speaker}", unit="clip"):
-        try:
-            sentence(path.stem)
-            words = read_alignment(find_alignment(root, speaker, path.stem))
-            box = face_box(read_clip(path).frames)
-        except ValueError as error:
-            left_out.append(str(error))
-            continue
-        if box is None:
-            left_out.append(f"{path}: no face found")
-            continue
-        media, split = str(path.relative_to(root)), split_of(path.stem)
-        records.append(
-            ClipRecord(path.stem, media, "grid", speaker, split, caption, words, box, LICENCE)
-        )
-    return records, left_out
-
-
 def records(root: Path) -> Iterator[ClipRecord | Problem]:
     """All clips of all speakers at `root`; see `manifest.Corpus`.
 
-    Unlike `grid_records` it reads no media: there are no boxes, and an id has its speaker's name
-    before the sentence's. Splits are by sentence (`split_of`).
+    An id has its speaker's name before the sentence's. Splits are by sentence (`split_of`).
     """
     speakers = [place for place in folders(root) if re.fullmatch(r"s\d{1,2}", place.name)]
     clips = [path for place in speakers for path in files(place, (".mpg", ".mp4"))]
@@ -189,7 +144,6 @@ def records(root: Path) -> Iterator[ClipRecord | Problem]:
             split=split_of(name),
             caption="a woman" if int(speaker[1:]) in WOMEN else "a man",
             words=tuple(word for word in lines if word.text not in SILENCE),
-            box=None,
             licence=LICENCE,
             transcript=" ".join(sentence(name)),
             language="en-GB",

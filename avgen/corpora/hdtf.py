@@ -173,8 +173,6 @@ def _record(
         speaker=speaker,
         split=split_by_speaker(speaker, NAME),
         caption="a person",
-        words=(),
-        box=None,
         licence=LICENCE,
         span=span,
         language="en",

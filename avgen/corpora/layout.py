@@ -16,7 +16,7 @@ from avgen.errors import UserError
 _NAMED = 6  # of what was found instead, at most so many
 
 
-def wrong_layout(root: Path, corpus: str, expected: str) -> ValueError:
+def wrong_layout(root: Path, corpus: str, expected: str) -> UserError:
     """The error that says what `root` has, and what it would have to have."""
     if not root.is_dir():
         found = "is not a folder" if root.exists() else "is not there"
@@ -24,7 +24,7 @@ def wrong_layout(root: Path, corpus: str, expected: str) -> ValueError:
         names = [entry.name + ("/" if entry.is_dir() else "") for entry in listed(root)]
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         found = f"has {', '.join(names[:_NAMED])}{more}" if names else "is empty"
-    return ValueError(f"{root}: {found}; {corpus} is laid out as {expected}")
+    return UserError(f"{root}: {found}; {corpus} is laid out as {expected}")
 
 
 def listed(folder: Path) -> list[Path]:

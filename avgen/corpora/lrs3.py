@@ -98,7 +98,6 @@ def _record(path: Path, text: Path, root: Path, part: str) -> ClipRecord | Probl
         split=split,
         caption="a person",
         words=words,
-        box=None,
         licence=LICENCE,
         transcript=spoken,
         language="en",

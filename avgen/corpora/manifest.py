@@ -79,9 +79,9 @@ class ClipRecord:
     speaker: str
     split: Split
     caption: str
-    words: tuple[Word, ...]
-    box: tuple[int, int, int, int] | None
-    licence: str
+    words: tuple[Word, ...] = ()
+    box: tuple[int, int, int, int] | None = None
+    licence: str = ""
     span: tuple[float, float] | None = None
     sound: str | None = None
     transcript: str = ""

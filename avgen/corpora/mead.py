@@ -107,8 +107,6 @@ def _record(path: Path, root: Path, actor: str, sounds: dict[str, Path]) -> Clip
         speaker=actor,
         split=split_by_speaker(actor, NAME),
         caption=f"{described(gender, EMOTIONS[emotion])}{strength}, seen {VIEWS[view]}",
-        words=(),
-        box=None,
         licence=LICENCE,
         sound=relative(sound, root) if sound.is_file() else None,
         language="en",

@@ -93,8 +93,6 @@ def _record(path: Path, root: Path) -> ClipRecord | Problem:
         speaker=speaker,
         split=split_by_speaker(speaker, NAME),
         caption=f"{looks}{', singing' if sings else ''}{strong}",
-        words=(),
-        box=None,
         licence=LICENCE,
         transcript=spoken,
         language="en",

@@ -133,8 +133,6 @@ def _record(key: str, row: dict[str, Any], media: str, speaker: str) -> ClipReco
         speaker=speaker,
         split=split_by_speaker(speaker, NAME),
         caption=str(row.get("description") or "a person"),
-        words=(),
-        box=None,
         licence=LICENCE,
         language=LANGUAGES.get(str(info.get("Language", "")).lower(), ""),
         source=str(info["Video Link"]),

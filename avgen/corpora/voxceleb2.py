@@ -95,8 +95,6 @@ def _record(path: Path, root: Path, part: str, genders: dict[str, str]) -> ClipR
         speaker=speaker,
         split=_split(speaker, part),
         caption=described(person(genders.get(speaker, ""))),
-        words=(),
-        box=None,
         licence=LICENCE,
         sound=sound,
         source=f"https://www.youtube.com/watch?v={video}",

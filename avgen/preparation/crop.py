@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from avgen.clips.transforms import crop, resize
-from avgen.corpora.face_boxes import MARGIN, RAISE
+from avgen.evaluation.faces.head import MARGIN, RAISE
 from avgen.preparation.outcome import Dropped
 
 STEADY = 0.15  # of the face's width: a head that stays this near to its usual place keeps it
@@ -60,6 +60,17 @@ def path(
     corners = corners.clip(0, [frame_size[1] - width, frame_size[0] - height])
     corners = np.round(corners) if steady else corners
     return np.concatenate([corners, np.tile([width, height], (len(boxes), 1))], 1)
+
+
+def narrowed(
+    box: tuple[int, int, int, int], size: tuple[int, int] | None
+) -> tuple[int, int, int, int]:
+    """The middle of a square box (x, y, side, side) of the shape of `size`, if there is one."""
+    left, top, side, _ = box
+    if size is None:
+        return box
+    height, width = (side * length // max(size) for length in size)
+    return left + (side - width) // 2, top + (side - height) // 2, width, height
 
 
 def cut(frames: np.ndarray, window: np.ndarray, size: tuple[int, int]) -> np.ndarray:

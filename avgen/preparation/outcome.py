@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ REASONS = {
     "another speaks": "another face fits the sound better",
     "out of sync": "sound and lips do not fit at any offset, or at one too large to correct",
     "picture": "the picture is too small, too dark, too bright, or blurred",
+    "plug-in": "the aligner, recogniser or captioner refuses it",
     "portrait": "a still picture that cannot be made to speak",
     "sound": "the sound is too quiet, too noisy, or clipped",
     "failed": "an error of avgen's, or a process that ended",
@@ -52,12 +54,14 @@ class Drop:
         detail: More of it, in one line.
         span: Seconds of the source's picture.
         thumbnail: Whether thumbs/ has a picture of it, and under which name.
+        traceback: Of an error that is avgen's; "" for all else.
     """
 
     reason: str
     detail: str
     span: tuple[float, float] | None = None
     thumbnail: str | None = None
+    traceback: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,14 +87,23 @@ class Kept:
         record: Of the clip as it lies in the prepared folder: its media are the frames there, its
             words are in seconds of the clip, and what the corpus annotates of the source is done.
         origin: Where it was cut from.
-        num_frames: Of its picture.
-        measures: Numbers by name, such as the offset that was corrected.
+        num_frames: Of its picture; 0 without one.
+        measures: Numbers by name, such as the offset that was corrected; "seconds" if the folder's
+            frame rate does not tell how long it is.
     """
 
     record: ClipRecord
     origin: Origin
     num_frames: int
     measures: Mapping[str, float]
+
+    def seconds(self, fps: Fraction | None) -> float:
+        """How long it is, in a folder of `fps` frames a second."""
+        known = self.measures.get("seconds")
+        if known is not None:
+            return known
+        assert fps is not None
+        return float(self.num_frames / fps)
 
 
 @dataclass(frozen=True)
@@ -115,6 +128,11 @@ class Outcome:
     def reason(self) -> str | None:
         """Why nothing of the record was kept; of several reasons the first. None if any was."""
         return None if self.kept else self.dropped[0].reason
+
+    @property
+    def failed(self) -> bool:
+        """Whether something of avgen's went wrong, so that another run should try again."""
+        return any(drop.reason == "failed" for drop in self.dropped)
 
     def to_json(self) -> dict[str, Any]:
         """The same as JSON has it."""

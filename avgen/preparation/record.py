@@ -1,31 +1,35 @@
-"""One record of a corpus in, its clips and its outcome on disk out: all stages, one after another.
+"""One record of a corpus in, its clips and its outcome on disk out.
 
-The outcome is written last: where there is one, the clip is done, whenever a run was stopped.
+The outcome is written last: a record that has one is done, whenever a run was stopped.
 """
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 
-from avgen.clips.clip import Word
 from avgen.clips.media.read import read_audio
-from avgen.clips.timebase import num_samples, to_index, to_seconds
-from avgen.corpora.manifest import ClipRecord, Split
-from avgen.corpora.splits import split_by_speaker
-from avgen.preparation import crop, people, quality, scenes, source, spans, speaker, voice, words
-from avgen.preparation.outcome import Drop, Dropped, Kept, Origin, Outcome
-from avgen.preparation.people import Person
-from avgen.preparation.settings import Settings, SplitBy
-from avgen.preparation.source import Stretch
+from avgen.clips.timebase import exact, to_index
+from avgen.clips.transforms import crop as crop_frames
+from avgen.clips.transforms import resize
+from avgen.corpora.manifest import ClipRecord
+from avgen.errors import UserError
+from avgen.evaluation.faces.head import head_box
+from avgen.preparation import crop, quality, source, spans, voice
+from avgen.preparation.collect import Collector, Piece, call_plugin
+from avgen.preparation.outcome import Dropped, Outcome
+from avgen.preparation.settings import Settings
+from avgen.preparation.source import Source
 from avgen.preparation.store import Store, write_json
-
-SyncScores = dict[tuple[int, tuple[int, int]], speaker.sync.SyncScore | Dropped]
+from avgen.preparation.talking import TalkingFaces
 
 
 @dataclass(frozen=True)
@@ -51,25 +55,33 @@ def prepare(job: Job) -> str:
     Returns:
         The record's id.
     """
-    store = Store(job.folder)
-    with _one_thread():
-        outcome = _Preparation(job, store).run()
-    write_json(store.outcome(job.record.id), outcome.to_json())
-    return job.record.id
-
-
-def split_of(record: ClipRecord, by: SplitBy) -> Split:
-    """The split of a record: the corpus' own, or by hash of the speaker's or the clip's name."""
-    if by == "corpus":
-        return record.split
-    return split_by_speaker(record.speaker if by == "speaker" else record.id, record.corpus)
+    record, store = job.record, Store(job.folder)
+    collector = Collector(record, job.settings, store)
+    duration_s = 0.0
+    try:
+        with _one_thread():
+            found = source.find(record, job.root, job.settings)
+            duration_s = float(found.end_s - found.start_s)
+            collector.record = _with_words(job)
+            _collect(found, collector)
+    except Dropped as dropped:
+        collector.drop(dropped)
+    except UserError as error:
+        collector.drop(Dropped("unreadable", str(error)))
+    except MemoryError:
+        collector.drop(Dropped("failed", "out of memory"))
+    except Exception as error:  # one clip, or one bug, must not stop a run of thousands
+        detail = f"{type(error).__name__}: {error}"
+        collector.drop(Dropped("failed", detail), traceback=traceback.format_exc())
+    kept, dropped = tuple(collector.kept), tuple(collector.dropped)
+    outcome = Outcome(record.id, record.speaker, duration_s, kept, dropped)
+    write_json(store.outcome(record.id), outcome.to_json())
+    return record.id
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """The same sums in the same order whichever engine runs it: one thread, as a worker has."""
-    import torch
-
     before = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -80,209 +92,81 @@ def _one_thread() -> Iterator[None]:
         cv2.setNumThreads(before[1])
 
 
-class _Preparation:
-    """What has become of a record so far."""
+def _with_words(job: Job) -> ClipRecord:
+    """The record, with the words' times that the aligner finds if the corpus gives none."""
+    record, settings = job.record, job.settings
+    if record.words or not record.transcript or settings.aligner is None:
+        return record
+    path = job.root / (record.sound or record.media)
+    waveform, rate = read_audio(path, sample_rate=settings.sample_rate, num_channels=1)
+    aligned = call_plugin(settings.aligner, waveform, rate, record.transcript)
+    return replace(record, words=tuple(aligned))
 
-    def __init__(self, job: Job, store: Store) -> None:
-        self.record, self.root, self.settings = job.record, job.root, job.settings
-        self.store = store
-        self.kept: list[Kept] = []
-        self.dropped: list[Drop] = []
-        self.words: tuple[Word, ...] = ()
-        self.fps, self.rate = job.settings.fps, job.settings.sample_rate
-        self.min_frames = to_index(job.settings.limits.min_s, self.fps)
 
-    def run(self) -> Outcome:
-        """All stages."""
-        duration_s = 0.0
+def _collect(found: Source, collector: Collector) -> None:
+    """All clips of a source."""
+    if collector.settings.stages != "all":
+        collector.keep(_whole(found, collector))
+    elif found.has_picture:
+        for stretch in source.stretches(found, collector.settings):
+            TalkingFaces(stretch, collector).collect()
+    else:
+        for start_s, waveform in source.sounds(found, collector.settings):
+            _collect_voice(start_s, waveform, collector)
+
+
+def _whole(found: Source, collector: Collector) -> Piece:
+    """A record as one clip.
+
+    Raises:
+        Dropped: it cannot be read, or no face is found where one is looked for.
+    """
+    settings, record = collector.settings, collector.record
+    span = found.start_s, found.end_s
+    if not found.has_picture:
+        waveform = found.read_sound(*span, settings)
+        return Piece(span, None, waveform, measures=_seconds(waveform.shape[1], settings))
+    clip = found.read(*span, settings)
+    if clip.waveform is None and not settings.keep_silent:
+        raise Dropped("no sound", f"{found.path}: has no sound; --keep-silent keeps it")
+    box = record.box
+    if box is None and settings.stages == "head":
+        box = head_box(clip.frames)
+        if box is None:
+            raise Dropped("no face", "no face is found")
+        box = crop.narrowed(box, settings.size)
+    frames = clip.frames if box is None else crop_frames(clip.frames, box)
+    frames = frames if settings.size is None else resize(frames, *settings.size)
+    height, width = clip.frames.shape[1:3]
+    return Piece(
+        span,
+        frames,
+        clip.waveform,
+        box or (0, 0, width, height),
+        {} if settings.fps else {"seconds": float(len(frames) / clip.fps)},
+        own_fps=None if settings.fps else clip.fps,
+    )
+
+
+def _collect_voice(start_s: Fraction, waveform: np.ndarray, collector: Collector) -> None:
+    """Clips of a stretch of a voice alone, float32 [1, N]."""
+    settings = collector.settings
+    limits, rate = settings.limits, settings.sample_rate
+    source.require_sound(waveform)
+    speech = voice.speech(waveform, rate)
+    length_s = waveform.shape[1] / rate
+    for first_s, last_s in spans.cut(0.0, length_s, speech, limits.min_s, limits.max_s):
+        span = start_s + exact(first_s), start_s + exact(last_s)
+        part = waveform[:, to_index(first_s, rate) : to_index(last_s, rate)]
         try:
-            span = source.span_of(self.record, self.root, self.settings.limits.min_s)
-            duration_s = float(span[1] - span[0])
-            self.words = self._words_of_source()
-            for stretch in source.stretches(self.record, self.root, span, self.settings):
-                self._stretch(stretch)
-        except Dropped as dropped:
-            self._drop(dropped)
-        except MemoryError:
-            self._drop(Dropped("failed", "out of memory"))
-        except Exception as error:  # one clip, or one bug, must not stop a run of thousands
-            self._drop(Dropped("failed", f"{type(error).__name__}: {error}"))
-        record = self.record
-        return Outcome(record.id, record.speaker, duration_s, tuple(self.kept), tuple(self.dropped))
-
-    def _words_of_source(self) -> tuple[Word, ...]:
-        """The corpus' words, with the times that it or the aligner gives them."""
-        if self.record.words or not self.record.transcript or self.settings.aligner is None:
-            return self.record.words
-        aligner = words.load_plugin(self.settings.aligner)
-        path = self.root / (self.record.sound or self.record.media)
-        waveform, rate = read_audio(path, sample_rate=self.rate, num_channels=1)
-        return tuple(aligner(waveform, rate, self.record.transcript))
-
-    def _stretch(self, stretch: Stretch) -> None:
-        """Every scene of a stretch."""
-        source.require_sound(stretch.waveform)
-        speech = voice.speech(stretch.waveform, self.rate)
-        frames = stretch.clip.frames
-        for scene in scenes.cut(frames):
-            try:
-                scenes.require_length(scene, self.min_frames, float(self.fps))
-                present = people.find(frames, scene, float(self.fps), self.min_frames)
-                present = people.annotated(present, self.record, frames.shape[1:3])
-            except Dropped as dropped:
-                self._drop(dropped, stretch, scene, frames[sum(scene) // 2])
-                continue
-            scores: SyncScores = {}
-            for index in range(len(present)):
-                for piece in self._pieces(present[index], speech):
-                    try:
-                        self._piece(stretch, present, index, piece, speech, scores)
-                    except Dropped as dropped:
-                        self._drop(dropped, stretch, piece, frames[sum(piece) // 2])
-
-    def _pieces(self, person: Person, speech: voice.Times) -> list[tuple[int, int]]:
-        """First frame and frame after the last of each span of a face."""
-        limits = self.settings.limits
-        start_s, end_s = (float(to_seconds(i, self.fps)) for i in (person.first, person.last))
-        found = spans.cut(start_s, end_s, speech, limits.min_s, limits.max_s)
-        return [(to_index(a, self.fps), to_index(b, self.fps)) for a, b in found]
-
-    def _piece(
-        self,
-        stretch: Stretch,
-        present: list[Person],
-        index: int,
-        piece: tuple[int, int],
-        speech: voice.Times,
-        scores: SyncScores,
-    ) -> None:
-        """One span of one face, to a clip on disk."""
-        settings, limits = self.settings, self.settings.limits
-        start_s, end_s = (float(to_seconds(i, self.fps)) for i in piece)
-        if voice.seconds(voice.within(speech, start_s, end_s)) < limits.min_speech_s:
-            raise Dropped("no speech", f"nobody speaks from {start_s:.2f} to {end_s:.2f} s")
-        score = self._speaks(stretch, present, index, piece, scores)
-        early_s = speaker.offset_s(score, end_s - start_s, limits)
-        piece, waveform = speaker.moved(stretch.waveform, self.rate, piece, self.fps, early_s)
-        if piece[1] - piece[0] < self.min_frames:
-            raise Dropped("too short", f"with the sound {1000 * early_s:+.0f} ms where it belongs")
-        boxes = present[index].within(*piece)
-        assert boxes is not None
-        frames = stretch.clip.frames[piece[0] : piece[1]]
-        window = crop.path(
-            boxes, frames.shape[1:3], settings.size, float(self.fps), limits.max_enlargement
-        )
-        heard_s = [float(to_seconds(i, self.fps)) - early_s for i in piece]
-        measures = quality.picture(frames, boxes, limits)
-        measures |= quality.sound(
-            waveform, self.rate, voice.within(speech, heard_s[0], heard_s[1]), limits
-        )
-        measures |= {
-            "fit": float(score.curve.max()),
-            "lead": speaker.lead(score.curve),
-            "confidence": score.confidence,
-            "offset_ms": score.offset_ms,
-            "corrected_ms": 1000 * early_s,
-        }
-        self._keep(
-            stretch, piece, crop.cut(frames, window, settings.size), waveform, window, measures
-        )
-
-    def _speaks(
-        self,
-        stretch: Stretch,
-        present: list[Person],
-        index: int,
-        piece: tuple[int, int],
-        scores: SyncScores,
-    ) -> speaker.sync.SyncScore:
-        """How the face fits the sound, if no other face fits it better."""
-        first, last = piece
-        samples = [num_samples(i, self.fps, self.rate) for i in piece]
-        waveform = stretch.waveform[:, samples[0] : samples[1]]
-        for other, person in enumerate(present):
-            boxes = person.within(first, last)
-            if boxes is None or (other, piece) in scores:
-                continue
-            frames = stretch.clip.frames[first:last]
-            try:
-                scores[other, piece] = speaker.fit(frames, boxes, waveform, self.fps, self.rate)
-            except Dropped as dropped:
-                scores[other, piece] = dropped
-        own = scores[index, piece]
-        if isinstance(own, Dropped):
-            raise own
-        rivals = {
-            other: score
-            for (other, where), score in scores.items()
-            if where == piece and not isinstance(score, Dropped)
-        }
-        best = speaker.choose(rivals)
-        if best != index:
-            raise Dropped(
-                "another speaks",
-                f"mouth and sound correlate by {own.curve.max():.2f}, "
-                f"those of another face by {rivals[best].curve.max():.2f}",
+            spoken = voice.within(speech, first_s, last_s)
+            measures = quality.sound(part, rate, spoken, limits)
+            collector.keep(
+                Piece(span, None, part, measures=measures | _seconds(part.shape[1], settings))
             )
-        return own
+        except Dropped as dropped:
+            collector.drop(dropped, span)
 
-    def _keep(
-        self,
-        stretch: Stretch,
-        piece: tuple[int, int],
-        frames: np.ndarray,
-        waveform: np.ndarray,
-        window: np.ndarray,
-        measures: dict[str, float],
-    ) -> None:
-        """Write a clip, and take it down."""
-        name = self.record.id + (f"__{len(self.kept)}" if self.kept else "")
-        begin = stretch.start_s + to_seconds(piece[0], self.fps)
-        end = stretch.start_s + to_seconds(piece[1], self.fps)
-        moved_s = measures["corrected_ms"] / 1000  # words belong to the sound
-        placed = words.place(self.words, float(begin) - moved_s, float(end) - moved_s)
-        if not placed and self.settings.recognizer is not None:
-            placed = tuple(words.load_plugin(self.settings.recognizer)(waveform, self.rate))
-        record = replace(
-            self.record,
-            id=name,
-            media=f"frames/{name}.npy",
-            split=split_of(self.record, self.settings.split_by),
-            words=placed,
-            box=None,
-            span=None,
-            sound=None,
-            region=None,
-            lasts_s=None,
-        )
-        left, top, width, height = (int(value) for value in np.round(np.median(window, axis=0)))
-        origin = Origin(
-            media=self.record.media,
-            span=(round(float(begin), 6), round(float(end), 6)),
-            box=(left, top, width, height),
-        )
-        if self.settings.captioner is not None:
-            caption = words.load_plugin(self.settings.captioner)(frames, record)
-            record = replace(record, caption=str(caption))
-        self.store.write_clip(name, frames, waveform)
-        self.store.write_thumbnail(name, frames[len(frames) // 2])
-        rounded = {key: round(float(value), 5) for key, value in measures.items()}
-        self.kept.append(Kept(record, origin, len(frames), rounded))
 
-    def _drop(
-        self,
-        dropped: Dropped,
-        stretch: Stretch | None = None,
-        frames: tuple[int, int] | None = None,
-        picture: np.ndarray | None = None,
-    ) -> None:
-        """Take a piece down that is left out, with a picture of it where there is one."""
-        span = thumbnail = None
-        if stretch is not None and frames is not None:
-            times = (float(stretch.start_s + to_seconds(i, self.fps)) for i in frames)
-            start_s, end_s = (round(value, 6) for value in times)
-            span = (start_s, end_s)
-        if picture is not None:
-            thumbnail = f"{self.record.id}__x{len(self.dropped)}"
-            self.store.write_thumbnail(thumbnail, picture)
-        self.dropped.append(Drop(dropped.reason, dropped.detail, span, thumbnail))
+def _seconds(num_samples: int, settings: Settings) -> dict[str, float]:
+    return {"seconds": num_samples / settings.sample_rate}

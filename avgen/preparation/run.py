@@ -2,34 +2,33 @@
 
 A record is done when outcomes/ has its file, which is written last. Several runs may work on one
 folder at a time, each on its share of the records (`Request.shard`), as the tasks of a SLURM array
-do; the one that finds every record done writes the manifest, the shards and the report.
+do; each that finds every record done completes the folder.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from avgen.corpora.consent import OptOut
-from avgen.corpora.manifest import ClipRecord, Problem, write_manifest
+from avgen.corpora.manifest import ClipRecord, Problem
 from avgen.errors import UserError
-from avgen.preparation import engines, shards
+from avgen.preparation import engines
 from avgen.preparation import record as clip
 from avgen.preparation.engines import Engine
-from avgen.preparation.outcome import Kept, Outcome, outcome_of_drop, read_outcome
-from avgen.preparation.page import as_html
+from avgen.preparation.finish import Contents, begin, complete
+from avgen.preparation.outcome import Outcome, outcome_of_drop, read_outcome
 from avgen.preparation.settings import Settings
-from avgen.preparation.store import Store, write_bytes, write_json
-from avgen.preparation.summary import Summary, as_card, as_text, summarize
+from avgen.preparation.store import Store, write_json
+from avgen.preparation.summary import Summary, as_text, summarize
 
-SETTINGS = "prepare.json"
 Item = ClipRecord | Problem
 Progress = Callable[[int, int], None]
+Encode = Callable[[Sequence[ClipRecord], bool], None]  # clips, and whether they are all
 
 
 @dataclass(frozen=True)
@@ -66,9 +65,15 @@ class Request:
 
 
 def prepare(
-    request: Request, items: Sequence[Item], opt_out: OptOut, progress: Progress
-) -> Summary | None:
-    """Prepare every record that has no outcome yet; with all of them done, write what is of all.
+    request: Request,
+    items: Sequence[Item],
+    opt_out: OptOut | None = None,
+    progress: Progress | None = None,
+    encode: Encode | None = None,
+) -> Summary:
+    """Prepare every record that has no outcome yet, or whose preparation failed.
+
+    With all records done the folder is completed.
 
     Args:
         request: What and how.
@@ -76,37 +81,47 @@ def prepare(
         opt_out: Who does not want to be in the data. Clips of theirs that an earlier run kept are
             removed.
         progress: Called with records done and records in all.
+        encode: Called with the clips of this share, if it is one of several, and at last with all.
 
     Returns:
-        What came of it; None where other shares have records that are not done yet.
+        What came of all records, or, while other shares have records that are not done, of this
+        share (`Summary.complete` is then False).
 
     Raises:
-        UserError: two records of one name, or a folder that holds clips made in another way.
+        UserError: two records of one name, a package that is missing, or a folder that holds clips
+            made in another way.
     """
-    store = Store(request.out)
+    progress, store = progress or (lambda done, total: None), Store(request.out)
     by_id = _by_id(items)
-    store.make()
-    _start(request)
+    _require_packages(request.settings)
+    default = Settings().to_json()
+    rates = request.settings.fps, request.settings.sample_rate
+    contents = Contents(request.corpus, *rates, request.lexicon)
+    begin(store, {"corpus": request.corpus, **request.settings.to_json()}, default, contents)
     own = {name: item for name, item in by_id.items() if _is_own(name, request.shard)}
-    jobs = []
-    for name, item in own.items():
-        if isinstance(item, Problem):
-            _write(store, outcome_of_drop(name, item.speaker, "layout", item.reason))
-        elif item in opt_out:
-            _forget(store, name)
-            _write(store, outcome_of_drop(name, item.speaker, "opted out", "on the list"))
-        elif not _is_done(store, name):
-            jobs.append(clip.Job(item, request.root, request.out, request.settings))
+    jobs = [job for item in own.values() if (job := _job(request, store, item, opt_out))]
     done = len(own) - len(jobs)
     progress(done, len(own))
     lost = partial(_lost, store)
-    run = partial(engines.run, request.engine, workers=request.workers)
-    for count, _ in enumerate(run(clip.prepare, jobs, lost=lost), done + 1):
+    run = engines.run(request.engine, clip.prepare, jobs, request.workers, lost)
+    for count, _ in enumerate(run, done + 1):
         progress(count, len(own))
+    if encode is not None and len(own) < len(by_id):
+        encode(_kept(store, own), False)
     if not all(store.outcome(name).is_file() for name in by_id):
-        return None
-    outcomes = [read_outcome(store.outcome(name)) for name in by_id]
-    return _finish(request, store, outcomes, run)
+        outcomes = [read_outcome(store.outcome(name)) for name in own]
+        return summarize(outcomes, request.settings.fps, complete=False)
+    with store.locked():
+        outcomes = [read_outcome(store.outcome(name)) for name in by_id]
+        summary = complete(store, outcomes, contents)
+        if encode is not None:
+            encode(_kept(store, by_id), True)
+    return summary
+
+
+def _kept(store: Store, names: Iterable[str]) -> list[ClipRecord]:
+    """The clips that were kept of some records."""
+    return [kept.record for name in names for kept in read_outcome(store.outcome(name)).kept]
 
 
 def _by_id(items: Sequence[Item]) -> dict[str, Item]:
@@ -121,20 +136,10 @@ def _by_id(items: Sequence[Item]) -> dict[str, Item]:
     return by_id
 
 
-def _start(request: Request) -> None:
-    """Begin a folder, or make sure that this one was begun in the same way."""
-    path = request.out / SETTINGS
-    wanted = {"corpus": request.corpus, **request.settings.to_json()}
-    if path.is_file():
-        before = json.loads(path.read_text())
-        unlike = sorted(key for key in wanted if before.get(key) != wanted[key])
-        if unlike:
-            raise UserError(
-                f"{request.out}: holds clips made with other {', '.join(unlike)}; "
-                "name another folder"
-            )
-        return
-    write_json(path, wanted)
+def _require_packages(settings: Settings) -> None:
+    for package in ("scenedetect", "silero_vad"):
+        if settings.stages == "all" and find_spec(package) is None:
+            raise UserError(f"preparing needs {package}: pip install 'avgen[prepare]'")
 
 
 def _is_own(name: str, shard: tuple[int, int]) -> bool:
@@ -143,77 +148,44 @@ def _is_own(name: str, shard: tuple[int, int]) -> bool:
     return number % shard[1] == shard[0]
 
 
-def _is_done(store: Store, name: str) -> bool:
-    return store.outcome(name).is_file()
+def _job(request: Request, store: Store, item: Item, opt_out: OptOut | None) -> clip.Job | None:
+    """What is to be done for a record; None if its outcome is known, which is then on disk."""
+    known = store.outcome(item.id)
+    before = read_outcome(known) if known.is_file() else None
+    if isinstance(item, Problem):
+        outcome = outcome_of_drop(item.id, item.speaker, "layout", item.reason)
+    elif item in (opt_out or OptOut()):
+        outcome = outcome_of_drop(item.id, item.speaker, "opted out", "on the list")
+    elif before is not None and not before.failed:
+        return None
+    else:
+        if before is not None:
+            _forget(store, before)
+        return clip.Job(item, request.root, request.out, request.settings)
+    if before is not None:
+        _forget(store, before)
+    if before != outcome:
+        write_json(known, outcome.to_json())
+    return None
 
 
-def _write(store: Store, outcome: Outcome) -> None:
-    path = store.outcome(outcome.id)
-    if not path.is_file() or read_outcome(path) != outcome:
-        write_json(path, outcome.to_json())
-
-
-def _lost(store: Store, job: clip.Job) -> str:
-    """A record whose process ended twice."""
-    record = job.record
-    detail = "the process that read it ended: out of memory, or a bug"
-    _write(store, outcome_of_drop(record.id, record.speaker, "failed", detail))
-    return record.id
-
-
-def _forget(store: Store, name: str) -> None:
-    """Remove all that was made of a record."""
-    path = store.outcome(name)
-    if not path.is_file():
-        return
-    outcome = read_outcome(path)
+def _forget(store: Store, outcome: Outcome) -> None:
+    """Remove all that was made of a record but its outcome."""
     for kept in outcome.kept:
-        clip_name = kept.record.id
-        latents = store.folder / "latents" / f"{clip_name}.safetensors"
-        made = store.frames(clip_name), store.waveform(clip_name), store.thumbnail(clip_name)
-        for file in (*made, latents):
-            file.unlink(missing_ok=True)
+        store.remove_media(kept.record.id)
+        store.thumbnail(kept.record.id).unlink(missing_ok=True)
+        store.latents(kept.record.id).unlink(missing_ok=True)
     for drop in outcome.dropped:
         if drop.thumbnail is not None:
             store.thumbnail(drop.thumbnail).unlink(missing_ok=True)
 
 
-def _finish(
-    request: Request,
-    store: Store,
-    outcomes: Sequence[Outcome],
-    run: Callable[..., Iterator[str]],
-) -> Summary:
-    """Manifest, rates, lexicon, shards, summary and report, from the outcomes alone."""
-    settings = request.settings
-    clips = [kept for outcome in outcomes for kept in outcome.kept]
-    if len({kept.record.id for kept in clips}) < len(clips):
-        raise UserError(f"{request.out}: two clips have one name; rename records that end in __1")
-    rates = {"fps": str(settings.fps), "sample_rate": settings.sample_rate}
-    write_json(store.folder / "rates.json", rates)
-    write_json(store.folder / "lexicon.json", request.lexicon)
-    write_manifest([kept.record for kept in clips], store.folder / "manifest.jsonl")
-    shards.pack(store, clips, (settings.fps, settings.sample_rate), partial(run, lost=_lost_shard))
-    summary = summarize(outcomes, settings.fps)
-    write_json(store.folder / "summary.json", summary.to_json())
-    write_bytes(store.folder / "data_card.md", as_card(summary, outcomes, request.corpus).encode())
-    page = as_html(summary, outcomes, store, float(settings.fps))
-    write_bytes(store.folder / "report.html", page.encode())
-    store.sweep()
-    return summary
+def _lost(store: Store, job: clip.Job, reason: str) -> str:
+    """Take down a record whose process ended."""
+    record = job.record
+    outcome = outcome_of_drop(record.id, record.speaker, "failed", reason)
+    write_json(store.outcome(record.id), outcome.to_json())
+    return record.id
 
 
-def remove_frames(folder: Path, clips: Sequence[Kept] | Sequence[ClipRecord]) -> None:
-    """Remove frames and waveforms: shards hold them as well, and training reads latents."""
-    store = Store(folder)
-    for item in clips:
-        name = item.record.id if isinstance(item, Kept) else item.id
-        store.frames(name).unlink(missing_ok=True)
-        store.waveform(name).unlink(missing_ok=True)
-
-
-def _lost_shard(job: Any) -> str:
-    raise MemoryError(f"shards/{job.name}: the process that wrote it ended")
-
-
-__all__ = ["Progress", "Request", "Summary", "as_text", "prepare", "remove_frames"]
+__all__ = ["Progress", "Request", "Summary", "as_text", "prepare"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from avgen.errors import UserError
 from avgen.preparation.outcome import Dropped
 
 SIDE = 96  # pixels of the shorter side that scenes are told by
@@ -21,9 +20,6 @@ def cut(frames: np.ndarray) -> list[tuple[int, int]]:
 
     Reference: PySceneDetect's AdaptiveDetector: the change of hue, saturation and luma from one
     frame to the next, against that of the frames around them.
-
-    Raises:
-        UserError: PySceneDetect is not installed.
     """
     small = _small(frames)
     cuts = [place for place in _changes(small) if not _is_flash(small, place)]
@@ -40,10 +36,8 @@ def _small(frames: np.ndarray) -> np.ndarray:
 
 
 def _changes(frames: np.ndarray) -> list[int]:
-    try:
-        from scenedetect.detectors import AdaptiveDetector
-    except ImportError as error:
-        raise UserError("preparing needs PySceneDetect: pip install 'avgen[prepare]'") from error
+    from scenedetect.detectors import AdaptiveDetector
+
     detector = AdaptiveDetector(min_scene_len=1)
     found = []
     for index, frame in enumerate(frames):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from avgen.errors import UserError
 
 FIT_S = 3.0  # seconds of the clips that the limits of sync were chosen on
 SplitBy = Literal["corpus", "speaker", "clip"]
+Stages = Literal["all", "head", "none"]
 
 
 @dataclass(frozen=True)
@@ -64,22 +65,28 @@ class Limits:
 
 @dataclass(frozen=True)
 class Settings:
-    """How every clip of a prepared folder is made; a folder holds clips of one way only.
+    """How every clip of a prepared folder is made; a folder holds clips made in one way only.
 
     Attributes:
-        size: Height and width in pixels.
-        fps: Frames per second.
+        size: Height and width in pixels; None leaves each clip its own.
+        fps: Frames per second; None leaves each clip its own.
         sample_rate: Samples per second; sound is mixed down to one channel.
+        stages: "all" finds scenes, faces, speech and the speaker, and applies the limits. The
+            others keep each record whole and apply no limit: "head" crops it to the record's box
+            or else to a still square around the head, "none" to the box alone.
+        keep_silent: Keep clips without sound; not with "all", which measures sync.
         limits: What a clip must reach.
         split_by: Whether splits are the corpus' own, or by hash of the speaker or of the clip.
         aligner: Import path of what gives a transcript's words their times, or None.
-        recognizer: Import path of what hears words where there is no transcript, or None.
+        recognizer: Import path of what recognises words if there is no transcript, or None.
         captioner: Import path of what describes a clip, or None for the corpus' own captions.
     """
 
-    size: tuple[int, int] = (128, 128)
-    fps: Fraction = Fraction(25)
+    size: tuple[int, int] | None = (128, 128)
+    fps: Fraction | None = Fraction(25)
     sample_rate: int = 24_000
+    stages: Stages = "all"
+    keep_silent: bool = False
     limits: Limits = field(default_factory=Limits)
     split_by: SplitBy = "corpus"
     aligner: str | None = None
@@ -87,10 +94,15 @@ class Settings:
     captioner: str | None = None
 
     def __post_init__(self) -> None:
-        height, width = self.size
-        if min(height, width) < 16:
-            raise UserError(f"size {height}x{width}; both must be at least 16 pixels")
-        if self.fps <= 0 or self.sample_rate <= 0:
+        if self.stages not in get_args(Stages):
+            raise UserError(f"stages {self.stages!r}; it must be one of {get_args(Stages)}")
+        if self.stages == "all" and (self.size is None or self.fps is None or self.keep_silent):
+            raise UserError(
+                "all stages need a size, a frame rate and sound; stages head and none do not"
+            )
+        if self.size is not None and min(self.size) < 16:
+            raise UserError(f"size {self.size[0]}x{self.size[1]}; both must be at least 16 pixels")
+        if (self.fps is not None and self.fps <= 0) or self.sample_rate <= 0:
             raise UserError(f"{self.fps} fps, {self.sample_rate} Hz; both must be positive")
         if not 0 < self.limits.min_s < self.limits.max_s:
             raise UserError(
@@ -100,6 +112,8 @@ class Settings:
 
     def to_json(self) -> dict[str, Any]:
         """The same as JSON has it."""
-        values = asdict(self) | {"fps": str(self.fps), "size": list(self.size)}
+        values: dict[str, Any] = asdict(self)
+        values["size"] = None if self.size is None else list(self.size)
+        values["fps"] = None if self.fps is None else str(self.fps)
         values["limits"]["brightness"] = list(self.limits.brightness)
         return values

@@ -9,24 +9,27 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from avgen.clips.clip import Clip, MediaError
+from avgen.clips.clip import Clip
 from avgen.clips.media.read import read_audio, read_clip
 from avgen.clips.media.streams import probe
-from avgen.clips.timebase import exact, num_samples
+from avgen.clips.timebase import exact, num_samples, to_index
 from avgen.corpora.manifest import ClipRecord
+from avgen.errors import UserError
+from avgen.evaluation.waveforms import SILENT_DB, decibels
 from avgen.preparation.outcome import Dropped
 from avgen.preparation.settings import Settings
 
 STRETCH_S = 30  # seconds that are decoded at a time
-STRETCH_BYTES = 2**30  # and how much of frames, unless the longest clip needs more
+STRETCH_BYTES = 2**30  # and bytes of frames, unless the longest clip needs more
 CUT_SHORT_S = 0.3  # seconds by which words, or what the corpus says, may outlast the picture
-SILENT_DB = -60.0  # RMS of full scale; what stays below has nobody speaking
 
 
 @dataclass(frozen=True)
@@ -48,23 +51,84 @@ class Stretch:
         return self.clip.waveform
 
 
-def span_of(record: ClipRecord, root: Path, min_s: float) -> tuple[Fraction, Fraction]:
-    """Start and end of what the record is of, in seconds of its picture.
+@dataclass(frozen=True)
+class Source:
+    """The part of the media that a record is of.
+
+    Attributes:
+        path: Of the picture, or of the sound of a voice alone.
+        sound: Of the sound, if it is a file of its own; its first sample is heard with frame 0.
+        start_s: Seconds of the media.
+        end_s: Likewise.
+        has_picture: Whether there is a picture.
+        picture_size: Height and width in pixels; (0, 0) without one.
+    """
+
+    path: Path
+    sound: Path | None
+    start_s: Fraction
+    end_s: Fraction
+    has_picture: bool
+    picture_size: tuple[int, int]
+
+    def read(self, start_s: Fraction, end_s: Fraction, settings: Settings) -> Clip:
+        """Picture and sound of a part of it.
+
+        Raises:
+            Dropped: it cannot be decoded.
+        """
+        rate = settings.sample_rate
+        with _unreadable(), warnings.catch_warnings():  # the measures say what they would: offsets
+            warnings.simplefilter("ignore", UserWarning)
+            clip = read_clip(
+                self.path,
+                start_s=start_s,
+                end_s=end_s,
+                fps=settings.fps,
+                sample_rate=rate,
+                num_channels=1,
+            )
+            if self.sound is None:
+                return clip
+            waveform = np.zeros((1, num_samples(clip.num_frames, clip.fps, rate)), np.float32)
+            sound, _ = read_audio(self.sound, sample_rate=rate, num_channels=1, start_s=start_s)
+            count = min(sound.shape[1], waveform.shape[1])
+            waveform[:, :count] = sound[:, :count]
+            return Clip(clip.frames, clip.fps, waveform, rate)
+
+    def read_sound(self, start_s: Fraction, end_s: Fraction, settings: Settings) -> np.ndarray:
+        """The sound of a part of it, where there is no picture: float32 [1, N].
+
+        Raises:
+            Dropped: it cannot be decoded.
+        """
+        rate = settings.sample_rate
+        with _unreadable():
+            part_of = None if end_s == self.end_s else end_s
+            sound, _ = read_audio(
+                self.path, sample_rate=rate, num_channels=1, start_s=start_s, end_s=part_of
+            )
+        return sound[:, : to_index(end_s - start_s, rate)]
+
+
+def find(record: ClipRecord, root: Path, settings: Settings) -> Source:
+    """What a record is of; nothing is decoded.
 
     Raises:
-        Dropped: it cannot be read, has no picture or no sound, or is too short.
+        Dropped: it cannot be read, has no sound where that is needed, or is too short.
     """
-    path = root / record.media
-    try:
+    path, sound = root / record.media, None if record.sound is None else root / record.sound
+    with _unreadable():
         seen = probe(path)
-        if not any(stream.kind == "video" and stream.is_read for stream in seen.streams):
+        video = next((s for s in seen.streams if s.kind == "video" and s.is_read), None)
+        heard = any(s.kind == "audio" and s.is_read for s in seen.streams)
+        if video is None and not heard:
+            raise Dropped("unreadable", f"{path}: has no picture and no sound")
+        if video is None and sound is not None:
             raise Dropped("unreadable", f"{path}: has no picture")
-        heard = any(stream.kind == "audio" and stream.is_read for stream in seen.streams)
-        if record.sound is not None:
-            heard = bool(probe(root / record.sound).streams)
-    except (MediaError, OSError) as error:
-        raise Dropped("unreadable", str(error)) from error
-    if not heard:
+        if sound is not None:
+            heard = any(s.kind == "audio" and s.is_read for s in probe(sound).streams)
+    if not heard and not settings.keep_silent:
         raise Dropped("no sound", f"{path}: has no stream of sound")
     # A container that does not state its length (MPEG) does not know that it was cut short.
     ends_s = max((word.end_s for word in record.words), default=0.0)
@@ -78,40 +142,53 @@ def span_of(record: ClipRecord, root: Path, min_s: float) -> tuple[Fraction, Fra
     start, end = (Fraction(0), seen.duration_s)
     if record.span is not None:
         start, end = exact(record.span[0]), min(exact(record.span[1]), end)
-    if end - start < exact(min_s):
+    min_s = settings.limits.min_s if settings.stages == "all" else 0.0
+    if end <= start or end - start < exact(min_s):
         raise Dropped("too short", f"{float(max(end - start, 0)):.2f} s; clips have {min_s} s")
-    return start, end
+    size = (0, 0) if video is None else (video.height or 0, video.width or 0)
+    return Source(path, sound, start, end, video is not None, size)
 
 
-def stretches(
-    record: ClipRecord, root: Path, span: tuple[Fraction, Fraction], settings: Settings
-) -> Iterator[Stretch]:
-    """What the record is of, in stretches that tile it.
+def stretches(source: Source, settings: Settings) -> Iterator[Stretch]:
+    """The picture and sound of a source, in stretches that tile it.
 
     Raises:
         Dropped: it cannot be decoded.
     """
-    path = root / record.media
-    start, end = span
-    count = _num_stretches(path, end - start, settings)
-    for index in range(count):
-        first, last = (start + (end - start) * Fraction(i, count) for i in (index, index + 1))
-        try:
-            with warnings.catch_warnings():  # what they say is in the measures: the offset
-                warnings.simplefilter("ignore", UserWarning)
-                clip = read_clip(
-                    path,
-                    start_s=first,
-                    end_s=last,
-                    fps=settings.fps,
-                    sample_rate=settings.sample_rate,
-                    num_channels=1,
-                )
-                if record.sound is not None:
-                    clip = _with_sound(clip, root / record.sound, first, settings.sample_rate)
-        except (ValueError, OSError) as error:
-            raise Dropped("unreadable", str(error)) from error
-        yield Stretch(clip, first)
+    assert settings.fps is not None
+    height, width = source.picture_size
+    longest_s = STRETCH_BYTES / (settings.fps * width * height * 3)
+    for start_s, end_s in _tiles(source, min(Fraction(STRETCH_S), longest_s), settings):
+        yield Stretch(source.read(start_s, end_s, settings), start_s)
+
+
+def sounds(source: Source, settings: Settings) -> Iterator[tuple[Fraction, np.ndarray]]:
+    """The sound of a voice alone, in stretches that tile it: start in seconds, float32 [1, N].
+
+    Raises:
+        Dropped: it cannot be decoded.
+    """
+    for start_s, end_s in _tiles(source, Fraction(STRETCH_S), settings):
+        yield start_s, source.read_sound(start_s, end_s, settings)
+
+
+def _tiles(
+    source: Source, longest_s: Fraction, settings: Settings
+) -> Iterator[tuple[Fraction, Fraction]]:
+    """Starts and ends of equal stretches, none longer than `longest_s` or the longest clip."""
+    length_s = source.end_s - source.start_s
+    count = max(1, math.ceil(length_s / max(longest_s, exact(settings.limits.max_s))))
+    ends = [source.start_s + length_s * Fraction(i, count) for i in range(count + 1)]
+    yield from pairwise(ends)
+
+
+@contextmanager
+def _unreadable() -> Iterator[None]:
+    """Errors of files, as a reason to leave a record out."""
+    try:
+        yield
+    except (UserError, OSError) as error:
+        raise Dropped("unreadable", str(error)) from error
 
 
 def require_sound(waveform: np.ndarray) -> None:
@@ -127,22 +204,5 @@ def require_sound(waveform: np.ndarray) -> None:
 
 def level_db(samples: np.ndarray) -> float:
     """Root mean square of samples in dB of full scale; at least -120."""
-    power = float(np.mean(np.square(samples, dtype=np.float64))) if samples.size else 0.0
-    return 10 * math.log10(max(power, 1e-12))
-
-
-def _num_stretches(path: Path, length_s: Fraction, settings: Settings) -> int:
-    video = next(s for s in probe(path).streams if s.kind == "video" and s.is_read)
-    assert video.width is not None and video.height is not None
-    second = settings.fps * video.width * video.height * 3
-    stretch = max(min(Fraction(STRETCH_S), STRETCH_BYTES / second), exact(settings.limits.max_s))
-    return max(1, math.ceil(length_s / stretch))
-
-
-def _with_sound(clip: Clip, path: Path, start_s: Fraction, rate: int) -> Clip:
-    """The clip with the sound of another file, whose first sample is heard with frame 0."""
-    sound, _ = read_audio(path, sample_rate=rate, num_channels=1, start_s=start_s)
-    waveform = np.zeros((1, num_samples(clip.num_frames, clip.fps, rate)), np.float32)
-    count = min(sound.shape[1], waveform.shape[1])
-    waveform[:, :count] = sound[:, :count]
-    return Clip(clip.frames, clip.fps, waveform, rate)
+    power = np.mean(np.square(samples, dtype=np.float64)) if samples.size else 0.0
+    return float(decibels(power, 1e-12))

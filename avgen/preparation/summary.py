@@ -28,6 +28,7 @@ class Summary:
         reasons: Records of which nothing was kept, by reason.
         pieces: Pieces that were left out, by reason.
         licences: Clips and hours by licence.
+        complete: Whether it is of all records, not of one share.
     """
 
     records: int
@@ -40,20 +41,28 @@ class Summary:
     reasons: dict[str, int]
     pieces: dict[str, int]
     licences: dict[str, tuple[int, float]]
+    complete: bool = True
+
+    @property
+    def failed(self) -> int:
+        """Pieces that were left out by an error of avgen's."""
+        return self.pieces.get("failed", 0)
 
     def to_json(self) -> dict[str, Any]:
         """The same as JSON has it."""
         return asdict(self)
 
 
-def summarize(outcomes: Sequence[Outcome], fps: Fraction) -> Summary:
-    """What came of all records."""
+def summarize(
+    outcomes: Sequence[Outcome], fps: Fraction | None, *, complete: bool = True
+) -> Summary:
+    """What came of records, in a folder of `fps` frames a second."""
     kept = [clip for outcome in outcomes for clip in outcome.kept]
     dropped = [drop for outcome in outcomes for drop in outcome.dropped]
     licences: dict[str, tuple[int, float]] = {}
     for clip in kept:
         count, hours = licences.get(clip.record.licence, (0, 0.0))
-        hours += float(clip.num_frames / fps) / 3600
+        hours += clip.seconds(fps) / 3600
         licences[clip.record.licence] = count + 1, hours
     return Summary(
         records=len(outcomes),
@@ -62,7 +71,7 @@ def summarize(outcomes: Sequence[Outcome], fps: Fraction) -> Summary:
         pieces_dropped=len(dropped),
         hours=(
             sum(outcome.duration_s for outcome in outcomes) / 3600,
-            sum(float(clip.num_frames / fps) for clip in kept) / 3600,
+            sum(clip.seconds(fps) for clip in kept) / 3600,
         ),
         speakers=(
             len({outcome.speaker for outcome in outcomes}),
@@ -72,6 +81,7 @@ def summarize(outcomes: Sequence[Outcome], fps: Fraction) -> Summary:
         reasons=_counted(outcome.reason for outcome in outcomes if outcome.reason is not None),
         pieces=_counted(drop.reason for drop in dropped),
         licences=licences,
+        complete=complete,
     )
 
 

@@ -8,7 +8,7 @@ out, with the reason, and stops nothing.
 from __future__ import annotations
 
 import hashlib
-import json
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -21,19 +21,18 @@ import cv2
 import numpy as np
 
 from avgen.clips.media.read import read_audio
-from avgen.corpora.manifest import ClipRecord, Problem, read_manifest, write_manifest
+from avgen.corpora.manifest import ClipRecord, Problem, read_manifest
 from avgen.corpora.portraits import heads
 from avgen.corpora.portraits.deformation import TRACK
 from avgen.corpora.portraits.faces import Landmarker, read_picture, the_face
 from avgen.corpora.portraits.heads import NAME, Line, Portrait, Take
 from avgen.errors import UserError
 from avgen.preparation import engines
+from avgen.preparation.finish import Contents, begin, complete
 from avgen.preparation.outcome import Drop, Kept, Origin, Outcome, outcome_of_drop, read_outcome
-from avgen.preparation.page import as_html
-from avgen.preparation.store import Store, write_bytes, write_json
-from avgen.preparation.summary import Summary, as_card, summarize
+from avgen.preparation.store import Store, write_json
+from avgen.preparation.summary import Summary
 
-SETTINGS = "prepare.json"
 _AGES_NEAR = {"old": ("old", "middle-aged"), "young": ("young",), "middle-aged": ("middle-aged",)}
 
 
@@ -121,9 +120,10 @@ def prepare_portraits(
     lines = _lines(request.voices)
     Landmarker(request.landmarker).close()  # one that is missing is said before the work
     store = Store(request.out)
-    store.make()
+    tracks = {"expressions": list(TRACK)}
+    contents = Contents(NAME, request.fps, request.sample_rate, tracks=tracks)
+    begin(store, request.settings(), {}, contents)
     (request.out / "tracks").mkdir(exist_ok=True)
-    _start(request)
     for one in found:
         if isinstance(one, Problem):
             write_json(
@@ -144,7 +144,9 @@ def prepare_portraits(
         progress(count, len(portraits))
     names = [one.id if isinstance(one, Problem) else one.name for one in found]
     made = [store.outcome(name) for name in sorted(names)]
-    return _finish(request, store, [read_outcome(path) for path in made if path.is_file()])
+    with store.locked():
+        outcomes = [read_outcome(path) for path in made if path.is_file()]
+        return complete(store, outcomes, contents)
 
 
 def choose_lines(
@@ -201,7 +203,8 @@ def animate_portrait(job: Job) -> str:
     except UserError as error:
         drops = (Drop("portrait", " ".join(str(error).split())),)
     except Exception as error:  # one picture, or one bug, must not stop a run of hundreds
-        drops = (Drop("failed", f"{type(error).__name__}: {error}"),)
+        detail = f"{type(error).__name__}: {error}"
+        drops = (Drop("failed", detail, traceback=traceback.format_exc()),)
     outcome = Outcome(portrait.name, portrait.name, 0.0, tuple(kept), drops)
     write_json(store.outcome(portrait.name), outcome.to_json())
     return portrait.name
@@ -251,41 +254,8 @@ def _hash(*texts: str) -> str:
     return hashlib.sha256("/".join(texts).encode()).hexdigest()
 
 
-def _start(request: PortraitRequest) -> None:
-    """Begin a folder, or make sure that this one was begun in the same way."""
-    path, wanted = request.out / SETTINGS, request.settings()
-    if not path.is_file():
-        write_json(path, wanted)
-        return
-    before = json.loads(path.read_text())
-    unlike = sorted(key for key in wanted if before.get(key) != wanted[key])
-    if unlike:
-        raise UserError(
-            f"{request.out}: holds clips made with other {', '.join(unlike)}; name another folder"
-        )
-
-
-def _lost(store: Store, job: Job) -> str:
-    """A portrait whose process ended twice."""
+def _lost(store: Store, job: Job, reason: str) -> str:
+    """Take down a portrait whose process ended."""
     name = job.portrait.name
-    detail = "the process that made it speak ended: out of memory, or a bug"
-    write_json(store.outcome(name), outcome_of_drop(name, name, "failed", detail).to_json())
+    write_json(store.outcome(name), outcome_of_drop(name, name, "failed", reason).to_json())
     return name
-
-
-def _finish(request: PortraitRequest, store: Store, outcomes: Sequence[Outcome]) -> Summary:
-    """Manifest, rates, names of the tracks, summary and report, from the outcomes alone."""
-    records = [kept.record for outcome in outcomes for kept in outcome.kept]
-    write_json(
-        store.folder / "rates.json", {"fps": str(request.fps), "sample_rate": request.sample_rate}
-    )
-    write_json(store.folder / "lexicon.json", {})
-    write_json(store.folder / "tracks.json", {"expressions": list(TRACK)})
-    write_manifest(records, store.folder / "manifest.jsonl")
-    summary = summarize(outcomes, request.fps)
-    write_json(store.folder / "summary.json", summary.to_json())
-    write_bytes(store.folder / "data_card.md", as_card(summary, outcomes, NAME).encode())
-    page = as_html(summary, outcomes, store, float(request.fps))
-    write_bytes(store.folder / "report.html", page.encode())
-    store.sweep()
-    return summary

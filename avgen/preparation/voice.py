@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import cache
 from typing import Any
 
 import numpy as np
+import torch
 
-from avgen.errors import UserError
 from avgen.evaluation.waveforms import SPEECH_RATE, at_speech_rate
 
 Times = list[tuple[float, float]]
 
 
 def speech(waveform: np.ndarray, sample_rate: int) -> Times:
-    """Starts and ends of speech in a waveform float32 [1, N], in seconds.
-
-    Raises:
-        UserError: silero-vad is not installed.
-    """
-    import torch
-
+    """Starts and ends of speech in a waveform float32 [1, N], in seconds."""
     model, get_speech_timestamps = _network()
     sound = torch.from_numpy(at_speech_rate(waveform, sample_rate))
     found = get_speech_timestamps(sound, model, sampling_rate=SPEECH_RATE)
@@ -40,11 +35,7 @@ def seconds(times: Times) -> float:
 
 @cache
 def _network() -> tuple[Any, Any]:
-    try:
-        from silero_vad import get_speech_timestamps, load_silero_vad
-    except ImportError as error:
-        raise UserError("preparing needs silero-vad: pip install 'avgen[prepare]'") from error
-    import warnings
+    from silero_vad import get_speech_timestamps, load_silero_vad
 
     with warnings.catch_warnings():  # torch.jit, which it is stored in, is being replaced
         warnings.simplefilter("ignore")

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from avgen.clips.timebase import exact, to_index
 from avgen.errors import UserError
-from avgen.training.latent_store import ClipShape
+from avgen.preparation.latent_store import ClipShape
 
 Step = list[list[int]]  # the clips of every process
 OPEN_PACKS = 16  # that a clip may still go into

@@ -29,8 +29,8 @@ from avgen.evaluation.run.jobs import Job, row_of
 from avgen.evaluation.speech.transcripts import Transcript
 from avgen.models.timing import SpeechTimer
 from avgen.pipeline import AVPipeline, PipelineConfig
-from avgen.training.latent_store import ClipShape, encoder_fingerprint, read_shapes
-from avgen.training.prepared import Prepared
+from avgen.preparation.latent_store import ClipShape, encoder_fingerprint, read_shapes
+from avgen.preparation.store import Prepared
 from avgen.training.sharding import ShardedEMA
 from avgen.training.system import DiffusionSystem
 

@@ -19,7 +19,7 @@ from torch import nn
 from avgen import __version__
 from avgen.clips.files import atomic
 from avgen.corpora.manifest import ClipRecord, read_manifest
-from avgen.training.latent_store import read_latent_config, read_shape
+from avgen.preparation.latent_store import read_latent_config, read_shape
 
 PROVENANCE = "avgen"  # where a checkpoint keeps `provenance`
 SPLITS = ("train", "validation", "test")

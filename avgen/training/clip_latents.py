@@ -23,10 +23,10 @@ from torch.utils.data import Dataset
 from avgen.clips.timebase import to_index, to_seconds
 from avgen.corpora.manifest import ClipRecord
 from avgen.errors import UserError
+from avgen.preparation.latent_store import ClipShape, LatentConfig, read_latent_config, read_shapes
+from avgen.preparation.store import Prepared
 from avgen.training.batches import Batching
 from avgen.training.draws import hash_seed
-from avgen.training.latent_store import ClipShape, LatentConfig, read_latent_config, read_shapes
-from avgen.training.prepared import Prepared
 
 
 @dataclass(frozen=True)

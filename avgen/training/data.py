@@ -29,11 +29,11 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 from avgen.corpora.manifest import Split
 from avgen.errors import UserError
+from avgen.preparation.store import Prepared
 from avgen.training.batches import Batching
 from avgen.training.clip_latents import ALONE, WHOLE, ClipDraw, Clips, References, Stretches
 from avgen.training.draws import Steps, as_they_are, hash_seed, loader_of, rank_and_world
 from avgen.training.epochs import Epochs
-from avgen.training.prepared import Prepared
 
 SOUND_DRAWS = 5 * 10**8  # number of the first draw of sound alone, after those of an epoch's others
 

@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from avgen.preparation.latent_store import ClipShape, LatentConfig
 from avgen.training.batches import Batching
 from avgen.training.draws import hash_seed, permutation
-from avgen.training.latent_store import ClipShape, LatentConfig
 
 DRAWS_OF_AN_EPOCH = 10**9  # more than any epoch has: numbers of draws do not meet
 

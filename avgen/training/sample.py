@@ -35,8 +35,8 @@ from avgen.latents.tracks import pack_track
 from avgen.models.phonemes import TimedPhoneme, during
 from avgen.models.text import Text
 from avgen.models.timing import spread
+from avgen.preparation.latent_store import ClipShape, LatentConfig
 from avgen.training.clip_latents import ClipLatents
-from avgen.training.latent_store import ClipShape, LatentConfig
 
 SHORTEST_WORD_S, SHORTEST_PHONEME_S = 0.02, 0.005  # however times are moved
 KEPT_LAYOUTS = 256  # of shapes; those that come up least recently are made again

@@ -13,7 +13,7 @@ from avgen.codecs.normalize import LatentStatistics
 from avgen.errors import UserError
 from avgen.models.transformer import AVTransformer
 from avgen.pipeline.config import PipelineConfig
-from avgen.training.latent_store import LatentConfig, encoder_fingerprint
+from avgen.preparation.latent_store import LatentConfig, encoder_fingerprint
 
 
 def start_from(

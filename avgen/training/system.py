@@ -32,17 +32,17 @@ from avgen.latents.conditioning import Tasks
 from avgen.latents.packing import MODALITIES
 from avgen.models.phonemes import ARPABET, PHONEMES
 from avgen.models.transformer import AVTransformer, AVTransformerConfig
-from avgen.training.card import PROVENANCE, provenance
-from avgen.training.draws import hash_seed, rank_and_world
-from avgen.training.latent_store import (
+from avgen.preparation.latent_store import (
     LatentConfig,
     load_statistics,
     read_latent_config,
     statistics_beside,
 )
+from avgen.preparation.store import Store
+from avgen.training.card import PROVENANCE, provenance
+from avgen.training.draws import hash_seed, rank_and_world
 from avgen.training.lora import LoraConfig, adapt
 from avgen.training.optimization import OptimizerConfig, configure
-from avgen.training.prepared import read_lexicon
 from avgen.training.sample import Drawing, LossWeights, TextDrops, TrainingSample
 from avgen.training.start import start_from
 
@@ -167,7 +167,7 @@ class DiffusionSystem(L.LightningModule):
         if network.compile:
             self.transformer.compile_blocks()
         self.optimizer, self.weights = optimizer, weights
-        self.lexicon, self.seed = read_lexicon(folder), seed
+        self.lexicon, self.seed = Store(folder).lexicon(), seed
         self._binned: dict[str, BinnedErrors] = {}  # stage/modality -> since they were logged
         self.drawing = Drawing(
             self.latents,

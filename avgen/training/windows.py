@@ -19,8 +19,8 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from avgen.errors import UserError
+from avgen.preparation.store import FULL_SCALE, Prepared, Store
 from avgen.training.draws import Draws, clip_of_draw, hash_seed, loader_of, rank_and_world
-from avgen.training.prepared import Prepared
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,7 @@ class Windows(Dataset[dict[str, Any]]):
             / {"video": "frames", "waveform": "waveforms"}[modality]
             / f"{record.id}.npy"
             for record in prepared.records()
+            if modality == "waveform" or Store(prepared.folder).has_picture(record)
         ]
         if modality == "waveform":  # that of a clip without sound has no channels
             self.files = [path for path in self.files if len(np.load(path, mmap_mode="r"))]
@@ -120,7 +121,7 @@ class Windows(Dataset[dict[str, Any]]):
         if self.modality == "video":
             clip = self.variation.paint(clip, random)
         window = torch.from_numpy(np.array(clip))
-        return {self.modality: window if self.modality == "video" else window.float() / 32768}
+        return {self.modality: window if self.modality == "video" else window.float() / FULL_SCALE}
 
 
 class WindowBatches(Dataset[dict[str, Tensor]]):

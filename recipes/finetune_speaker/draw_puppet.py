@@ -13,7 +13,9 @@ from pathlib import Path
 
 from avgen.codecs.base import load_module
 from avgen.corpora.puppets.dataset import PuppetCorpus, write_puppets
-from avgen.training.prepared import encode, prepare
+from avgen.preparation.encode import encode
+from avgen.preparation.run import Request, as_text, prepare
+from avgen.preparation.settings import Settings
 
 SIZE, FPS, SAMPLE_RATE, SECONDS, TESTS = (128, 128), Fraction(25), 24000, 2.92, 4
 
@@ -43,9 +45,8 @@ def main() -> None:
         replace(record, caption=f"a cartoon of {record.caption}")
         for record in write_puppets(args.out / "corpus", corpus)
     ]
-    failures = prepare(records, args.out / "corpus", args.out, SIZE, FPS, SAMPLE_RATE)
-    if failures:
-        raise ValueError("; ".join(failures))
+    settings = Settings(SIZE, FPS, SAMPLE_RATE, stages="none")
+    print(as_text(prepare(Request("puppets", args.out / "corpus", args.out, settings), records)))
     encode(args.out, *(load_module(args.codecs / name) for name in ("video_codec", "audio_codec")))
     print(records[0].caption)
 

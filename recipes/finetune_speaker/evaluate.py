@@ -26,7 +26,7 @@ from avgen.clips.media.read import write_clip
 from avgen.corpora.manifest import ClipRecord
 from avgen.evaluation.speech.rating import speaker_similarity
 from avgen.pipeline import AVPipeline
-from avgen.training.prepared import Prepared
+from avgen.preparation.store import Prepared
 
 
 def main() -> None:

@@ -55,7 +55,7 @@ class Sentence:
         fps, rate = parse_rate(rates["fps"]), rates["sample_rate"]
         frames = np.load(prepared / "frames" / f"{record.id}.npy")[:num_frames]
         sound = np.load(prepared / "waveforms" / f"{record.id}.npy").reshape(1, -1)
-        sound = sound[:, : num_samples(len(frames), fps, rate)].astype(np.float32) / 32768
+        sound = sound[:, : num_samples(len(frames), fps, rate)].astype(np.float32) / 32767
         self.record, self.out = record, out
         self.clip = Clip(frames, fps, sound, rate)
         self.text = " ".join(word.text for word in record.words)

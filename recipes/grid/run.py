@@ -6,15 +6,16 @@ again, it skips what is finished and resumes a training from its last checkpoint
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from prepare import encode_corpus, prepare_corpus
-
+from avgen import cli
 from avgen.training.stages import Stage, run_stages, train_stage
 
 RECIPES = Path(__file__).resolve().parent
 PREPARED = Path("prepared/grid")
+CODECS = ["--codecs", "codecs"]
 
 
 def main() -> None:
@@ -39,22 +40,33 @@ def main() -> None:
     stages: dict[str, Stage] = {
         "prepare": (
             PREPARED / "manifest.jsonl",
-            lambda: prepare_corpus(root, PREPARED, args.speaker),
+            lambda: prepare(root, args.speaker),
         ),
         "video_codec": trained("video_codec", "codecs/video_codec"),
         "audio_codec": trained("audio_codec", "codecs/audio_codec"),
-        "encode": (latents, lambda: encode_corpus(PREPARED, Path("codecs"))),
+        "encode": (latents, lambda: prepare(root, args.speaker, CODECS)),
         "first": trained("config", "first"),
         "video_decoder": trained("video_decoder", "codecs/video_codec"),
         "video_codec_deeper": trained("video_codec_deeper", "codecs_deeper/video_codec"),
         "video_codec_last": trained("video_codec_last", "codecs/video_codec"),
-        "encode_anew": (latents, lambda: encode_corpus(PREPARED, Path("codecs"))),
+        "encode_anew": (
+            latents,
+            lambda: prepare(root, args.speaker, [*CODECS, "--replace-latents"]),
+        ),
         "more": trained("config_more", "more"),
         "video_decoder_last": trained("video_decoder_last", "codecs/video_codec"),
         "model": trained("config_more", "model"),  # the same weights, with the last decoder
     }
     for line in run_stages(Path(), stages):
         print(line)
+
+
+def prepare(root: Path, speaker: str, options: Sequence[str] = ()) -> None:
+    """Crop the heads of one speaker, or cache the latents of what is there."""
+    what = ["prepare", "grid", str(root), str(PREPARED), "--speaker", speaker, "--stages", "head"]
+    code = cli.main([*what, *options])
+    if code:
+        raise RuntimeError(f"avgen prepare ended with {code}")
 
 
 def train(name: str, made: Path, steps_scale: float) -> dict[str, Any]:

@@ -40,7 +40,7 @@ from avgen.evaluation.speech.recognition import GrammarRecognizer, GridRecognize
 from avgen.evaluation.subject import Unscored
 from avgen.evaluation.sync import score as sync
 from avgen.pipeline import AVPipeline
-from avgen.training.prepared import Prepared
+from avgen.preparation.store import Prepared
 
 SHAPES = {"square": (128, 128), "portrait": (128, 96)}  # height, width
 NUM_FRAMES = 73

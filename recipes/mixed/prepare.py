@@ -10,23 +10,27 @@ where it was stopped.
 """
 
 import argparse
+import os
 import zlib
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 from avgen.codecs.base import load_module
-from avgen.corpora.grid import LEXICON, grid_records
-from avgen.corpora.manifest import ClipRecord, read_manifest, write_manifest
+from avgen.corpora.grid import LEXICON
+from avgen.corpora.manifest import ClipRecord
 from avgen.corpora.puppets.dataset import PuppetCorpus, write_puppets
-from avgen.training.prepared import encode, merge, prepare
+from avgen.preparation import corpus
+from avgen.preparation.encode import encode
+from avgen.preparation.merge import merge
+from avgen.preparation.run import Request, as_text, prepare
+from avgen.preparation.settings import Settings
 
 SIZES = {"square": (128, 128), "portrait": (128, 96)}  # height, width
 FPS = Fraction(25)
 SAMPLE_RATE = 24000
 SECONDS = 2.92  # 73 frames: what config.yaml trains on
 NUM_PUPPETS = {"train": 420, "validation": 10, "test": 30}  # of each size, one clip each
-GRID_CAPTION = "a man"
 CARTOON = "a cartoon of "  # puppets' captions begin with this, so that "a man" is one of flesh
 
 
@@ -48,19 +52,20 @@ def main() -> None:
             encode(args.out / shape, *codecs)
         merge([args.out / shape for shape in SIZES], args.out)
         return
-    failures = []
     for seed, shape in enumerate(SIZES):
-        records = draw_puppets(args.out, shape, seed) + film_grid(args, shape, failures)
-        folder = args.out / shape
-        failures += prepare(records, args.out, folder, SIZES[shape], FPS, SAMPLE_RATE, LEXICON)
-    for failure in failures:
-        print(failure)
+        records = draw_puppets(args.out, shape, seed) + film_grid(args.root, args.speaker, shape)
+        settings = Settings(SIZES[shape], FPS, SAMPLE_RATE, stages="head")
+        request = Request(
+            "mixed", args.out, args.out / shape, settings, "pool", os.cpu_count() or 1,
+            lexicon=LEXICON,
+        )  # fmt: skip
+        print(as_text(prepare(request, records)))
 
 
 def draw_puppets(out: Path, shape: str, seed: int) -> list[ClipRecord]:
     """Draw and speak the puppets of one size: every clip is another puppet."""
     count = sum(NUM_PUPPETS.values())
-    corpus = PuppetCorpus(
+    puppets = PuppetCorpus(
         num_clips=count,
         num_puppets=count,
         seed=seed,
@@ -78,29 +83,22 @@ def draw_puppets(out: Path, shape: str, seed: int) -> list[ClipRecord]:
             media=f"puppets/{shape}/{record.media}",
             speaker=f"{shape}-{record.speaker}",
             caption=CARTOON + record.caption,
+            box=(0, 0, SIZES[shape][1], SIZES[shape][0]),
         )
-        for record in write_puppets(out / "puppets" / shape, corpus)
+        for record in write_puppets(out / "puppets" / shape, puppets)
     ]
 
 
-def film_grid(args: argparse.Namespace, shape: str, failures: list[str]) -> list[ClipRecord]:
-    """GRID's clips of one size, half of all; a portrait is the middle of the square."""
-    path = args.out / "grid.jsonl"
-    if not path.is_file():
-        args.out.mkdir(parents=True, exist_ok=True)
-        records, missing = grid_records(args.root, args.speaker, GRID_CAPTION)
-        write_manifest(records, path)
-        failures += missing
-    kept = []
-    for record in read_manifest(path):
-        if list(SIZES)[zlib.crc32(record.id.encode()) % len(SIZES)] != shape:
-            continue
-        assert record.box is not None
-        left, top, width, height = record.box
-        narrow = width * SIZES[shape][1] // SIZES[shape][0]
-        box = left + (width - narrow) // 2, top, narrow, height
-        kept.append(replace(record, media=str((args.root / record.media).resolve()), box=box))
-    return kept
+def film_grid(root: Path, speaker: str, shape: str) -> list[ClipRecord]:
+    """GRID's clips of one size, half of all."""
+    records = [
+        item for item in corpus.items("grid", root, [speaker]) if isinstance(item, ClipRecord)
+    ]
+    return [
+        replace(record, media=str((root / record.media).resolve()))
+        for record in records
+        if list(SIZES)[zlib.crc32(Path(record.media).stem.encode()) % len(SIZES)] == shape
+    ]
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from avgen.codecs.base import load_module
 from avgen.codecs.speech import SpeechCodec, SpeechCodecConfig
-from avgen.training.latent_store import LatentConfig
-from avgen.training.prepared import encode_voices, merge
+from avgen.preparation.encode import encode_voices
+from avgen.preparation.latent_store import LatentConfig
+from avgen.preparation.merge import merge
 
 SHIPPED = Path(__file__).parents[2] / "avgen/checkpoints/grid/video_codec"
 

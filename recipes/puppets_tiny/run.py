@@ -22,7 +22,9 @@ from avgen import cli
 from avgen.codecs.base import load_module
 from avgen.corpora.manifest import read_manifest
 from avgen.corpora.puppets.dataset import PuppetCorpus, write_puppets
-from avgen.training.prepared import encode, prepare
+from avgen.preparation.encode import encode
+from avgen.preparation.run import Request, as_text, prepare
+from avgen.preparation.settings import Settings
 from avgen.training.stages import Stage, run_stages, train_stage
 
 RECIPES = Path(__file__).parent
@@ -100,10 +102,8 @@ def prepare_corpus(out: Path) -> None:
     """Store frames and waveforms."""
     corpus = out / "corpus"
     records = read_manifest(corpus / "manifest.jsonl")
-    (out / "prepared").mkdir(exist_ok=True)
-    failures = prepare(records, corpus, out / "prepared", SIZE, Fraction(FPS), SAMPLE_RATE)
-    if failures:
-        raise ValueError("; ".join(failures))
+    settings = Settings(SIZE, Fraction(FPS), SAMPLE_RATE, stages="none")
+    print(as_text(prepare(Request("puppets", corpus, out / "prepared", settings), records)))
 
 
 def encode_corpus(out: Path) -> None:

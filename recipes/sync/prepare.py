@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from avgen.clips import MediaError, read_clip
 from avgen.clips.files import atomic
-from avgen.corpora.grid import grid_records
+from avgen.corpora.grid import records as grid_records
+from avgen.corpora.manifest import ClipRecord
 from avgen.evaluation.faces.tracking import CascadeTracker, the_face
 from avgen.evaluation.subject import Unscored
 from avgen.evaluation.sync.features import FPS, SOUND_RATE, log_mel, motion
@@ -32,7 +33,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--speaker", default="s1")
     args = parser.parse_args()
-    records, failures = grid_records(args.root, args.speaker, caption="")
+    items = [item for item in grid_records(args.root) if item.speaker == args.speaker]
+    records = [item for item in items if isinstance(item, ClipRecord)]
+    failures = [f"{item.path}: {item.reason}" for item in items if not isinstance(item, ClipRecord)]
     tracker = CascadeTracker()
     for record in tqdm(records):
         out = args.folder / record.split / f"{record.id}.npz"

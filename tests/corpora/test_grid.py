@@ -1,19 +1,15 @@
 """GRID's layout, names, alignments and splits, on a made-up corpus."""
 
 from collections import Counter
-from fractions import Fraction
 from itertools import product
 
-import numpy as np
 import pytest
 
-from avgen.clips import Clip, write_clip
 from avgen.corpora import grid
 from avgen.corpora.grid import (
     LEXICON,
     SLOTS,
     find_alignment,
-    grid_records,
     read_alignment,
     sentence,
     split_of,
@@ -21,14 +17,6 @@ from avgen.corpora.grid import (
 from avgen.models.english import pronounce
 
 ALIGNMENT = "0 5000 sil\n5000 9000 bin\n9000 12500 blue\n12500 13000 sp\n13000 25000 at\n"
-
-
-def write_plain(path):
-    """A clip with nothing in it that looks like a face."""
-    frames = np.full((3, 64, 64, 3), 120, np.uint8)
-    waveform = np.zeros((1, 2880), np.float32)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_clip(Clip(frames, Fraction(25), waveform, 24000), path)
 
 
 def write_alignment(path, text=ALIGNMENT):
@@ -110,48 +98,3 @@ PINNED = {
     "bbaazn": "train",
     "bbaa1a": "train",
 }
-
-
-def test_what_is_left_out_is_said(tmp_path):
-    for name in ("bbaf2n", "hello", "lbaf2n"):
-        write_plain(tmp_path / "s1" / f"{name}.mp4")
-    (tmp_path / "s1" / "pbaf2n.mpg").write_bytes(b"no video")
-    (tmp_path / "s1" / "notes.txt").write_text("not a clip")
-    for name in ("bbaf2n", "pbaf2n"):
-        write_alignment(tmp_path / "alignments" / "s1" / f"{name}.align")
-    records, left_out = grid_records(tmp_path, "s1", "a man")
-    assert records == []
-    assert len(left_out) == 4
-    assert "bbaf2n.mp4: no face found" in left_out[0]
-    assert "'hello' is not the name" in left_out[1]
-    assert "lbaf2n.align: not found" in left_out[2]
-    assert "pbaf2n.mpg" in left_out[3]
-
-
-def test_a_speaker_without_clips_is_an_error(tmp_path):
-    (tmp_path / "s1").mkdir()
-    with pytest.raises(ValueError, match=r"s1: no \.mpg or \.mp4 clips"):
-        grid_records(tmp_path, "s1", "a man")
-
-
-def test_records_of_real_clips(clips_folder, tmp_path):
-    """A clip of s1: its face is found, and its record says all there is to say."""
-    clip = min((clips_folder / "grid" / "s1").iterdir())
-    alignment = clips_folder / "grid" / "alignments" / "s1" / f"{clip.stem}.align"
-    write_alignment(tmp_path / "align" / alignment.name, alignment.read_text())
-    (tmp_path / "s1").mkdir()
-    (tmp_path / "s1" / clip.name).symlink_to(clip)
-    (record,), left_out = grid_records(tmp_path, "s1", "a man")
-    assert left_out == []
-    assert (record.id, record.media) == (clip.stem, f"s1/{clip.name}")
-    assert (record.corpus, record.speaker, record.caption) == ("grid", "s1", "a man")
-    assert record.split == split_of(clip.stem)
-    assert tuple(word.text for word in record.words) == sentence(clip.stem)
-    assert 0 < record.words[0].start_s < record.words[-1].end_s <= 3
-    assert record.box is not None
-    x, y, width, height = record.box  # the head fills about half of GRID's 360 x 288
-    assert width == height
-    assert 120 < width < 288
-    assert 0 <= x < x + width <= 360
-    assert 0 <= y < y + height <= 288
-    assert abs(x + width / 2 - 180) < 60

@@ -7,7 +7,7 @@ import pytest
 
 from avgen.corpora.manifest import ClipRecord
 
-for package in ("scenedetect", "silero_vad", "pyarrow"):
+for package in ("scenedetect", "silero_vad"):
     pytest.importorskip(package, reason="pip install 'avgen[prepare]'")
 
 

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from avgen.clips.clip import Word
 from avgen.clips.timebase import num_samples
+from avgen.plugins import load_plugin
 from avgen.preparation import crop, people, quality, scenes, spans, speaker, words
+from avgen.preparation.collect import split_of
 from avgen.preparation.outcome import Dropped
 from avgen.preparation.people import Person
-from avgen.preparation.record import split_of
 from avgen.preparation.settings import Limits, Settings
 
 FPS, RATE = Fraction(25), 24_000
@@ -153,10 +154,10 @@ def test_words_are_of_the_clip_where_half_of_them_is():
 
 
 def test_a_plugin_is_named_by_its_path():
-    assert words.load_plugin("math.sqrt")(9) == 3
+    assert load_plugin("math.sqrt")(9) == 3
     for path in ("math.no_such_thing", "no_such_module.f", "f", "math.pi"):
         with pytest.raises(ValueError, match="plug-in"):
-            words.load_plugin(path)
+            load_plugin(path)
 
 
 def test_splits_are_by_speaker_or_by_clip_and_stable(record):
@@ -178,6 +179,14 @@ def test_only_the_face_that_the_corpus_annotates_counts(record):
 
 
 def test_settings_refuse_what_makes_no_clip():
-    for wrong in ({"size": (8, 128)}, {"fps": Fraction(0)}, {"limits": Limits(min_s=5, max_s=4)}):
+    for wrong in (
+        {"size": (8, 128)},
+        {"fps": Fraction(0)},
+        {"limits": Limits(min_s=5, max_s=4)},
+        {"stages": "some"},
+        {"fps": None},
+        {"size": None},
+        {"keep_silent": True},
+    ):
         with pytest.raises(ValueError):
             Settings(**wrong)

@@ -20,8 +20,10 @@ from avgen.clips import Clip, Word, read_clip, write_clip
 from avgen.codecs.base import load_module
 from avgen.corpora.manifest import ClipRecord, find_corpus
 from avgen.pipeline import PipelineConfig
+from avgen.preparation.encode import encode
+from avgen.preparation.run import Request, prepare
+from avgen.preparation.settings import Settings
 from avgen.training.lightning_cli import read_recipe
-from avgen.training.prepared import encode, prepare
 
 ROOT = Path(__file__).resolve().parents[2]
 UNTRAINED = sorted(path.stem for path in (ROOT / "recipes/untrained").glob("*.yaml"))
@@ -86,7 +88,8 @@ def prepare_for(tmp_path, monkeypatch, tiny_model):
             records = [item for item in found if isinstance(item, ClipRecord) and not item.span]
         else:
             records = fake(root)
-        assert prepare(records, root, folder, (32, 48), Fraction(25), 24000) == []
+        settings = Settings((32, 48), stages="none")
+        assert prepare(Request("own", root, folder, settings), records).clips == len(records)
         encode(folder, *(load_module(tiny_model / part) for part in ("video_codec", "audio_codec")))
         for part in ("video_codec", "audio_codec"):
             shutil.copytree(tiny_model / part, tmp_path / "codecs" / part)

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from avgen.clips.clip import Word
 from avgen.corpora.manifest import ClipRecord, write_manifest
-from avgen.training.latent_store import ClipShape, LatentConfig, save_latents, write_statistics
+from avgen.preparation.latent_store import ClipShape, LatentConfig, save_latents, write_statistics
 
 NUM_FRAMES = 9
 

@@ -6,9 +6,9 @@ from fractions import Fraction
 
 import pytest
 
+from avgen.preparation.latent_store import ClipShape
 from avgen.training.batches import Buckets, Packs
 from avgen.training.draws import permutation
-from avgen.training.latent_store import ClipShape
 
 SHAPES = {i: ClipShape(9 + 4 * (i % 3), 32, 32, Fraction(25), bool(i % 2)) for i in range(40)}
 TOKENS = {i: 10 * shape.num_frames for i, shape in SHAPES.items()}

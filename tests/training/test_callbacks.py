@@ -16,8 +16,8 @@ from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from avgen.clips import Clip, Word, read_clip
 from avgen.codecs.base import load_module
 from avgen.corpora.manifest import ClipRecord
+from avgen.preparation.latent_store import ClipShape, encoder_fingerprint
 from avgen.training.callbacks import WORDLESS, Samples, measure_clips, timer_of, usual_caption
-from avgen.training.latent_store import ClipShape, encoder_fingerprint
 from avgen.training.sharding import ShardedEMA
 
 pytestmark = pytest.mark.filterwarnings("ignore")

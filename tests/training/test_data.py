@@ -8,11 +8,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from avgen.codecs.video import ConvVideoCodec, ConvVideoCodecConfig
+from avgen.preparation.encode import encode_stills
+from avgen.preparation.latent_store import ClipShape, read_latent_config, read_shape, save_latents
+from avgen.preparation.merge import merge
 from avgen.training.batches import Buckets
 from avgen.training.clip_latents import ClipDraw, Stretches
 from avgen.training.data import ClipData
-from avgen.training.latent_store import ClipShape, read_latent_config, read_shape, save_latents
-from avgen.training.prepared import encode_stills, merge
 
 
 def stretches_of(folder, share, num_frames, count):

@@ -22,7 +22,7 @@ from avgen.diffusion.path import clean_from_velocity
 from avgen.diffusion.samplers import euler
 from avgen.latents.packing import make_layout
 from avgen.models.text import make_text
-from avgen.training.latent_store import encoder_fingerprint
+from avgen.preparation.latent_store import encoder_fingerprint
 from avgen.training.lightning_cli import instantiate
 from avgen.training.model_export import averaged_weights
 from avgen.training.sharding import read_checkpoint

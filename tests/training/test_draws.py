@@ -6,13 +6,13 @@ from itertools import islice
 
 import pytest
 
+from avgen.preparation.latent_store import ClipShape, LatentConfig
 from avgen.training import data as data_module
 from avgen.training import draws as draws_module
 from avgen.training.batches import Buckets, Packs
 from avgen.training.data import ClipData, ClipSteps
 from avgen.training.draws import Draws
 from avgen.training.epochs import DRAWS_OF_AN_EPOCH, Epochs
-from avgen.training.latent_store import ClipShape, LatentConfig
 
 CONFIG = LatentConfig(32, 32, "25", (4, 16, 16), 4, 2, 24000, 320, 4, 3, "none")
 

@@ -14,11 +14,11 @@ from avgen import AVPipeline, cli
 from avgen.clips import Word
 from avgen.codecs.base import load_module
 from avgen.corpora.manifest import ClipRecord, write_manifest
-from avgen.training.latent_store import load_statistics
+from avgen.preparation.encode import encode
+from avgen.preparation.latent_store import load_statistics
 from avgen.training.lightning_cli import instantiate
 from avgen.training.lightning_cli import main as train
 from avgen.training.lora import LoraConfig, adapt, merge
-from avgen.training.prepared import encode
 
 NUM_FRAMES, SAMPLES = 9, 8640  # 0.36 s
 

@@ -10,12 +10,12 @@ from safetensors.torch import load_file
 from avgen.diffusion.schedules import IndependentSigma, LogitNormal
 from avgen.latents.conditioning import Tasks
 from avgen.latents.packing import AUDIO, MODALITIES, VIDEO, Layout, PackedLayout, make_layout
+from avgen.preparation.latent_store import read_latent_config, read_shape
+from avgen.preparation.merge import merge
 from avgen.training.batches import Buckets, Packs
 from avgen.training.clip_latents import Stretches
 from avgen.training.data import ClipData
-from avgen.training.latent_store import read_latent_config, read_shape
 from avgen.training.optimization import OptimizerConfig
-from avgen.training.prepared import merge
 from avgen.training.sample import LossWeights, TextDrops, tasks_for
 from avgen.training.system import DiffusionSystem, NetworkConfig
 

@@ -16,12 +16,14 @@ from avgen.corpora.manifest import ClipRecord
 from avgen.diffusion.schedules import IndependentSigma, LogitNormal
 from avgen.latents.conditioning import Tasks
 from avgen.latents.packing import PackedLayout
+from avgen.preparation.encode import encode
+from avgen.preparation.latent_store import read_latent_config, read_shape
+from avgen.preparation.run import Request, prepare
+from avgen.preparation.settings import Settings
 from avgen.training.batches import Packs
 from avgen.training.clip_latents import read_stretch
 from avgen.training.data import ClipData
-from avgen.training.latent_store import read_latent_config, read_shape
 from avgen.training.optimization import OptimizerConfig
-from avgen.training.prepared import encode, prepare
 from avgen.training.system import DiffusionSystem, LossWeights, NetworkConfig, TextDrops
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are trying to `self.log")
@@ -62,7 +64,8 @@ def prepared(tiny_model, tmp_path_factory):
         records.append(
             ClipRecord(f"f{index}", f"f{index}.mp4", "own", "s", "train", "a flash", (), None, "")
         )
-    assert prepare(records, root, folder, None, None, RATE, keep_silent=True) == []
+    settings = Settings(None, None, RATE, stages="none", keep_silent=True)
+    assert prepare(Request("own", root, folder, settings), records).clips == len(FILES)
     encode(folder, *(load_module(tiny_model / name) for name in ("video_codec", "audio_codec")))
     return folder
 
@@ -76,7 +79,7 @@ def onset_s(values, rate):
 def test_flash_and_click_stay_together(prepared, index):
     fps = Fraction(FILES[index][0])
     frames = np.load(prepared / "frames" / f"f{index}.npy")
-    sound = np.load(prepared / "waveforms" / f"f{index}.npy")[0] / 32768
+    sound = np.load(prepared / "waveforms" / f"f{index}.npy")[0] / 32767
     flash = onset_s(frames.mean((1, 2, 3)), fps)
     width = to_index(0.002, RATE)
     click = onset_s(np.convolve(sound**2, np.ones(width) / width, mode="same"), RATE)

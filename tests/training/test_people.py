@@ -18,12 +18,13 @@ from avgen.diffusion.schedules import IndependentSigma, LogitNormal
 from avgen.latents.conditioning import Tasks
 from avgen.latents.packing import AUDIO, VIDEO, PackedLayout
 from avgen.models.phonemes import PHONEMES, TimedPhoneme
+from avgen.preparation.encode import encode_voices
+from avgen.preparation.latent_store import load_statistics, read_latent_config, read_shapes
+from avgen.preparation.merge import merge
 from avgen.training.batches import Buckets, Packs
 from avgen.training.clip_latents import References, Stretches
 from avgen.training.data import ClipData
-from avgen.training.latent_store import load_statistics, read_latent_config, read_shapes
 from avgen.training.optimization import OptimizerConfig
-from avgen.training.prepared import encode_voices, merge
 from avgen.training.sample import LossWeights, TextDrops
 from avgen.training.system import DiffusionSystem, NetworkConfig
 

@@ -15,8 +15,8 @@ from avgen.latents.packing import concatenate, make_layout
 from avgen.models.phonemes import TimedPhoneme
 from avgen.models.text import make_text
 from avgen.models.transformer import AVTransformer, AVTransformerConfig
+from avgen.preparation.latent_store import ClipShape, LatentConfig
 from avgen.training.flops import FORWARDS_OF_A_STEP, forward_flops
-from avgen.training.latent_store import ClipShape, LatentConfig
 from avgen.training.lightning_cli import instantiate
 from avgen.training.throughput import Energy, Throughput
 

@@ -21,13 +21,13 @@ from avgen.diffusion.schedules import IndependentSigma, LogitNormal
 from avgen.latents.conditioning import Tasks
 from avgen.latents.packing import AUDIO, MODALITIES, VIDEO, pack
 from avgen.models.text import caption_ids
+from avgen.preparation.latent_store import ClipShape, encoder_fingerprint, read_shape
 from avgen.training import prepared
 from avgen.training.batches import Buckets
 from avgen.training.callbacks import build_pipeline
 from avgen.training.clip_latents import ClipLatents
 from avgen.training.data import ClipData
 from avgen.training.draws import hash_seed
-from avgen.training.latent_store import ClipShape, encoder_fingerprint, read_shape
 from avgen.training.optimization import OptimizerConfig
 from avgen.training.sample import LossWeights, TextDrops
 from avgen.training.sharding import ShardedEMA

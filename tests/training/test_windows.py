@@ -10,8 +10,8 @@ import torch
 
 from avgen.clips.clip import Word
 from avgen.corpora.manifest import ClipRecord, read_manifest, write_manifest
+from avgen.preparation.store import Prepared
 from avgen.training.draws import clip_of_draw, hash_seed
-from avgen.training.prepared import Prepared
 from avgen.training.windows import Variation, WindowData, Windows
 
 NUM_CLIPS, NUM_FRAMES, RATE = 7, 12, 1600
@@ -51,7 +51,7 @@ def test_a_clip_is_read_as_it_was_prepared(prepared):
     assert clip.fps == Fraction(30000, 1001)
     assert clip.sample_rate == RATE
     assert clip.frames[5, 1, 3].tolist() == [2, 5, 3]
-    np.testing.assert_array_equal(clip.waveform[0, :3] * 32768, [2000, 2001, 2002])
+    np.testing.assert_array_equal(clip.waveform[0, :3] * 32767, [2000, 2001, 2002])
     np.save(prepared / "waveforms" / "c0.npy", np.zeros((0, 0), np.int16))
     assert folder.clip(folder.records()[0]).waveform is None
 
@@ -160,7 +160,7 @@ def test_a_flash_is_a_few_frames(prepared):
 def test_sound_is_its_samples_over_full_scale(prepared):
     window = Windows(Prepared(prepared, "validation"), "waveform", 100)[3]["waveform"]
     assert window.dtype == torch.float32
-    counts = (window * 32768).round().int()[0]
+    counts = (window * 32767).round().int()[0]
     assert torch.equal(counts, counts[0] + torch.arange(100, dtype=torch.int32))
     assert int(counts[0]) // 1000 == NUM_CLIPS - 1
 

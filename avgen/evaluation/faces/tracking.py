@@ -89,7 +89,7 @@ class CascadeTracker:
         chains: list[dict[int, np.ndarray]] = []
         largest = 0.0
         for index, grey in enumerate(seen):
-            boxes = _detect(grey, 0.0 if self.every_face else HALF * largest)
+            boxes = detect(grey, 0.0 if self.every_face else HALF * largest)
             largest = float(boxes[0][2]) if boxes else 0.0
             _link(chains, boxes, index)
         chains = [chain for chain in chains if len(chain) > 1 or len(looked) == 1]
@@ -262,7 +262,7 @@ def _scaled(chain: dict[int, np.ndarray], scale: float) -> dict[int, np.ndarray]
     return {index: box * scale for index, box in chain.items()}
 
 
-def _detect(grey: np.ndarray, least: float = 0.0) -> list[np.ndarray]:
+def detect(grey: np.ndarray, least: float = 0.0) -> list[np.ndarray]:
     """Boxes [4] of faces of at least that side in a grey picture uint8 [H, W], largest first."""
     smallest = max(24, int(SMALLEST * min(grey.shape)), int(least))
     found = _cascade().detectMultiScale(grey, 1.1, 5, minSize=(smallest, smallest))

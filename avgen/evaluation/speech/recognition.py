@@ -10,7 +10,6 @@ import re
 import tempfile
 from collections.abc import Iterable, Sequence
 from functools import cache
-from importlib import import_module
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -23,6 +22,7 @@ from avgen.evaluation.rows import SETS, values_of
 from avgen.evaluation.speech.transcripts import spoken_words
 from avgen.evaluation.subject import Subject, Unscored, own_sound
 from avgen.evaluation.waveforms import SPEECH_RATE, at_speech_rate
+from avgen.plugins import load_plugin
 
 # Chosen on clips of GRID's train split alone. The cepstral mean is the clip's own, so that no
 # clip's words depend on those before it; the grammar weighs little, as every sentence is as likely.
@@ -92,17 +92,14 @@ def load_recognizer(path: str) -> Recognizer:
     Raises:
         UserError: it cannot be imported, made or called.
     """
-    module, _, name = path.rpartition(".")
+    rule = "a recognizer is such as avgen.evaluation.speech.recognition.GridRecognizer"
+    found = load_plugin(path, rule)
     try:
-        found = getattr(import_module(module), name)
         recognizer = found() if isinstance(found, type) else found
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise UserError(
-            f"recognizer {path}: cannot be had ({error}); it must be an import path, as "
-            "avgen.evaluation.speech.recognition.GridRecognizer"
-        ) from error
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: cannot be made without arguments ({error}); {rule}") from error
     if not callable(recognizer):
-        raise UserError(f"recognizer {path}: a {type(recognizer).__name__}; it must be callable")
+        raise UserError(f"{path}: makes a {type(recognizer).__name__}, which cannot be called")
     return cast(Recognizer, recognizer)
 
 

@@ -132,7 +132,8 @@ def read_latent_config(folder: Path) -> LatentConfig:
     path = folder / "latents" / "config.json"
     if not path.is_file():
         raise UserError(f"{path}: not found; encode the folder first")
-    return LatentConfig(**json.loads(path.read_text()))
+    values = json.loads(path.read_text())
+    return LatentConfig(**values | {"video_stride": tuple(values["video_stride"])})
 
 
 def save_latents(path: Path, latents: Mapping[str, Tensor], shape: ClipShape) -> None:
@@ -225,7 +226,8 @@ def write_statistics(out: Path, records: Iterable[ClipRecord], config: LatentCon
         if first is not None:
             fitted = LatentStatistics.fit(chain([first], latents))
         statistics[name] = asdict(fitted)
-    (out / "statistics.json").write_text(json.dumps(statistics))
+    with atomic(out / "statistics.json") as temporary:
+        temporary.write_text(json.dumps(statistics))
 
 
 def load_statistics(folder: Path) -> tuple[LatentStatistics, LatentStatistics]:
@@ -249,20 +251,52 @@ def latents_named(name: str, paths: Iterable[Path]) -> Iterator[Tensor]:
             yield latents[name]
 
 
-def encoder_fingerprint(video: nn.Module | None, audio: nn.Module) -> str:
-    """Of both codecs' encoders: SHA-256 over their tensors as bfloat16, in which they ship.
+def begin_latents(folder: Path, config: LatentConfig, *, overwrite: bool = False) -> None:
+    """Make `latents/` ready for clips of this configuration.
 
-    A decoder may be trained on without changing it. A codec whose encoder is a formula has a
-    `fingerprint` of its own. Where there is no picture, its part is empty.
+    Raises:
+        UserError: it has latents of another one, and `overwrite`, which removes them, is not set.
+    """
+    out = folder / "latents"
+    out.mkdir(parents=True, exist_ok=True)
+    if (out / "config.json").is_file():
+        before, there = read_latent_config(folder), list(out.glob("*.safetensors"))
+        if there and not (before.fits(config) and before.fingerprint == config.fingerprint):
+            if not overwrite:
+                raise UserError(
+                    f"{out}: has {len(there)} clips' latents of other codecs or patches; "
+                    "prepare another folder, or ask for them to be replaced"
+                )
+            for stale in (*there, *out.glob("shapes.json"), *out.glob("statistics.json")):
+                stale.unlink()
+    with atomic(out / "config.json") as temporary:
+        temporary.write_text(json.dumps(asdict(config), indent=2))
+
+
+def finish_latents(folder: Path, records: Sequence[ClipRecord], config: LatentConfig) -> None:
+    """Write the shapes of all clips, and the statistics of the training split."""
+    write_shapes(folder, records, config)
+    train = [record for record in records if record.split == "train"]
+    write_statistics(folder / "latents", train, config)
+
+
+def encoder_fingerprint(video: nn.Module | None, audio: nn.Module) -> str:
+    """Of both codecs, what decides their latents: a SHA-256 each. Without a picture it is empty.
+
+    A codec may have a `fingerprint` of its own. Of another all tensors count, as bfloat16, in which
+    they ship, but those of its `decoder`, which may be trained on without changing a latent.
     """
     return ".".join("" if codec is None else _digest(codec) for codec in (video, audio))
 
 
 def _digest(codec: nn.Module) -> str:
     digest = hashlib.sha256(b"video, still, audio")  # what is cached of a clip
-    digest.update(getattr(codec, "fingerprint", "").encode())
+    own = getattr(codec, "fingerprint", None)
+    if own is not None:
+        digest.update(own.encode())
+        return digest.hexdigest()[:16]
     for name, tensor in sorted(codec.state_dict().items()):
-        if name.startswith("encoder."):
+        if not name.startswith("decoder."):
             digest.update(name.encode())
             digest.update(tensor.bfloat16().float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
