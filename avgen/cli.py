@@ -3,8 +3,8 @@
 Only argparse is imported here: numpy, PyAV and torch load when a command has work to do, so that
 every `--help` answers at once.
 
-Exit codes: 0 done; 2 the input or the request was wrong, said in one line on stderr; 130 stopped
-with Ctrl-C.
+Exit codes: 0 done; 1 a fault of avgen's, with its traceback (of `evaluate`: in the report); 2 the
+input or the request was wrong, said in one line on stderr; 130 stopped with Ctrl-C.
 The environment variable AVGEN_TRACEBACK=1 shows the traceback of an error instead of its line.
 """
 
