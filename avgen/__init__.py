@@ -27,31 +27,16 @@ The names below load on first use: ``import avgen`` costs nothing, and no comman
 before it needs it.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from avgen.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from avgen.clips import Clip, read_clip, write_clip
-    from avgen.pipeline import AVPipeline
+    from avgen.clips.clip import Clip as Clip
+    from avgen.clips.media.read import read_clip as read_clip
+    from avgen.clips.media.write import write_clip as write_clip
+    from avgen.pipeline.pipeline import AVPipeline as AVPipeline
+    from avgen.pipeline.request import GenerateRequest as GenerateRequest
 
 __version__ = "0.1.0"
-__all__ = ["AVPipeline", "Clip", "read_clip", "write_clip"]
-
-_HOMES = {
-    "AVPipeline": "avgen.pipeline",
-    "Clip": "avgen.clips",
-    "read_clip": "avgen.clips",
-    "write_clip": "avgen.clips",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """The public name, imported from its home now that somebody asks for it."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    """The module's names, with those not loaded yet."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__, __all__ = lazy_names(__name__)

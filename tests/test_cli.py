@@ -14,7 +14,7 @@ import pytest
 
 from avgen.cli import main
 from avgen.clips import Clip, read_clip, read_metadata, write_clip
-from avgen.commands.generate import parse_words
+from avgen.clips.timed_words import parse_words
 
 COMMANDS = ("generate", "train", "reconstruct", "probe", "evaluate", "compare", "resync")
 
@@ -113,7 +113,9 @@ def test_generate_has_the_names_that_diffusers_uses(avgen):
     _, out, _ = avgen("generate", "--help")
     flags = """--prompt --negative-prompt --speech --words --seconds --num-frames --fps --height
         --width --num-inference-steps --guidance-scale --audio-guidance-scale --seed --image --audio
-        --video --extend --model --device --dtype -o --output --overwrite --no-metadata"""
+        --rate --sampler --shift --audio-shift --guidance-interval --guidance-rescale
+        --synchrony-scale --video --extend --model --device --dtype -o --output --overwrite
+        --no-metadata"""
     assert all(flag in out for flag in flags.split())
 
 
@@ -233,7 +235,12 @@ SPOKEN = ("generate", "--prompt", 'a man says "place red"', "-o")
         (["--fps", "0"], "--fps"),
         (["--fps", "fast"], "fast"),
         (["--guidance-scale", "nan"], "nan"),
-        (["--seconds", "2", "--num-frames", "50"], "--num-frames"),
+        (["--seconds", "2", "--num-frames", "50"], "num_frames"),
+        (["--rate", "9"], "--rate"),
+        (["--sampler", "rk4"], "euler, heun, ab2 or mean"),
+        (["--guidance-interval", "0.8-0.3"], "--guidance-interval"),
+        (["--guidance-interval", "all"], "--guidance-interval"),
+        (["--guidance-rescale", "2"], "--guidance-rescale"),
         (["--seed", "one"], "one"),
         (["--device", "abacus"], "abacus"),
         (["--device", "cuda:99"], "cuda:99"),
@@ -330,6 +337,65 @@ def test_generate_writes_a_clip_that_says_what_it_is(avgen, spoken, tmp_path):
     assert beside["parameters"] == json.loads(written["avgen_parameters"])
     made = {"seed": 5, "num_frames": 13, "speech": "place red", "num_inference_steps": 2}
     assert made.items() <= beside["parameters"].items()
+
+
+def test_a_long_text_makes_a_long_clip_window_by_window(avgen, tiny_model, tmp_path):
+    """0.05 s, twenty words of 0.15 s, 0.06 s; nine frames a window."""
+    output = tmp_path / "made.mkv"
+    speech = ["--speech", "red " * 20, "--model", tiny_model, "--num-inference-steps", 1]
+    code, out, err = avgen("generate", *speech, "-o", output)
+    assert code == 0, err
+    assert "3.12 s" in out
+    clip = read_clip(output)
+    assert clip.num_frames == 78
+    assert clip.num_samples == 78 * 960
+    asked = json.loads((tmp_path / "made.mkv.json").read_text())["parameters"]
+    assert (asked["num_frames"], asked["sampler"], asked["shift"]) == (78, "ab2", 1.0)
+
+
+def test_a_request_is_recorded_with_its_settings(avgen, tiny_model, media, tmp_path):
+    output = tmp_path / "made.mkv"
+    given = ["--audio", media / "tone.wav", "--sampler", "heun", "--guidance_interval", "0.2-0.9"]
+    more = ["--fps", "29.97", "--rate", "1.5", "--model", tiny_model, "-o", output]
+    code, _, err = avgen("generate", *given, *more)
+    assert code == 0, err
+    asked = json.loads((tmp_path / "made.mkv.json").read_text())["parameters"]
+    expected = {
+        "audio": "tone.wav",
+        "sampler": "heun",
+        "guidance_interval": [0.2, 0.9],
+        "fps": "30000/1001",
+        "rate": 1.5,
+        "num_inference_steps": 2,
+        "guidance_scale": 1.5,
+        "seed": 0,
+    }
+    assert expected.items() <= asked.items()
+    assert "image" not in asked
+
+
+def test_a_given_video_is_read_once(avgen, tiny_model, media, tmp_path, monkeypatch):
+    """At the model's rate, which config.json says before anything is decoded."""
+    from avgen.clips.media import read
+
+    rates = []
+    once = read.read_clip
+
+    def counted(path, fps=None, **options):
+        rates.append(fps)
+        return once(path, fps=fps, **options)
+
+    monkeypatch.setattr(read, "read_clip", counted)
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "fps": "12.5", "num_frames": 5}))
+    arguments = ["--video", media / "silent.mp4", "--speech", "red", "--crop", "center"]
+    output = tmp_path / "voiced.mkv"
+    code, _, err = avgen("generate", *arguments, "--model", folder, "-o", output)
+    assert code == 0, err
+    assert rates == [Fraction(25, 2)]
+    assert read_clip(output).num_frames == 25
 
 
 def test_no_metadata_leaves_no_trace(avgen, spoken, tmp_path):
@@ -429,7 +495,7 @@ def test_the_windows_of_reconstruct_leave_no_trace(avgen, tiny_model, media, tmp
         (["--speech", ""], "say"),
         (["--prompt", "a man", "--speech", "..."], "..."),
         (["--speech", "place 漢字"], "漢字"),
-        (["--prompt", 'a man says "place', "--speech", "red"], "quote"),
+        (["--prompt", 'a man says "place', "--speech", "red"], "quotation"),
         (["--speech", "red", "--height", "2"], "2"),
         (["--speech", "red", "--seconds", "1e9"], "GiB"),
         (["--speech", "red", "--height", "1000000", "--width", "1000000"], "GiB"),

@@ -10,7 +10,8 @@ import torch
 from avgen import AVPipeline
 from avgen.clips import Clip, read_clip, write_clip
 from avgen.clips.timebase import num_samples, to_index, to_seconds
-from avgen.latents.packing import pack, unpack
+from avgen.latents.geometry import AudioGrid, VideoGrid
+from avgen.latents.packing import make_layout, pack, unpack
 
 SECONDS = 2
 FLASH_S = 0.96  # on a frame of 25 fps; the nearest frame of the other rates
@@ -57,11 +58,15 @@ def test_flash_and_click_stay_together_through_everything(
     clip = read_clip(tmp_path / "in.mp4", sample_rate=rate, num_channels=1)
     assert clip.waveform is not None
     with torch.inference_mode():
-        layout = pipe.layout(clip)
-        tokens = pipe.encode(clip.frames, clip.waveform, layout)
-        video, audio = unpack(tokens, layout)
-        out = pipe.decode(pack(video, audio, layout), layout)
-    write_clip(out, tmp_path / "out.mp4")
+        video, audio = pipe.encode_video(clip.frames), pipe.encode_audio(clip.waveform)
+        size = clip.num_frames, clip.height, clip.width, clip.fps
+        grid = VideoGrid(*size, pipe.video_codec.stride, video.shape[1], pipe.config.video_patch)
+        sound = AudioGrid(clip.num_samples, rate, 320, audio.shape[1], pipe.config.audio_patch)
+        layout = make_layout(grid, sound)
+        video, audio = unpack(pack(video, audio, layout), layout)
+        frames = np.concatenate(list(pipe.decode_video(video, 0, video.shape[2], grid)))
+        (waveform,) = pipe.decode_audio(audio, 0, audio.shape[2], clip.num_samples)
+    write_clip(Clip(frames, clip.fps, waveform, rate), tmp_path / "out.mp4")
     back = read_clip(tmp_path / "out.mp4", sample_rate=rate, num_channels=1)
     assert back.waveform is not None and back.num_frames == made.num_frames
     assert back.num_samples == made.num_samples

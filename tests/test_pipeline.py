@@ -1,5 +1,6 @@
 """A prompt and what is given in, a clip out: on a tiny model of the real classes, two steps."""
 
+import gc
 import json
 import shutil
 from dataclasses import replace
@@ -10,9 +11,10 @@ import pytest
 import torch
 
 from avgen.clips import Clip, Word
-from avgen.clips.timebase import num_samples, to_seconds
+from avgen.clips.timebase import num_samples
 from avgen.latents.packing import AUDIO, VIDEO
-from avgen.pipeline import Asked, AVPipeline, Given, Request, resolve
+from avgen.pipeline import AVPipeline, GenerateRequest
+from avgen.pipeline.continuation import windows
 
 RATE = 24000
 NTSC = Fraction(30000, 1001)
@@ -34,6 +36,14 @@ def pipe(tiny_model):
 
 def make(pipe, prompt=SAID, **options):
     return pipe(prompt, progress=False, **options)
+
+
+def conditions(pipe, **fields):
+    return pipe.conditions(GenerateRequest(**fields))
+
+
+def plan(pipe, given):
+    return list(windows(given, pipe.video_codec, pipe.audio_codec))
 
 
 def picture(num_frames, height=32, width=48):
@@ -157,7 +167,8 @@ def test_a_continuation_keeps_its_beginning(pipe, num_begun, fps):
 @pytest.mark.parametrize("num_frames", [1, 2, 10, 41])
 def test_any_length_at_any_rate(pipe, num_frames, fps):
     """Windows start wherever they must: the samples of a stretch round up or down, none is lost."""
-    clip = make(pipe, "", speech="red", num_frames=num_frames, fps=fps, num_inference_steps=1)
+    words = (Word("red", 0.0, 0.03),)
+    clip = make(pipe, "", words=words, num_frames=num_frames, fps=fps, num_inference_steps=1)
     assert clip.num_frames == num_frames
     assert clip.num_samples == num_samples(num_frames, fps, RATE)
     assert clip.fps == fps
@@ -170,8 +181,9 @@ def test_other_sizes_than_the_models(pipe):
 
 def test_windows_go_on_from_whole_latents(pipe):
     def spans(num_frames, num_begun=0):
-        request = Request("", (), num_frames, Fraction(25), 32, 48, num_begun)
-        return [(w.index, w.start, w.done, w.stop) for w in pipe.windows(request)]
+        begun = beginning(num_begun) if num_begun else None
+        made = plan(pipe, conditions(pipe, speech="red", num_frames=num_frames, extend=begun))
+        return [(w.index, w.start, w.done, w.stop) for w in made]
 
     assert spans(9) == [(0, 0, 0, 9)]
     assert spans(15) == [(0, 0, 0, 9), (1, 4, 9, 13), (2, 8, 13, 15)]
@@ -179,15 +191,43 @@ def test_windows_go_on_from_whole_latents(pipe):
     assert spans(20, num_begun=14) == [(0, 9, 14, 18), (1, 13, 18, 20)]
 
 
+@pytest.mark.parametrize("fps", [Fraction(24), Fraction(25), NTSC, Fraction(60)])
+@pytest.mark.parametrize("num_begun", [0, 7])
+def test_windows_lie_on_one_grid_of_latents(pipe, fps, num_begun):
+    """What they make anew are all latents of the clip, each once, in order."""
+    begun = beginning(num_begun, fps) if num_begun else None
+    given = conditions(pipe, speech="red", num_frames=61, fps=fps, extend=begun)
+    made = plan(pipe, given)
+    assert len(made) > 2
+    token = 3 * pipe.audio_codec.hop_length
+    video = audio = 0
+    for window in made:
+        layout = pipe.layout(given, window)
+        assert (window.start - made[0].start) % 4 == 0
+        assert (window.begin - made[0].begin) % token == 0
+        start = num_samples(window.start, fps, RATE)
+        assert start - token < window.begin <= start
+        # Latent i > 0 covers four frames; the window's own latent 0 stands before them.
+        assert video == (window.start - made[0].start) // 4 + (window.new_video.start or 0)
+        assert audio * 320 == window.begin - made[0].begin + 320 * window.new_audio.start
+        video += len(range(layout.video.num_latents)[window.new_video])
+        audio += len(range(layout.audio.num_latents)[window.new_audio])
+        # An audio token is heard when it says.
+        spans = layout.spans[layout.modality == AUDIO]
+        first_s = window.begin / RATE - window.start / fps
+        assert float(spans[0, 0]) == pytest.approx(float(first_s), abs=1e-6)
+    assert video == 1 + -(-(61 - made[0].start - 1) // 4)
+    assert audio == -(-(made[-1].end - made[0].begin) // 320)
+
+
 def test_what_a_window_is_given(pipe):
     """In tokens, of six of picture (two a latent frame) and nine of sound (one a frame)."""
 
     def counts(window=0, **given):
-        asked = Asked(speech="red", num_frames=15)
-        request = resolve(asked, Given(**given), pipe.config, RATE)
-        chosen = list(pipe.windows(request))[window]
-        layout = pipe.layout(beginning(chosen.stop - chosen.start))
-        mask = pipe.given(request, chosen, layout)
+        made = conditions(pipe, speech="red", num_frames=15, **given)
+        chosen = plan(pipe, made)[window]
+        layout = pipe.layout(made, chosen)
+        mask = pipe.given(made, chosen, layout)
         return [int(mask[layout.modality == modality].sum()) for modality in (VIDEO, AUDIO)]
 
     assert counts() == [0, 0]
@@ -202,16 +242,101 @@ def test_what_a_window_is_given(pipe):
 
 def test_words_keep_their_times_in_every_window(pipe):
     words = (Word("place", 0.1, 0.3), Word("red", 0.4, 0.55))
-    request = resolve(Asked(words=words, num_frames=15), Given(), pipe.config, RATE)
-    sampling = pipe.sampling(None, None, None, 0, None)
-    first, second, _ = pipe.windows(request)
-    whole = pipe.text(request, first, sampling)
+    given = conditions(pipe, words=words, num_frames=15)
+    first, second, _ = plan(pipe, given)
+    whole = pipe.text(given, first)
     assert whole.speech_mask.sum(1).tolist() == [4, 0]  # P L EY S; what guidance sees says nothing
     assert float(whole.speech_spans[0, 0, 0]) == pytest.approx(0.1)
-    later = pipe.text(request, second, sampling)  # from frame 4, 0.16 s, to frame 13, 0.52 s
+    later = pipe.text(given, second)  # from frame 4, 0.16 s, to frame 13, 0.52 s
     count = int(later.speech_mask[0].sum())
     assert float(later.speech_spans[0, count - 1, 1]) == pytest.approx(0.55 - 0.16)
     assert bool((later.speech_spans[0, :count, 1] > 0).all())
+
+
+def test_the_clip_is_the_latents_of_all_windows_decoded_at_once(pipe, monkeypatch):
+    """Streaming leaves no trace: neither at windows nor at what is decoded before the rest."""
+    given = conditions(pipe, prompt=SAID, num_frames=31, fps=NTSC)
+    video, audio, make_window = [], [], pipe.make_window
+
+    def kept(conditions, window, before, progress):
+        made = make_window(conditions, window, before, progress)
+        video.append(made[0][:, :, window.new_video])
+        audio.append(made[1][:, :, window.new_audio])
+        return made
+
+    monkeypatch.setattr(pipe, "make_window", kept)
+    chunks = list(pipe.stream(given))
+    assert len(chunks) > 1
+    length = num_samples(31, NTSC, RATE)
+    with torch.inference_mode():
+        whole = torch.cat(audio, 2)
+        (waveform,) = pipe.decode_audio(whole, 0, whole.shape[2], length)
+        whole = torch.cat(video, 2)
+        grid = pipe.video_grid(given, 31)
+        frames = np.concatenate(list(pipe.decode_video(whole, 0, whole.shape[2], grid)))
+    streamed = np.concatenate([chunk.waveform for chunk in chunks], 1)
+    assert streamed.shape == (1, length)
+    assert np.abs(streamed - waveform).max() < 1e-5
+    streamed = np.concatenate([chunk.frames for chunk in chunks]).astype(int)
+    assert np.abs(streamed - frames).max() <= 1
+    for chunk in chunks:  # each has its own frames' sound
+        assert chunk.frames.std() > 1
+
+
+def test_a_window_goes_on_from_the_latents_of_the_one_before(pipe):
+    """They are handed over as they are: the context of a window is what the last one ended with."""
+    given = conditions(pipe, prompt=SAID, num_frames=20)
+    first, second, *_ = plan(pipe, given)
+    with torch.inference_mode():
+        before = pipe.make_window(given, first, None, False)
+        after = pipe.make_window(given, second, (first, *before), False)
+    assert torch.equal(after[0][:, :, :2], before[0][:, :, 1:])
+    assert torch.equal(after[1][:, :, :15], before[1][:, :, 12:])
+    assert not torch.equal(after[0][:, :, 2], before[0][:, :, 2])
+
+
+def held_bytes() -> int:
+    """Of all tensors and arrays that are alive; views count as nothing."""
+    found = gc.get_objects()
+    tensors = {
+        t.untyped_storage().data_ptr(): t.untyped_storage().nbytes()
+        for t in found
+        if issubclass(type(t), torch.Tensor)
+    }
+    return sum(tensors.values()) + sum(
+        a.nbytes for a in found if type(a) is np.ndarray and a.base is None
+    )
+
+
+def test_a_long_clip_takes_the_memory_of_a_window_and_linear_time(pipe):
+    """What is held between chunks grows by the latents alone; every window costs the same."""
+    longer = AVPipeline(
+        pipe.transformer,
+        pipe.video_codec,
+        pipe.audio_codec,
+        replace(pipe.config, num_frames=77, num_inference_steps=1, guidance_scale=1.0),
+    )
+    tokens = []
+    hook = pipe.transformer.register_forward_hook(
+        lambda _, given, __: tokens.append(given[0].shape)
+    )
+    peaks, evaluations, largest = [], [], []
+    for seconds in (8, 24):
+        given = conditions(longer, prompt=SAID, seconds=seconds, audio_guidance_scale=1.0)
+        num_frames, most, tokens[:] = 0, 0, []
+        for chunk in longer.stream(given):
+            num_frames += chunk.num_frames
+            assert chunk.num_frames <= 77 + 16
+            most = max(most, held_bytes())
+        assert num_frames == 25 * seconds
+        peaks.append(most)
+        evaluations.append(len(tokens))
+        largest.append(max(shape[1] for shape in tokens))
+    hook.remove()
+    assert evaluations == [3, 9]  # 77 frames, then 72 new ones each
+    assert largest[0] == largest[1]
+    latents = 16 * (25 / 4 * 4 * 2 * 3 + 75 * 4) * 4  # bytes of 16 more seconds
+    assert peaks[1] - peaks[0] < 2.5 * latents
 
 
 @pytest.mark.parametrize(
@@ -232,27 +357,35 @@ def test_words_keep_their_times_in_every_window(pipe):
     ],
 )
 def test_how_long_a_clip_is(pipe, asked, given, num_frames):
-    asked = Asked(**{"speech": "" if "words" in asked else "red", **asked})
-    assert resolve(asked, Given(**given), pipe.config, RATE).num_frames == num_frames
+    spoken = {} if "words" in asked else {"speech": "red"}
+    assert conditions(pipe, **(spoken | asked | given)).num_frames == num_frames
 
 
 def test_words_after_a_beginning_count_from_its_end(pipe):
     begun = beginning(6)
-    asked = Asked(words=(Word("red", 0.1, 0.2),), num_frames=15)
-    (word,) = resolve(asked, Given(extend=begun), pipe.config, RATE).words
-    assert (word.start_s, word.end_s) == pytest.approx((0.34, 0.44))
-    words = resolve(
-        Asked(speech="place red", num_frames=15), Given(extend=begun), pipe.config, RATE
-    ).words
-    assert words[0].start_s >= 0.24
-    assert words[-1].end_s <= 0.6 + 1e-6
+    words = (Word("red", 0.1, 0.2),)
+    said = conditions(pipe, words=words, num_frames=15, extend=begun).phonemes
+    assert (said[0].start_s, said[-1].end_s) == pytest.approx((0.34, 0.44))
+    said = conditions(pipe, speech="place red", num_frames=15, extend=begun).phonemes
+    assert said[0].start_s >= 0.24
+    assert said[-1].end_s <= 0.6 + 1e-6
+
+
+def test_rate_makes_speech_faster_and_slower(pipe):
+    """Six words of 0.15 s with 0.05 s before them and 0.06 s after."""
+    own, fast, slow = (conditions(pipe, speech="red " * 6, rate=rate) for rate in (1, 2, 0.5))
+    assert [made.num_frames for made in (own, fast, slow)] == [25, 14, 48]
+    for made, rate in ((fast, 2), (slow, 0.5)):
+        times = [p.start_s - 0.05 for p in made.phonemes]
+        expected = [(p.start_s - 0.05) / rate for p in own.phonemes]
+        assert times == pytest.approx(expected, abs=0.01)
 
 
 VIDEO_CLIP = Clip(picture(9), Fraction(25))
 WRONG = {
     "no words": ({"prompt": "a man"}, "nothing to say"),
     "no words after a beginning": ({"prompt": "a man", "extend": beginning(5)}, "nothing to say"),
-    "unpronounceable": ({"speech": "xqzzt"}, "'xqzzt' cannot be pronounced"),
+    "too many words": ({"speech": "red " * 9, "num_frames": 6}, "do not fit 0.24 s"),
     "signs": ({"speech": "\u4f60\u597d"}, "cannot be pronounced"),
     "open quote": ({"prompt": 'a man says "red'}, "not closed"),
     "audio and video": (
@@ -260,7 +393,10 @@ WRONG = {
         "audio and video are both given",
     ),
     "image and video": ({"image": picture(1)[0], "video": VIDEO_CLIP}, "image and video"),
-    "extend and image": ({"image": picture(1)[0], "extend": beginning(5)}, "extend is given with"),
+    "extend and image": (
+        {"image": picture(1)[0], "extend": beginning(5)},
+        "extend and image are both given",
+    ),
     "silent beginning": ({"extend": VIDEO_CLIP}, "extend has no sound"),
     "video at another rate": ({"video": VIDEO_CLIP, "fps": NTSC}, "a clip at 25 fps is given"),
     "short video": ({"video": VIDEO_CLIP, "num_frames": 10}, "10 frames asked for, 9 given"),
@@ -271,7 +407,7 @@ WRONG = {
     "empty sound": ({"audio": (np.zeros((1, 0), np.float32), RATE)}, "audio is float32"),
     "no rate": ({"audio": (sound(1, 100), 0)}, "sample rate of audio is 0"),
     "both lengths": ({"seconds": 1.0, "num_frames": 25}, "seconds and num_frames"),
-    "no frames": ({"num_frames": 0}, "0 frames asked for"),
+    "no frames": ({"num_frames": 0}, "num_frames is 0"),
     "negative seconds": ({"seconds": -1.0}, "seconds is -1.0"),
     "endless": ({"seconds": float("inf")}, "seconds is inf"),
     "not a number": ({"seconds": float("nan")}, "seconds is nan"),
@@ -281,6 +417,25 @@ WRONG = {
     "a huge given picture": ({"image": picture(1)[0], "height": 10**6, "width": 10**6}, "GiB"),
     "no height": ({"height": 0}, "height is 0"),
     "a thin picture": ({"width": 15}, "width is 15"),
+    "NaN in the sound": (
+        {"audio": (np.full((1, 9000), np.nan, np.float32), RATE)},
+        "audio has samples that are NaN or infinite",
+    ),
+    "infinite in the beginning": (
+        {"extend": replace(beginning(5), waveform=np.full((1, 4800), np.inf, np.float32))},
+        "extend has samples that are NaN or infinite",
+    ),
+    "half a frame": ({"num_frames": 7.5}, "num_frames is 7.5; it must be a whole number"),
+    "text for a number": ({"seconds": "2"}, "seconds is 2; it must be a finite number"),
+    "no text": ({"speech": 3}, "speech is 3; it must be text"),
+    "too fast": ({"rate": 5.0}, "rate is 5.0; it must be a finite number, from 0.25 to 4"),
+    "no shift": ({"shift": 0.0}, "shift is 0.0; .* more than 0"),
+    "no such sampler": ({"sampler": "rk4"}, "sampler is rk4; .* euler, heun, ab2 or mean"),
+    "an interval that falls": ({"guidance_interval": (0.8, 0.3)}, "guidance_interval is"),
+    "one end of an interval": ({"guidance_interval": (0.8,)}, "guidance_interval is"),
+    "rescale beyond all": ({"guidance_rescale": 1.5}, "guidance_rescale is 1.5; .* from 0 to 1"),
+    "endless synchrony": ({"synchrony_scale": float("inf")}, "synchrony_scale is inf"),
+    "a seed between": ({"seed": 0.5}, "seed is 0.5"),
     "no rate of frames": ({"fps": Fraction(0)}, "fps is 0"),
     "no steps": ({"num_inference_steps": 0}, "num_inference_steps is 0"),
     "no scale": ({"guidance_scale": float("nan")}, "guidance_scale is nan"),
@@ -348,14 +503,3 @@ def test_progress_is_over_steps_and_decoding(pipe, capfd):
     assert "9/9" in err
     make(pipe)
     assert capfd.readouterr().err == ""
-
-
-def test_half_a_second_is_the_same_time_everywhere(pipe):
-    """Frame k begins with sample k * rate / fps, in the clip as in every window of it."""
-    for fps in (Fraction(25), NTSC):
-        request = Request("", (), 40, fps, 32, 48)
-        for window in pipe.windows(request):
-            begin = num_samples(window.start, fps, RATE)
-            assert abs(to_seconds(begin, RATE) - to_seconds(window.start, fps)) <= Fraction(
-                1, 2 * RATE
-            )

@@ -17,7 +17,7 @@ from avgen.clips import Clip, Word
 from avgen.codecs.normalize import LatentStatistics
 from avgen.latents.packing import AUDIO, VIDEO, pack, unpack
 from avgen.models.phonemes import ARPABET
-from avgen.models.text import caption_ids
+from avgen.models.text import caption_ids, make_text
 from avgen.models.timing import SpeechTimer
 from avgen.pipeline import AVPipeline, PipelineConfig
 
@@ -30,7 +30,7 @@ AUDIO_MEAN, AUDIO_STD = np.array([-0.05, 0.07]), np.array([0.06, 0.11])
 class Blocks(nn.Module):
     """A picture codec: a latent is the mean colour of its 4 x 16 x 16 pixels, halved."""
 
-    stride, latent_channels = (4, 16, 16), 3
+    stride, latent_channels, reach = (4, 16, 16), 3, 0
 
     def __init__(self):
         super().__init__()
@@ -43,12 +43,13 @@ class Blocks(nn.Module):
         self.encoded.append(nn.functional.avg_pool3d(behind, self.stride) / 2)
         return self.encoded[-1]
 
-    def decode_chunks(self, latents, *, num_frames, height, width):
+    def decode_chunks(self, latents, *, num_frames, height, width, start=0, stop=None):
         self.decoded.append(latents)
         video = 2 * latents
         for size, axis in zip(self.stride, (2, 3, 4), strict=True):
             video = video.repeat_interleave(size, axis)
         video = video[:, :, 3 : 3 + num_frames, :height, :width]
+        video = video[:, :, max(0, 4 * start - 3) : None if stop is None else 4 * stop - 3]
         yield video[:, :, :2]
         yield video[:, :, 2:]
 
@@ -56,7 +57,7 @@ class Blocks(nn.Module):
 class Halves(nn.Module):
     """A sound codec: a latent is the mean of each half of its 320 samples."""
 
-    sample_rate, num_channels, hop_length, latent_channels = RATE, 1, HOP, 2
+    sample_rate, num_channels, hop_length, latent_channels, reach = RATE, 1, HOP, 2, 0
 
     def __init__(self):
         super().__init__()
@@ -68,13 +69,10 @@ class Halves(nn.Module):
         self.encoded.append(padded.unflatten(2, (-1, 2, HOP // 2)).mean(-1)[:, 0].mT)
         return self.encoded[-1]
 
-    def decode(self, latents, *, num_samples):
+    def decode_chunks(self, latents, *, num_samples, start=0, stop=None):
         self.decoded.append(latents)
-        return latents.mT.flatten(1).repeat_interleave(HOP // 2, 1)[:, None, :num_samples]
-
-
-class Captions:
-    tokenize = staticmethod(caption_ids)
+        sound = latents.mT.flatten(1).repeat_interleave(HOP // 2, 1)[:, None, :num_samples]
+        yield sound[..., HOP * start : None if stop is None else HOP * stop]
 
 
 class Linear(nn.Module):
@@ -83,10 +81,14 @@ class Linear(nn.Module):
     def __init__(self):
         super().__init__()
         self.anything = nn.Parameter(torch.zeros(1))
-        self.caption = Captions()
+        self.config = SimpleNamespace(distilled=False)
         self.sigmas, self.texts = [], []
 
-    def prepare(self, layout, text):
+    def read(self, captions, speech):
+        return make_text(captions, speech)
+
+    def prepare(self, layout, text, decoupled=False):
+        assert not decoupled
         return SimpleNamespace(layout=layout, text=text)
 
     def forward(self, tokens, sigma, context):
@@ -143,20 +145,19 @@ def noise_of(seed, window, shape):
     return torch.randn(shape, generator=generator)
 
 
-def raw(tokens, layout):
-    """Latents of tokens [L, W], denormalised: [C, T, H, W] and [C, T']."""
-    video, audio = unpack(torch.from_numpy(tokens)[None].float(), layout)
-    video = video[0].numpy() * VIDEO_STD[:, None, None, None] + VIDEO_MEAN[:, None, None, None]
-    return video, audio[0].numpy() * AUDIO_STD[:, None] + AUDIO_MEAN[:, None]
+class Watched(AVPipeline):
+    """A pipeline that keeps what it made: conditions, window, latents."""
+
+    def make_window(self, conditions, window, before, progress):
+        latents = super().make_window(conditions, window, before, progress)
+        self.made.append((conditions, window, latents))
+        return latents
 
 
-def normalised(pipe, window, layout):
-    """The tokens [L, W] of what was encoded for a window."""
-    video = (pipe.video_codec.encoded[window][0].numpy() - VIDEO_MEAN[:, None, None, None]) / (
-        VIDEO_STD[:, None, None, None]
-    )
-    audio = (pipe.audio_codec.encoded[window][0].numpy() - AUDIO_MEAN[:, None]) / AUDIO_STD[:, None]
-    return pack(torch.from_numpy(video)[None], torch.from_numpy(audio)[None], layout)[0].numpy()
+def normalised(latents, mean, std):
+    """Latents [1, C, ...] as the network knows them."""
+    shape = (-1,) + (1,) * (latents.ndim - 2)
+    return (latents - torch.tensor(mean).view(shape)) / torch.tensor(std).view(shape)
 
 
 @pytest.fixture
@@ -178,7 +179,9 @@ def pipe():
         audio_guidance_scale=1.7,
         shift=SHIFT,
     )
-    return AVPipeline(Linear(), Blocks(), Halves(), config)
+    pipe = Watched(Linear(), Blocks(), Halves(), config)
+    pipe.made = []
+    return pipe
 
 
 def picture(num_frames):
@@ -190,25 +193,44 @@ def sound(length):
     return (0.1 * np.random.default_rng(6).standard_normal((1, length))).astype(np.float32)
 
 
-def check_window(pipe, window, seed, scales=(3.0, 1.7)):
-    """The latents that were decoded for a window are those of the formulas; returns the layout."""
-    calls = slice(window * STEPS, (window + 1) * STEPS)
+def check_window(pipe, window, seed, known, scales=(3.0, 1.7)):
+    """The latents that a window made are those of the formulas.
+
+    Args:
+        pipe: Has just made a clip.
+        window: Its number in the clip.
+        seed: Of the clip.
+        known: Normalised latents of picture and sound that it was given; they may be longer or
+            shorter than the window, and None where none are.
+        scales: Of guidance.
+
+    Returns:
+        The layout, and bool [L], which tokens were given.
+    """
+    conditions, own, made = pipe.made[window - count(pipe)]
+    calls = slice((window - count(pipe)) * STEPS, (window - count(pipe) + 1) * STEPS or None)
     text, sigma = pipe.transformer.texts[calls][0], pipe.transformer.sigmas[calls]
-    num_frames = pipe.video_codec.seen[window].shape[2]
-    num_samples = pipe.audio_codec.seen[window].shape[2]
-    layout = pipe.layout(
-        Clip(picture(num_frames), Fraction(25), np.zeros((1, num_samples), np.float32), RATE)
-    )
+    layout = pipe.layout(conditions, own)
     given = (sigma[0] == 0).numpy()
-    clean = normalised(pipe, window, layout)
+    full = [torch.zeros_like(latents) for latents in made]
+    for latents, some in zip(full, known, strict=True):
+        if some is not None:
+            latents[:, :, : some.shape[2]] = some[:, :, : latents.shape[2]]
+    clean = pack(*full, layout)[0].numpy()
     noise = noise_of(seed, window, (1, *clean.shape))[0].numpy() * layout.used.numpy()
     pull = [float(value) for value in pull_of(text)]
     by_token = np.array(scales)[layout.modality.numpy()]
     start = np.where(given[:, None], clean, noise)
-    expected = raw(sampled(start, given, pull[0], pull[-1], by_token, layout), layout)
-    for codec, latents in zip((pipe.video_codec, pipe.audio_codec), expected, strict=True):
-        np.testing.assert_allclose(codec.decoded[window][0].numpy(), latents, rtol=1e-4, atol=1e-5)
+    tokens = sampled(start, given, pull[0], pull[-1], by_token, layout)
+    expected = unpack(torch.from_numpy(tokens)[None].float(), layout)
+    for latents, right in zip(made, expected, strict=True):
+        np.testing.assert_allclose(latents.numpy(), right.numpy(), rtol=1e-4, atol=1e-5)
     return layout, given
+
+
+def count(pipe):
+    """Windows of the last clip."""
+    return pipe.made[-1][1].index + 1
 
 
 def as_pixels(latents, num_frames):
@@ -221,18 +243,28 @@ def as_pixels(latents, num_frames):
 def test_the_latents_that_are_made(pipe):
     """Shift, guidance of both modalities, statistics, sampler, noise: each has its say."""
     clip = pipe('a tall man "place red"', seed=11, negative_prompt="rain", progress=False)
-    _, given = check_window(pipe, 0, 11)
+    _, given = check_window(pipe, 0, 11, (None, None))
     assert not given.any()
+    assert not pipe.video_codec.seen and not pipe.audio_codec.seen  # nothing to encode
     text = pipe.transformer.texts[0]
     assert text.caption_mask.sum(1).tolist() == [3, 1]
     assert text.speech_mask.sum(1).tolist() == [7, 0]
     assert text.caption_ids[0, :3].tolist() == caption_ids("a tall man")
     assert text.caption_ids[1, 0].item() == caption_ids("rain")[0]
-    decoded = pipe.video_codec.decoded[0]
-    assert float(decoded.std()) > 0.2
-    assert np.array_equal(clip.frames, as_pixels(decoded, 9))
-    waveform = Halves().decode(pipe.audio_codec.decoded[0], num_samples=8640)[0].numpy()
-    np.testing.assert_array_equal(clip.waveform, waveform.clip(-1, 1))
+    made = pipe.made[0][2]
+    for latents, codec, mean, std in zip(
+        made,
+        (pipe.video_codec, pipe.audio_codec),
+        (VIDEO_MEAN, AUDIO_MEAN),
+        (VIDEO_STD, AUDIO_STD),
+        strict=True,
+    ):
+        (decoded,) = codec.decoded
+        assert torch.allclose(normalised(decoded, mean, std).float(), latents, atol=1e-5)
+        assert float(decoded.std()) > 0.05
+    assert np.array_equal(clip.frames, as_pixels(pipe.video_codec.decoded[0], 9))
+    (waveform,) = Halves().decode_chunks(pipe.audio_codec.decoded[0], num_samples=8640)
+    np.testing.assert_array_equal(clip.waveform, waveform[0].numpy().clip(-1, 1))
     even = np.linspace(1, 0, STEPS + 1)
     for step, sigma in enumerate(pipe.transformer.sigmas):
         np.testing.assert_allclose(sigma, 2 * even[step] / (1 + even[step]), rtol=1e-6)
@@ -241,7 +273,7 @@ def test_the_latents_that_are_made(pipe):
 def test_each_scale_is_its_modalitys(pipe):
     options = {"seed": 3, "negative_prompt": "rain in the night", "progress": False}
     pipe('a man "red"', guidance_scale=0.4, audio_guidance_scale=5.0, **options)
-    check_window(pipe, 0, 3, (0.4, 5.0))
+    check_window(pipe, 0, 3, (None, None), (0.4, 5.0))
     pipe.transformer.texts.clear()
     pipe('a man "red"', guidance_scale=1.0, audio_guidance_scale=1.0, **options)
     assert [len(text.caption_ids) for text in pipe.transformer.texts] == [1] * STEPS
@@ -251,65 +283,74 @@ def test_each_scale_is_its_modalitys(pipe):
 
 
 def test_a_window_goes_on_from_the_one_before(pipe):
-    """It has noise of its own, and the words at its own seconds."""
+    """It has noise of its own, the words at its own seconds, and the last latents of the other."""
     words = (Word("red", 0.05, 0.2), Word("now", 0.3, 0.45))
     clip = pipe("a man", words=words, num_frames=13, seed=11, progress=False)
-    for window, (start, stop) in enumerate([(0, 9), (4, 13)]):
-        _, given = check_window(pipe, window, 11)
-        assert given.any() == bool(window)
-        assert pipe.video_codec.seen[window].shape[2] == stop - start
+    assert [(own.start, own.stop) for _, own, _ in pipe.made] == [(0, 9), (4, 13)]
+    _, given = check_window(pipe, 0, 11, (None, None))
+    assert not given.any()
+    video, audio = pipe.made[0][2]
+    # Of three latent frames the last two, of 27 latents of sound those from frame 4 on.
+    layout, given = check_window(pipe, 1, 11, (video[:, :, 1:], audio[:, :, 12:]))
+    np.testing.assert_array_equal(given, layout.spans[:, 1].numpy() <= 5 / 25 + 1e-6)
+    assert not pipe.video_codec.seen and not pipe.audio_codec.seen
     text = pipe.transformer.texts[STEPS]
     spans, mask = text.speech_spans[0], text.speech_mask[0]
     phonemes = [ARPABET[i] for i in text.speech_ids[0, mask]]
     assert phonemes == ["D", "N", "AW"]  # of red, what ends after the window's start at 0.16 s
     assert spans[mask][-1, 1].item() == pytest.approx(0.45 - 0.16)
     assert spans[mask][0, 1].item() == pytest.approx(0.2 - 0.16)
-    seen = pipe.video_codec.seen[1][0, :, :5].numpy()
-    np.testing.assert_allclose(seen, np.moveaxis(clip.frames[4:9], -1, 0) / 127.5 - 1, atol=1e-6)
-    heard = pipe.audio_codec.seen[1][0, 0].numpy()
-    own = clip.waveform[0, 4 * 960 : 9 * 960]
-    np.testing.assert_array_equal(heard[: len(own)], own)
-    np.testing.assert_array_equal(heard[len(own) :], own[-2 : -2 - (len(heard) - len(own)) : -1])
+    decoded = pipe.video_codec.decoded[-1]  # one row of latents, from the first to the last
+    assert decoded.shape[2] == 4
+    assert np.array_equal(clip.frames, as_pixels(decoded, 13))
+    (waveform,) = Halves().decode_chunks(pipe.audio_codec.decoded[-1], num_samples=13 * 960)
+    np.testing.assert_array_equal(clip.waveform, waveform[0].numpy().clip(-1, 1))
 
 
 def test_a_picture_a_sound_a_video_and_a_beginning_are_given(pipe):
+    def known():
+        return (
+            normalised(pipe.video_codec.encoded[-1], VIDEO_MEAN, VIDEO_STD),
+            normalised(pipe.audio_codec.encoded[-1], AUDIO_MEAN, AUDIO_STD),
+        )
+
     image, waveform = picture(1)[0], sound(8640)
     clip = pipe("a man", image=image, audio=(waveform, RATE), seed=2, progress=False)
-    layout, given = check_window(pipe, 0, 2)
+    layout, given = check_window(pipe, 0, 2, known())
     starts = layout.spans[:, 0].numpy()
     own = layout.modality.numpy()
     np.testing.assert_array_equal(given, (own == AUDIO) | (starts == 0))
+    assert pipe.video_codec.seen[0].shape[2] == 1  # the picture alone is encoded
     np.testing.assert_allclose(
         pipe.video_codec.seen[0][0, :, 0], np.moveaxis(image, -1, 0) / 127.5 - 1, atol=1e-6
     )
     np.testing.assert_allclose(pipe.audio_codec.seen[0][0, 0], waveform[0], atol=1e-6)
     np.testing.assert_array_equal(clip.waveform, waveform)
+    assert not pipe.audio_codec.decoded  # it comes out as it went in
 
     video = Clip(picture(9), Fraction(25))
     pipe("a man", video=video, seed=4, progress=False)
-    _, given = check_window_again(pipe, 1, 4)
+    _, given = check_window(pipe, 0, 4, (known()[0], None))
     np.testing.assert_array_equal(given, own == VIDEO)
+    assert len(pipe.video_codec.decoded) == 1  # of the clip before
 
     beginning = Clip(picture(7), Fraction(25), sound(7 * 960), RATE)
     clip = pipe('a man "red"', extend=beginning, num_frames=9, seed=6, progress=False)
-    layout, given = check_window_again(pipe, 2, 6)
+    layout, given = check_window(pipe, 0, 6, known())
     assert np.array_equal(clip.frames[:7], beginning.frames)
     stops = layout.spans[:, 1].numpy()
     np.testing.assert_array_equal(given, stops <= 5 / 25 + 1e-6)  # frames 2 to 6 of the beginning
+    np.testing.assert_allclose(
+        pipe.video_codec.seen[-1][0].numpy(),
+        np.moveaxis(beginning.frames[2:], -1, 0) / 127.5 - 1,
+        atol=1e-6,
+    )
+    heard, own = pipe.audio_codec.seen[-1][0, 0].numpy(), beginning.waveform[0, 2 * 960 :]
+    np.testing.assert_array_equal(heard[: len(own)], own)  # and then its mirror image
+    np.testing.assert_array_equal(heard[len(own) :], own[-2 : -2 - (len(heard) - len(own)) : -1])
 
     short = Clip(picture(4), Fraction(25), sound(4 * 960), RATE)
     pipe('a man "red"', extend=short, num_frames=9, seed=7, progress=False)
-    layout, given = check_window_again(pipe, 3, 7)
+    layout, given = check_window(pipe, 0, 7, known())
     assert layout.video.num_frames == 6  # the last of the four is context: one whole latent
     np.testing.assert_array_equal(given, layout.spans[:, 1].numpy() <= 1 / 25 + 1e-6)
-
-
-def check_window_again(pipe, call, seed):
-    """`check_window` of the only window of the pipeline's call number `call`."""
-    codecs = (pipe.video_codec, pipe.audio_codec)
-    for codec in codecs:
-        for name in ("seen", "encoded", "decoded"):
-            setattr(codec, name, getattr(codec, name)[-1:])
-    for name in ("texts", "sigmas"):
-        setattr(pipe.transformer, name, getattr(pipe.transformer, name)[-STEPS:])
-    return check_window(pipe, 0, seed)

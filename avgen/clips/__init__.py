@@ -4,55 +4,22 @@ The names below load on first use, so that importing one of them does not open F
 for another.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from avgen.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from avgen.clips.clip import Clip, MediaError, Word
-    from avgen.clips.media.read import (
-        ClipWriter,
-        read_audio,
-        read_clip,
-        read_image,
-        read_metadata,
-        read_windows,
-        write_clip,
-    )
-    from avgen.clips.media.streams import MediaProbe, probe
+    from avgen.clips.clip import Clip as Clip
+    from avgen.clips.clip import MediaError as MediaError
+    from avgen.clips.media.read import read_audio as read_audio
+    from avgen.clips.media.read import read_clip as read_clip
+    from avgen.clips.media.read import read_image as read_image
+    from avgen.clips.media.read import read_metadata as read_metadata
+    from avgen.clips.media.read import read_windows as read_windows
+    from avgen.clips.media.streams import MediaProbe as MediaProbe
+    from avgen.clips.media.streams import probe as probe
+    from avgen.clips.media.write import ClipWriter as ClipWriter
+    from avgen.clips.media.write import write_clip as write_clip
+    from avgen.clips.timed_words import Word as Word
 
-_HOMES = {
-    "Clip": "clip",
-    "ClipWriter": "media.write",
-    "MediaError": "clip",
-    "MediaProbe": "media.streams",
-    "Word": "clip",
-    "probe": "media.streams",
-    "read_audio": "media.read",
-    "read_clip": "media.read",
-    "read_image": "media.read",
-    "read_metadata": "media.read",
-    "read_windows": "media.read",
-    "write_clip": "media.write",
-}
-
-__all__ = [
-    "Clip",
-    "ClipWriter",
-    "MediaError",
-    "MediaProbe",
-    "Word",
-    "probe",
-    "read_audio",
-    "read_clip",
-    "read_image",
-    "read_metadata",
-    "read_windows",
-    "write_clip",
-]
-
-
-def __getattr__(name: str) -> Any:
-    """The public name, imported from its home now that somebody asks for it."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__, __all__ = lazy_names(__name__)

@@ -10,25 +10,10 @@ from fractions import Fraction
 import numpy as np
 
 from avgen.clips.files import MediaError
+from avgen.clips.timed_words import Word
 from avgen.errors import UserError
 
 __all__ = ["Clip", "MediaError", "Word"]
-
-
-@dataclass(frozen=True)
-class Word:
-    """A spoken word and when it is heard, in seconds from the start of its clip."""
-
-    text: str
-    start_s: float
-    end_s: float
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.start_s < self.end_s:
-            raise UserError(
-                f"word {self.text!r} from {self.start_s} s to {self.end_s} s: "
-                "it must start at 0 or later and end after its start"
-            )
 
 
 @dataclass(frozen=True)

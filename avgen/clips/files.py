@@ -3,6 +3,7 @@
 Also what a machine's memory allows, so that whatever would not fit is refused before it is begun.
 """
 
+import json
 import os
 import secrets
 import socket
@@ -124,6 +125,25 @@ def fault(path: Path) -> str | None:
     if start == _LFS_POINTER and path.stat().st_size <= _LFS_POINTER_BYTES:
         return "is a git-lfs pointer, not the file that it stands for; run `git lfs pull`"
     return None
+
+
+def read_json(path: Path) -> dict:
+    """Read a JSON object.
+
+    Raises:
+        UserError: the file is missing or is not a JSON object.
+    """
+    try:
+        config = json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); a model folder needs it"
+        ) from error
+    except ValueError as error:
+        raise UserError(f"{path}: is not JSON ({error})") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: holds {type(config).__name__}; it must be a JSON object")
+    return config
 
 
 def memory_budget() -> int:

@@ -218,7 +218,7 @@ class AudioAutoencoder(nn.Module):
         return REACH * self.config.encoder_depth
 
     @property
-    def decoder_reach(self) -> int:
+    def reach(self) -> int:
         """Latents on each side of a hop of samples that change it: by convolution, then overlap."""
         return REACH * (self.config.decoder_depth + 1) + self._overlap
 
@@ -256,7 +256,13 @@ class AudioAutoencoder(nn.Module):
         return torch.cat(list(parts), dim=-1)
 
     def decode_chunks(
-        self, latents: Tensor, *, num_samples: int, chunk_latents: int = 3000
+        self,
+        latents: Tensor,
+        *,
+        num_samples: int,
+        chunk_latents: int = 3000,
+        start: int = 0,
+        stop: int | None = None,
     ) -> Iterator[Tensor]:
         """Yield waveforms [B, 1, n] that join, in order, to the whole decoded; memory is bounded.
 
@@ -264,6 +270,8 @@ class AudioAutoencoder(nn.Module):
             latents: [B, latent_channels, T].
             num_samples: length of all of them together; must need exactly T latents.
             chunk_latents: latents per chunk.
+            start: first latent of the stretch that is wanted.
+            stop: latent after its last.
 
         Raises:
             UserError: channels, or a number of samples that these latents do not cover.
@@ -275,11 +283,12 @@ class AudioAutoencoder(nn.Module):
         if num_samples < 1 or -(-num_samples // hop) != num_latents:
             limits = f"{hop * (num_latents - 1) + 1} to {hop * num_latents}"
             raise UserError(f"num_samples {num_samples}: {num_latents} latents hold {limits}")
-        for start, end, before, after in chunks(num_latents, chunk_latents, self.decoder_reach):
-            windows = self.decoder(latents[..., start - before : end + after])
+        spans = chunks(num_latents, chunk_latents, self.reach, start, stop)
+        for first, last, before, after in spans:
+            windows = self.decoder(latents[..., first - before : last + after])
             waveform = overlap_add(windows, hop)
-            waveform = waveform[:, None, before * hop : (before + end - start) * hop]
-            yield waveform[..., : num_samples - start * hop]
+            waveform = waveform[:, None, before * hop : (before + last - first) * hop]
+            yield waveform[..., : num_samples - first * hop]
 
 
 def overlap_add(windows: Tensor, hop: int) -> Tensor:
@@ -294,13 +303,19 @@ def overlap_add(windows: Tensor, hop: int) -> Tensor:
     return (added[:-1] / added[-1:].clamp(min=LOG_FLOOR))[:, margin : total - margin]
 
 
-def chunks(length: int, chunk: int, reach: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yield (start, end, before, after): spans that tile [0, length), and what context each has."""
+def chunks(
+    length: int, chunk: int, reach: int, start: int = 0, stop: int | None = None
+) -> Iterator[tuple[int, int, int, int]]:
+    """Yield (start, end, before, after): spans that tile [start, stop), and what context each has.
+
+    The context lies within [0, length).
+    """
     if chunk < 1:
         raise UserError(f"chunk_latents {chunk}: must be at least 1")
-    for start in range(0, length, chunk):
-        end = min(start + chunk, length)
-        yield start, end, min(reach, start), min(reach, length - end)
+    stop = length if stop is None else stop
+    for begin in range(start, stop, chunk):
+        end = min(begin + chunk, stop)
+        yield begin, end, min(reach, begin), min(reach, length - end)
 
 
 def hann_window(length: int, device: torch.device) -> Tensor:

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from avgen.clips.files import atomic
+from avgen.clips.files import atomic, read_json
 from avgen.errors import UserError
 
 
@@ -44,6 +44,11 @@ class VideoCodec(Protocol):
         """Numbers in one latent."""
         ...
 
+    @property
+    def reach(self) -> int:
+        """Latents in time on each side of a latent that may change what it decodes to."""
+        ...
+
     def encode(self, video: Tensor) -> Tensor:
         """Encode float [B, 3, T, H, W] in [-1, 1] as latents [B, C, T', H', W']."""
         ...
@@ -53,9 +58,19 @@ class VideoCodec(Protocol):
         ...
 
     def decode_chunks(
-        self, latents: Tensor, *, num_frames: int, height: int, width: int
+        self,
+        latents: Tensor,
+        *,
+        num_frames: int,
+        height: int,
+        width: int,
+        start: int = 0,
+        stop: int | None = None,
     ) -> Iterator[Tensor]:
-        """Yield what `decode` returns, a few frames at a time, in bounded memory."""
+        """Yield what `decode` returns for latents [start, stop), a few frames at a time.
+
+        In bounded memory; of what lies outside, no more than `reach` latents are looked at.
+        """
         ...
 
 
@@ -91,12 +106,23 @@ class AudioCodec(Protocol):
         """Latents per second: sample_rate / hop_length."""
         ...
 
+    @property
+    def reach(self) -> int:
+        """Latents after a latent that may change what it decodes to."""
+        ...
+
     def encode(self, waveform: Tensor) -> Tensor:
         """Encode float [B, num_channels, N] in [-1, 1] as latents [B, C, ceil(N / hop_length)]."""
         ...
 
     def decode(self, latents: Tensor, *, num_samples: int) -> Tensor:
         """Decode latents [B, C, T'] to float [B, num_channels, num_samples]."""
+        ...
+
+    def decode_chunks(
+        self, latents: Tensor, *, num_samples: int, start: int = 0, stop: int | None = None
+    ) -> Iterator[Tensor]:
+        """Yield what `decode` returns for latents [start, stop), in bounded memory."""
         ...
 
 
@@ -131,7 +157,7 @@ def load_module(folder: str | Path) -> nn.Module:
             tensors on disk are not exactly those that the configuration calls for.
     """
     folder = Path(folder)
-    config = read_config(folder / "config.json")
+    config = read_json(folder / "config.json")
     path = config.pop("class", None)
     if not isinstance(path, str) or not path.startswith("avgen."):
         raise UserError(
@@ -145,25 +171,6 @@ def load_module(folder: str | Path) -> nn.Module:
         raise UserError(f"{folder / 'config.json'}: does not describe a {path}: {error}") from error
     load_tensors(module, folder / "model.safetensors")
     return module.eval()
-
-
-def read_config(path: Path) -> dict:
-    """Read a JSON object.
-
-    Raises:
-        UserError: the file is missing or is not a JSON object.
-    """
-    try:
-        config = json.loads(path.read_text())
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); a model folder needs it"
-        ) from error
-    except ValueError as error:
-        raise UserError(f"{path}: is not JSON ({error})") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{path}: holds {type(config).__name__}; it must be a JSON object")
-    return config
 
 
 def load_tensors(module: nn.Module, path: Path, optional: Collection[str] = ()) -> None:

@@ -276,7 +276,7 @@ class SpeechCodec(nn.Module):
         return pitch.REACH
 
     @property
-    def decoder_reach(self) -> int:
+    def reach(self) -> int:
         """Latents on each side of a hop of samples that change it: by convolution, then overlap."""
         return REACH * (self.config.depth + 1) + 1
 
@@ -341,6 +341,8 @@ class SpeechCodec(nn.Module):
         num_samples: int,
         chunk_latents: int = 3000,
         noise: Tensor | None = None,
+        start: int = 0,
+        stop: int | None = None,
     ) -> Iterator[Tensor]:
         """Yield waveforms [B, 1, n] that join, in order, to the whole decoded; memory is bounded.
 
@@ -349,6 +351,8 @@ class SpeechCodec(nn.Module):
             num_samples: Length of all of them together; must need exactly T latents.
             chunk_latents: Latents per chunk.
             noise: White noise [B, T, hop_length] that is shaped; None is always the same.
+            start: First latent of the stretch that is wanted; those before it give it its phase.
+            stop: Latent after its last.
 
         Raises:
             UserError: channels, or a number of samples that these latents do not cover.
@@ -362,13 +366,14 @@ class SpeechCodec(nn.Module):
             raise UserError(f"num_samples {num_samples}: {num_latents} latents hold {limits}")
         hz = self.pitch_hz(latents.detach())
         phases = pulse_phases(hz, hop, self.sample_rate)
-        for start, end, before, after in chunks(num_latents, chunk_latents, self.decoder_reach):
-            first, last = start - before, end + after
+        spans = chunks(num_latents, chunk_latents, self.reach, start, stop)
+        for begin, end, before, after in spans:
+            first, last = begin - before, end + after
             pulse, hiss = self._excitations(hz, phases, first, last, noise)
             windows = self.decoder(latents[..., first:last], pulse, hiss)
             waveform = overlap_add(windows, hop)
-            waveform = waveform[:, None, before * hop : (before + end - start) * hop]
-            yield waveform[..., : num_samples - start * hop]
+            waveform = waveform[:, None, before * hop : (before + end - begin) * hop]
+            yield waveform[..., : num_samples - begin * hop]
 
     def _excitations(
         self, hz: Tensor, phases: Tensor, first: int, last: int, noise: Tensor | None

@@ -232,6 +232,11 @@ class ConvVideoCodec(nn.Module):
         reach = 1 + 2 * d[2] + (2 * d[1]) / 2 + (2 * d[0] + 1) / 4
         return len(self.decoder.stages) + 1, int(reach) + 1
 
+    @property
+    def reach(self) -> int:
+        """Latents in time on each side of a latent that may change what it decodes to."""
+        return self.halo_latents[0]
+
     def encode(self, video: Tensor) -> Tensor:
         """Encode float [B, 3, T, H, W] in [-1, 1] as latents [B, C, 1 + ceil((T-1)/4), ceil(H/16).
 
@@ -274,11 +279,18 @@ class ConvVideoCodec(nn.Module):
         )
 
     def decode_chunks(
-        self, latents: Tensor, *, num_frames: int, height: int, width: int
+        self,
+        latents: Tensor,
+        *,
+        num_frames: int,
+        height: int,
+        width: int,
+        start: int = 0,
+        stop: int | None = None,
     ) -> Iterator[Tensor]:
-        """Yield what `decode` returns, a few frames [B, 3, t, height, width] at a time.
+        """Yield frames [B, 3, t, height, width] of latents [start, stop), a few at a time.
 
-        In bounded memory.
+        They are those of `decode` of all latents, which are `num_frames` frames; memory is bounded.
         """
         time, rows, columns = self.stride
         expected = (1 - (-(num_frames - 1) // time), -(-height // rows), -(-width // columns))
@@ -288,11 +300,11 @@ class ConvVideoCodec(nn.Module):
                 f"{height}x{width}: that is {expected}"
             )
         step, first = self.config.chunk_latents, time - 1
-        for start in range(0, expected[0], step):
-            stop = min(start + step, expected[0])
-            pixels = self._decode_span(latents, start, stop)[:, :, :, :height, :width]
-            pixels = pixels[:, :, first if start == 0 else 0 :]
-            yield pixels[:, :, : num_frames - max(0, start * time - first)].clamp(-1, 1)
+        stop = expected[0] if stop is None else stop
+        for begin in range(start, stop, step):
+            pixels = self._decode_span(latents, begin, min(begin + step, stop))
+            pixels = pixels[:, :, first if begin == 0 else 0 :, :height, :width]
+            yield pixels[:, :, : num_frames - max(0, begin * time - first)].clamp(-1, 1)
 
     def _decode_span(self, latents: Tensor, start: int, stop: int) -> Tensor:
         """Decode latent frames [start, stop), tile by tile: [B, 3, 4 * (stop - start), H, W]."""

@@ -1,16 +1,22 @@
 """What the commands that write a clip share: a check of its place first, how it was made last."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from avgen import __version__
 from avgen.clips.files import atomic, may_write
 from avgen.clips.media.formats import format_of
 from avgen.errors import UserError
+
+if TYPE_CHECKING:
+    from avgen.clips import Clip
 
 Flags = argparse.ArgumentParser | argparse._ArgumentGroup  # argparse has no public name for both
 
@@ -110,3 +116,39 @@ def write_sidecar(path: Path, comment: str, parameters: Mapping[str, Any]) -> No
     }
     with atomic(sidecar(path)) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def write_chunks(
+    chunks: Iterator[Clip], args: argparse.Namespace, made: str, parameters: Mapping[str, Any]
+) -> Clip:
+    """Write the pieces of a clip as they come, and into it and beside it how it was made.
+
+    Args:
+        chunks: At least one.
+        args: What `add_output_arguments` added, and `output`.
+        made: How, in words.
+        parameters: How, JSON-able.
+
+    Returns:
+        The first piece.
+    """
+    from avgen.clips import ClipWriter
+
+    first = next(chunks)
+    with ClipWriter(
+        args.output,
+        fps=first.fps,
+        height=first.height,
+        width=first.width,
+        sample_rate=first.sample_rate,
+        num_channels=first.num_channels or None,
+        metadata=None if args.no_metadata else tags(made, parameters),
+        overwrite=args.overwrite,
+    ) as writer:
+        for chunk in chain([first], chunks):
+            writer.write_frames(chunk.frames)
+            if chunk.waveform is not None:
+                writer.write_waveform(chunk.waveform)
+    if not args.no_metadata:
+        write_sidecar(args.output, made, parameters)
+    return first

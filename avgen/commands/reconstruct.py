@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from fractions import Fraction
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,8 +20,7 @@ from avgen.commands.output import (
     add_output_arguments,
     check_output,
     resolve_device,
-    tags,
-    write_sidecar,
+    write_chunks,
 )
 from avgen.errors import UserError
 
@@ -57,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Code the clip window by window, write it and say so."""
-    from avgen.clips import ClipWriter, probe, read_windows
+    from avgen.clips import probe, read_windows
 
     check_output(args.output, overwrite=args.overwrite)
     video = _picture(probe(args.input))
@@ -81,28 +79,15 @@ def run(args: argparse.Namespace) -> int:
     )
     num_context = CONTEXT_LATENTS * pipe.video_codec.stride[0]
     coded = (_through(pipe, *three, num_context) for three in with_neighbours(windows))
-    first = next(coded)
-    with (
-        tqdm(unit="frame", desc="reconstruct") as progress,
-        ClipWriter(
-            args.output,
-            fps=first.fps,
-            height=first.height,
-            width=first.width,
-            sample_rate=first.sample_rate,
-            num_channels=first.num_channels,
-            metadata=None if args.no_metadata else tags(made, parameters),
-            overwrite=args.overwrite,
-        ) as writer,
-    ):
-        for clip in chain([first], coded):
-            writer.write_frames(clip.frames)
-            if clip.waveform is not None:
-                writer.write_waveform(clip.waveform)
-            progress.update(clip.num_frames)
+    with tqdm(unit="frame", desc="reconstruct") as progress:
+
+        def counted() -> Iterator[Clip]:
+            for clip in coded:
+                progress.update(clip.num_frames)
+                yield clip
+
+        first = write_chunks(counted(), args, made, parameters)
         num_frames = progress.n
-    if not args.no_metadata:
-        write_sidecar(args.output, made, parameters)
     print(f"{args.output}: {num_frames} frames at {float(first.fps):.6g} fps")
     return 0
 

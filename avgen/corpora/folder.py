@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
-from avgen.clips.clip import Word
 from avgen.clips.files import VIDEO_SUFFIXES, fault
+from avgen.clips.timed_words import Word
 from avgen.corpora.layout import files, folders, read_rows, relative, wrong_layout
 from avgen.corpora.manifest import ClipRecord, Consent, Problem, Split, safe_name
 from avgen.corpora.splits import split_by_speaker

@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from avgen.clips.clip import Word
 from avgen.clips.files import fault
+from avgen.clips.timed_words import Word
 from avgen.corpora.layout import files, folders, relative, wrong_layout
 from avgen.corpora.manifest import ClipRecord, Problem
 from avgen.errors import UserError

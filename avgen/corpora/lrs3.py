@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from avgen.clips.clip import Word
 from avgen.clips.files import fault
+from avgen.clips.timed_words import Word
 from avgen.corpora.layout import files, folders, relative, wrong_layout
 from avgen.corpora.manifest import ClipRecord, Problem, Split
 from avgen.corpora.splits import split_by_speaker

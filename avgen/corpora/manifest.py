@@ -15,8 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
-from avgen.clips.clip import Word
 from avgen.clips.files import atomic
+from avgen.clips.timed_words import Word
 from avgen.errors import UserError
 from avgen.models.phonemes import TimedPhoneme
 

@@ -67,8 +67,3 @@ def velocity_from_clean(noisy: Tensor, clean: Tensor, sigma: Tensor | float) -> 
     sigma = expand_sigma(sigma, noisy)
     given = sigma == 0
     return torch.where(given, 0, (noisy - clean) / torch.where(given, 1, sigma))
-
-
-def noise_from_velocity(noisy: Tensor, velocity: Tensor, sigma: Tensor | float) -> Tensor:
-    """The noise that lies at sigma 1: noisy + (1 - sigma) * velocity."""
-    return noisy + (1 - expand_sigma(sigma, noisy)) * velocity

@@ -20,7 +20,7 @@ from torch import Tensor
 from avgen.diffusion.path import expand_sigma, velocity_from_clean
 from avgen.errors import UserError
 
-Denoiser = Callable[[Tensor, Tensor], Tensor]
+Denoiser = Callable[..., Tensor]
 Callback = Callable[[int, Tensor], None]
 
 
@@ -93,6 +93,30 @@ def adams_bashforth(
         if callback:
             callback(step, denoised)
     return noisy
+
+
+def mean_flow(
+    denoise: Denoiser, noisy: Tensor, sigmas: Tensor, *, callback: Callback | None = None
+) -> Tensor:
+    """One evaluation a step, exact for a network that predicts mean velocities over steps.
+
+    `denoise(noisy, sigma, sigma_next)` is told where the step ends and returns noisy - sigma * mean
+    velocity until there.
+
+    Reference: Geng et al. 2025, "Mean Flows for One-step Generative Modeling" (arXiv:2505.13447),
+    eq. 12.
+    """
+    _check_sigmas(sigmas)
+    for step, (sigma, sigma_next) in enumerate(zip(sigmas[:-1], sigmas[1:], strict=True)):
+        denoised = denoise(noisy, sigma, sigma_next)
+        noisy = _line(noisy, denoised, sigma, sigma_next)
+        if callback:
+            callback(step, denoised)
+    return noisy
+
+
+# What a request calls them.
+SAMPLERS = {"euler": euler, "heun": heun, "ab2": adams_bashforth, "mean": mean_flow}
 
 
 def _line(noisy: Tensor, denoised: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:

@@ -74,8 +74,8 @@ class LogitNormal:
 class TrainingSigmas(Protocol):
     """How training draws the noise level of every clip and modality.
 
-    Annotate with this, not with a union of the classes below: of a union of dataclasses with equal
-    fields, jsonargparse (4.53) makes the first, whatever the class_path says.
+    Annotate with this, not with a class below: of dataclasses with equal fields jsonargparse
+    (4.53) may make another than the class_path says.
     """
 
     def draw(
@@ -87,24 +87,6 @@ class TrainingSigmas(Protocol):
 
 @dataclass(frozen=True)
 class SharedSigma:
-    """All modalities of a clip have one sigma.
-
-    Attributes:
-        base: the distribution of that sigma.
-    """
-
-    base: LogitNormal
-
-    def draw(
-        self, batch_size: int, modalities: Sequence[str], generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """One draw a clip, the same for each modality: name -> float32 [batch_size]."""
-        sigma = self.base.draw(batch_size, generator)
-        return dict.fromkeys(modalities, sigma)
-
-
-@dataclass(frozen=True)
-class ShiftedSigma:
     """One draw a clip, shifted for each modality; sample with the same shifts.
 
     Attributes:
@@ -116,7 +98,8 @@ class ShiftedSigma:
     shifts: dict[str, float]
 
     def __post_init__(self) -> None:
-        _check_shifts(self.shifts)
+        for name, shift in self.shifts.items():
+            _require_positive(f"the shift of {name}", shift)
 
     def draw(
         self, batch_size: int, modalities: Sequence[str], generator: torch.Generator
@@ -127,22 +110,12 @@ class ShiftedSigma:
 
 
 @dataclass(frozen=True)
-class IndependentSigma:
+class IndependentSigma(SharedSigma):
     """Every modality of a clip has a draw of its own.
 
     The network then also learns each modality from a cleaner or noisier other one, which is what
     making one from the other needs.
-
-    Attributes:
-        base: the distribution before the shift.
-        shifts: modality name -> shift, as in `shift_sigma`; 1 changes nothing.
     """
-
-    base: LogitNormal
-    shifts: dict[str, float]
-
-    def __post_init__(self) -> None:
-        _check_shifts(self.shifts)
 
     def draw(
         self, batch_size: int, modalities: Sequence[str], generator: torch.Generator
@@ -157,11 +130,6 @@ class IndependentSigma:
 def _require_positive(name: str, value: float) -> None:
     if not value > 0:
         raise UserError(f"{name} is {value}; it must be greater than 0")
-
-
-def _check_shifts(shifts: dict[str, float]) -> None:
-    for name, shift in shifts.items():
-        _require_positive(f"the shift of {name}", shift)
 
 
 def _shift_of(shifts: dict[str, float], name: str) -> float:

@@ -93,19 +93,37 @@ class NoiseLevels:
         values: float32 [N], sigma.
         kinds: int64 [N], the kind of token that is at it.
         index: int64 [B, L].
+        told: float32 [N, K]; what else a network is told of them, or None.
     """
 
     values: Tensor
     kinds: Tensor
     index: Tensor
+    told: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> NoiseLevels:
+        """The same on a device."""
+        parts = (None if part is None else part.to(device) for part in vars(self).values())
+        return NoiseLevels(*parts)
 
 
-def distinct_levels(sigma: Tensor, modality: Tensor) -> NoiseLevels:
+def distinct_levels(sigma: Tensor, modality: Tensor, told: Tensor | None = None) -> NoiseLevels:
     """The levels of sigma [B, L] in [0, 1] for tokens of modality [L], found by comparing.
 
     Exact for any sigma. On a GPU the number of levels makes the host wait; who draws sigma on the
     CPU calls this there.
+
+    Args:
+        sigma: Noise levels.
+        modality: Of the tokens.
+        told: float32 [B, L, K], what else a network is told of each token's noise (levels that
+            differ in it are two), or None.
     """
+    if told is not None:
+        kinds = modality.expand(len(sigma), -1)
+        rows = torch.cat([kinds[..., None], sigma[..., None], told], -1).float() + 0.0
+        found, index = torch.unique(rows.flatten(0, 1), dim=0, return_inverse=True)
+        return NoiseLevels(found[:, 1], found[:, 0].long(), index.view_as(sigma), found[:, 2:])
     bits = (sigma.float() + 0.0).contiguous().view(torch.int32).long()  # -0 + 0 is 0
     found, index = torch.unique((modality << 32) | bits, return_inverse=True)
     values = (found & 0xFFFFFFFF).int().view(torch.float32)

@@ -106,6 +106,7 @@ class AudioGrid:
         hop_length: Samples that one latent stands for (the codec's).
         channels: Numbers in one latent (the codec's).
         patch: Latents in one token.
+        start_s: When the first sample is heard.
     """
 
     num_samples: int
@@ -113,6 +114,7 @@ class AudioGrid:
     hop_length: int
     channels: int
     patch: int
+    start_s: Fraction = Fraction(0)
 
     def __post_init__(self) -> None:
         """Check that there is something to cover."""
@@ -136,7 +138,5 @@ class AudioGrid:
 
     def span(self, token: int) -> Span:
         """Seconds [start, end) of a token."""
-        samples = self.patch * self.hop_length
-        return to_seconds(token * samples, self.sample_rate), to_seconds(
-            (token + 1) * samples, self.sample_rate
-        )
+        length = to_seconds(self.patch * self.hop_length, self.sample_rate)
+        return self.start_s + token * length, self.start_s + (token + 1) * length

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from avgen.clips.clip import Word
+from avgen.clips.timed_words import Word
 from avgen.models.english import SpokenWord, pronounce, read
 from avgen.models.phonemes import PAUSES, PHONEMES, TimedPhoneme, table_rows
 from avgen.models.timing import Lengths, TimedSpeech, divide, place

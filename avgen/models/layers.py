@@ -37,6 +37,25 @@ class TimestepEmbedding(nn.Module):
         return self.layers(torch.cat([phase.cos(), phase.sin()], -1))
 
 
+class StepEmbedding(nn.Module):
+    """What a distilled network is told of a step besides its noise level: [N, 2] -> [N, D].
+
+    The step's length in sigma and the scale of guidance (avgen/diffusion/distillation.py). It
+    starts at 0, so that a student starts as its teacher.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.length, self.scale = TimestepEmbedding(width), TimestepEmbedding(width)
+        for part in (self.length, self.scale):
+            nn.init.zeros_(part.layers[-1].weight)  # pyright: ignore[reportArgumentType]
+            nn.init.zeros_(part.layers[-1].bias)  # pyright: ignore[reportArgumentType]
+
+    def forward(self, told: Tensor) -> Tensor:
+        """Embed; a scale of 1, no guidance, is embedded as 0, and 5 as 1."""
+        return self.length(told[:, 0]) + self.scale((told[:, 1] - 1) / 4)
+
+
 class Modulation(NamedTuple):
     """Rows of modulation, one a noise level and kind, and whose each is.
 

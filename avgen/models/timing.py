@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from avgen.clips.clip import Word
+from avgen.clips.timed_words import Word
 from avgen.errors import UserError
 from avgen.models.english import SpokenWord, pronounce, read
 from avgen.models.phonemes import VOWELS, TimedPhoneme, without_stress

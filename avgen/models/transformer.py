@@ -35,7 +35,7 @@ from avgen.latents.context import (
 from avgen.latents.packing import AUDIO, VIDEO, Layout, PackedLayout
 from avgen.latents.reference import Reference
 from avgen.models.heard import HeardSpeech
-from avgen.models.layers import Block, Modulation, TimestepEmbedding, modulate
+from avgen.models.layers import Block, Modulation, StepEmbedding, TimestepEmbedding, modulate
 from avgen.models.phonemes import ARPABET, TimedPhoneme
 from avgen.models.rope import angles
 from avgen.models.text import CaptionEmbedding, SpeechEmbedding, Text, make_text
@@ -64,6 +64,8 @@ class AVTransformerConfig:
             the network; 0 has no head.
         frames_per_latent: Frames of a latent frame, whose faces the head tells.
         has_references: Know tokens of a reference (see `Reference`) from others.
+        distilled: Whether it is told how long a step is and how strong guidance, and predicts the
+            guided mean velocity of the step (avgen/diffusion/distillation.py).
     """
 
     token_width: int
@@ -79,6 +81,7 @@ class AVTransformerConfig:
     num_expressions: int = 0
     frames_per_latent: int = 4
     has_references: bool = False
+    distilled: bool = False
 
     @property
     def num_kinds(self) -> int:
@@ -136,6 +139,7 @@ class AVTransformer(nn.Module):
         )
         self.heard = HeardSpeech(width, config.num_phonemes, 2) if config.hears_speech else None
         self.timestep = TimestepEmbedding(width)
+        self.step = StepEmbedding(width) if config.distilled else None
         self.modulation = nn.Linear(width, 6 * width)
         self.blocks = nn.ModuleList(
             Block(width, config.num_heads, config.mlp_ratio, config.num_kinds)
@@ -254,7 +258,12 @@ class AVTransformer(nn.Module):
         stream = torch.cat([context.prefix.to(stream.dtype), stream.flatten(0, 1)])
         stream = stream[context.stream.order]
         values, kinds, index = with_prefix(sigma, context.stream, self.config.num_kinds)
-        level = F.silu(self.timestep(values))
+        level = self.timestep(values)
+        if self.step is not None:
+            assert sigma.told is not None, "a distilled network is told of its step"
+            steps = self.step(sigma.told)
+            level = level + F.pad(steps, (0, 0, 0, len(level) - len(steps)))  # text is in none
+        level = F.silu(level)
         modulation = Modulation(self.modulation(level), kinds, index)
         arguments = modulation, context.cos, context.sin, context.stream.segments
         told = stream

@@ -1,20 +1,20 @@
 """PROMPT -> CLIP: the only way to generate.
 
-`config` is what a model folder says besides its networks; `request` turns what is asked for and
-given into numbers; `pipeline` makes the clip, window by window, with `denoiser`.
+`request` is what can be asked for, `config` what a model folder says besides its networks;
+`conditions` turns both into numbers, and `pipeline` makes the clip, window by window, with
+`denoiser`.
 """
 
-from avgen.pipeline.config import PipelineConfig, Sampling
-from avgen.pipeline.pipeline import DEFAULT_MODEL, AVPipeline
-from avgen.pipeline.request import Asked, Given, Request, resolve
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "DEFAULT_MODEL",
-    "AVPipeline",
-    "Asked",
-    "Given",
-    "PipelineConfig",
-    "Request",
-    "Sampling",
-    "resolve",
-]
+from avgen.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from avgen.pipeline.conditions import Conditions as Conditions
+    from avgen.pipeline.conditions import resolve as resolve
+    from avgen.pipeline.config import DEFAULT_MODEL as DEFAULT_MODEL
+    from avgen.pipeline.config import PipelineConfig as PipelineConfig
+    from avgen.pipeline.pipeline import AVPipeline as AVPipeline
+    from avgen.pipeline.request import GenerateRequest as GenerateRequest
+
+__getattr__, __dir__, __all__ = lazy_names(__name__)

@@ -1,23 +1,29 @@
-"""What a model folder says besides its networks, and how a clip is denoised."""
+"""What a model folder says besides its networks. No torch: it is read before that loads."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
+from avgen.clips.files import read_json
 from avgen.codecs.normalize import LatentStatistics
 from avgen.errors import UserError
 from avgen.models.timing import SpeechTimer
+from avgen.pipeline.request import GenerateRequest
+
+DEFAULT_MODEL = Path(__file__).parents[1] / "checkpoints" / "grid"
 
 
 @dataclass(frozen=True)
 class PipelineConfig:
     """What a model folder says besides its networks.
 
+    The fields that `GenerateRequest` has as well are what it makes unless asked otherwise.
+
     Attributes:
-        height: Rows of pixels it was trained on, and makes by default.
+        height: Rows of pixels it was trained on.
         width: Columns.
         fps: Frames per second, as a fraction's text.
         num_frames: Frames it was trained on: the default length, and the length of a window.
@@ -30,10 +36,6 @@ class PipelineConfig:
         timer: How long words take, as `SpeechTimer`'s fields.
         caption: Used where a prompt says nothing but words.
         needs_words: Whether a clip needs words to say unless sound or picture is given.
-        num_inference_steps: Default.
-        guidance_scale: Default, of the picture.
-        audio_guidance_scale: Default, of the sound.
-        shift: Of the sampling grid, towards noise (see `shift_sigma`).
     """
 
     height: int
@@ -49,9 +51,32 @@ class PipelineConfig:
     caption: str = ""
     needs_words: bool = True
     num_inference_steps: int = 24
+    sampler: str = "ab2"
+    shift: float = 1.0
+    audio_shift: float | None = None  # None is `shift`
     guidance_scale: float = 1.5
     audio_guidance_scale: float = 1.5
-    shift: float = 1.0
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    guidance_rescale: float = 0.0
+    synchrony_scale: float = 0.0
+
+    @classmethod
+    def read(cls, folder: Path) -> PipelineConfig:
+        """Read a model folder's.
+
+        Raises:
+            UserError: the folder is no model folder.
+        """
+        if not folder.is_dir():
+            raise UserError(
+                f"{folder}: not a folder; a model is one with config.json and its parts"
+            )
+        path = folder / "config.json"
+        values = read_json(path)
+        try:
+            return cls.from_json(values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}: does not describe a pipeline: {error}") from error
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> PipelineConfig:
@@ -65,32 +90,8 @@ class PipelineConfig:
             rebuilt[name] = kind(**rebuilt[name])
         return cls(**rebuilt)
 
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a clip is denoised.
-
-    Attributes:
-        num_steps: Steps of the sampler.
-        guidance_scale: Pull of the text on the picture; 1 is off.
-        audio_guidance_scale: Pull of the text on the sound; 1 is off.
-        seed: Of the noise.
-        negative_caption: What guidance pushes away from, or None for no text at all.
-
-    Raises:
-        UserError: no steps, or a scale that is not a number.
-    """
-
-    num_steps: int
-    guidance_scale: float
-    audio_guidance_scale: float
-    seed: int
-    negative_caption: str | None
-
-    def __post_init__(self) -> None:
-        """Check what a sampler would only stumble over."""
-        if self.num_steps < 1:
-            raise UserError(f"num_inference_steps is {self.num_steps}; it must be at least 1")
-        for name in ("guidance_scale", "audio_guidance_scale"):
-            if not math.isfinite(getattr(self, name)):
-                raise UserError(f"{name} is {getattr(self, name)}; it must be finite")
+    def settings(self, request: GenerateRequest) -> PipelineConfig:
+        """The same with what a request asks for in place of what the model does by itself."""
+        own = {about.name for about in fields(self)} - {"fps", "num_frames"}  # of training
+        asked = {name: value for name, value in vars(request).items() if name in own}
+        return replace(self, **{k: v for k, v in asked.items() if v is not None})

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from avgen.diffusion.guidance import guide
+from avgen.diffusion.guidance import guide, guide_synchrony, interval_scale, rescale
 from avgen.diffusion.path import clean_from_velocity
-from avgen.latents.packing import Layout
+from avgen.latents.context import NoiseLevels, distinct_levels
+from avgen.latents.packing import MODALITIES, Layout
 from avgen.models.text import Text
 from avgen.models.transformer import AVTransformer, Context
-from avgen.pipeline.config import Sampling
+from avgen.pipeline.config import PipelineConfig
 
 
 @dataclass(frozen=True)
@@ -24,38 +24,57 @@ class Denoiser:
         transformer: Predicts the velocity.
         layout: Where the tokens lie.
         text: Two rows: what is asked for, and what guidance pushes away from.
-        sampling: Scales of guidance; where both are 1 the second row is left out.
+        settings: Scales of guidance; where none pulls, the second row is left out.
         dtype: Of the arithmetic inside the transformer (autocast).
     """
 
     transformer: AVTransformer
     layout: Layout
     text: Text
-    sampling: Sampling
+    settings: PipelineConfig
     dtype: torch.dtype
+    _contexts: dict[tuple[int, bool], Context] = field(default_factory=dict)
 
-    @property
-    def is_guided(self) -> bool:
-        """Whether there is anything to push away from."""
-        return (self.sampling.guidance_scale, self.sampling.audio_guidance_scale) != (1, 1)
+    def __call__(self, noisy: Tensor, sigma: Tensor, end: Tensor | None = None) -> Tensor:
+        """Clean tokens [1, L, W] from noisy ones [1, L, W] at noise levels sigma [1, L].
 
-    @cached_property
-    def context(self) -> Context:
-        """What the transformer knows of the rows, worked out once."""
-        rows = 2 if self.is_guided else 1
-        text = Text(**{name: value[:rows] for name, value in vars(self.text).items()})
-        return self.transformer.prepare(self.layout, text)
+        `end` are the levels at which the step ends, for a network that was distilled to steps.
+        """
+        own = self.settings
+        scales = noisy.new_tensor([own.guidance_scale, own.audio_guidance_scale])
+        scales = scales[self.layout.modality][None]
+        scales = interval_scale(scales, sigma, *own.guidance_interval)
+        if self.transformer.config.distilled:  # guidance is in its weights
+            told = torch.stack([sigma - (sigma if end is None else end), scales], -1)
+            levels = distinct_levels(sigma, self.layout.modality, told)
+            return clean_from_velocity(noisy, self.velocity(noisy, levels, 1), sigma)
+        is_guided = bool((scales != 1).any())
+        rows = 2 if is_guided else 1
+        velocity = self.velocity(noisy, sigma.expand(rows, -1), rows)
+        cond = guided = velocity[:1]
+        if is_guided:
+            guided = guide(cond, velocity[1:], scales)
+        if own.synchrony_scale:
+            apart = self.velocity(noisy, sigma, 1, decoupled=True)
+            guided = guide_synchrony(guided, cond, apart, own.synchrony_scale)
+        clean = clean_from_velocity(noisy, guided, sigma)
+        if own.guidance_rescale and guided is not cond:
+            plain = clean_from_velocity(noisy, cond, sigma)
+            for modality in range(len(MODALITIES)):
+                made = ((self.layout.modality == modality) & (sigma[0] > 0)).nonzero()[:, 0]
+                if len(made):
+                    near = rescale(clean[:, made], plain[:, made], own.guidance_rescale)
+                    clean = clean.index_copy(1, made, near)
+        return clean
 
-    def __call__(self, noisy: Tensor, sigma: Tensor) -> Tensor:
-        """Clean tokens [1, L, W] from noisy ones [1, L, W] at noise levels sigma [1, L]."""
-        rows = 2 if self.is_guided else 1
-        enabled = self.dtype != torch.float32
-        with torch.autocast(noisy.device.type, self.dtype, enabled=enabled):
-            velocity = self.transformer(
-                noisy.expand(rows, -1, -1), sigma.expand(rows, -1), self.context
-            ).float()
-        if self.is_guided:
-            by_modality = [self.sampling.guidance_scale, self.sampling.audio_guidance_scale]
-            scales = noisy.new_tensor(by_modality)[self.layout.modality][None]
-            velocity = guide(velocity[:1], velocity[1:], scales)
-        return clean_from_velocity(noisy, velocity, sigma)
+    def velocity(
+        self, noisy: Tensor, sigma: Tensor | NoiseLevels, rows: int, decoupled: bool = False
+    ) -> Tensor:
+        """Velocity [rows, L, W] for the first rows of the text; decoupled: see the transformer."""
+        with torch.autocast(noisy.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            if (rows, decoupled) not in self._contexts:  # worked out once, not once a step
+                text = Text(**{name: value[:rows] for name, value in vars(self.text).items()})
+                context = self.transformer.prepare(self.layout, text, decoupled)
+                self._contexts[rows, decoupled] = context
+            context = self._contexts[rows, decoupled]
+            return self.transformer(noisy.expand(rows, -1, -1), sigma, context).float()

@@ -1,290 +1,255 @@
-"""What is asked for and given -> a `Request`: lengths are numbers, words have times."""
+"""GenerateRequest: what one clip can be asked for, every argument described once.
+
+Its fields are the keyword arguments of `AVPipeline.__call__`, the flags of `avgen generate` and the
+record that a clip carries of how it was made. Help, readers of text and rules are data of the
+fields, from which all of these are made. Nothing heavy is imported before there is a file to read.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import Field, dataclass, field, fields, replace
 from fractions import Fraction
+from functools import partial
+from numbers import Integral, Real
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-import torchaudio
-
-from avgen.clips.clip import Clip, Word
-from avgen.clips.files import memory_budget
-from avgen.clips.timebase import num_samples, to_index, to_seconds
-from avgen.clips.transforms import center_crop_resize, remix
+from avgen.clips.timebase import parse_rate
+from avgen.clips.timed_words import Word, parse_words
 from avgen.errors import UserError
-from avgen.models.timing import spread
-from avgen.pipeline.config import PipelineConfig
 
-SMALLEST_SIDE = 16  # pixels: one latent
-LATE_S = 0.05  # a last word may end this much after the clip: half a syllable's tail, unheard
-# Memory for a pixel of one frame: the clip is held twice as bytes; a window as three float copies
-# (36), and as its share of a token of 4 x 32 x 32 pixels whose activations take 60 000 bytes (15).
-CLIP_BYTES = 6
-WINDOW_BYTES = 51
+if TYPE_CHECKING:
+    import numpy as np
+
+    from avgen.clips.clip import Clip
+
+    Crop = Callable[[np.ndarray, Path], np.ndarray]
+
+FILES = ("image", "audio", "video", "extend")  # fields that may be files
+
+# What a value must be besides of its type: in words, and as a test.
+POSITIVE = "more than 0", lambda value: value > 0
+COUNT = "at least 1", lambda value: value >= 1
+SIDE = "at least 16", lambda value: value >= 16  # pixels: one latent
+SHARE = "from 0 to 1", lambda value: 0 <= value <= 1
+PACE = "from 0.25 to 4", lambda value: 0.25 <= value <= 4
+SAMPLER = "euler, heun, ab2 or mean", lambda value: value in ("euler", "heun", "ab2", "mean")
+RISING = "two, rising within 0 to 1", lambda v: len(v) == 2 and 0 <= v[0] < v[1] <= 1
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What is asked for, in the user's words; None leaves it to the model.
+def parse_interval(text: str) -> tuple[float, ...]:
+    """The numbers of `0.3-0.8`."""
+    return tuple(float(part) for part in text.split("-"))
 
-    Attributes:
-        caption: How it looks and sounds; empty for the model's own.
-        speech: What is said; may be empty.
-        words: What is said, with times in seconds, instead of `speech`. After a beginning they
-            count from its end.
-        seconds: Of the whole clip.
-        num_frames: Of the whole clip, instead of `seconds`.
-        height: Rows of pixels.
-        width: Columns.
-        fps: Frames per second.
+
+KINDS = {
+    str: (str, "text"),
+    int: (Integral, "a whole number"),
+    float: (Real, "a finite number"),
+    parse_rate: (Real, "a finite number"),
+    parse_interval: (Sequence, "numbers"),
+}
+
+
+def _argument(group: str, default: Any, help: str, parse: Callable = str, **more: Any) -> Any:
+    """A field that is an argument: its group, default, help and reader of text.
+
+    `rule` is what it must be besides of its type, and `metavar` what help calls its value.
     """
-
-    caption: str = ""
-    speech: str = ""
-    words: Sequence[Word] | None = None
-    seconds: float | None = None
-    num_frames: int | None = None
-    height: int | None = None
-    width: int | None = None
-    fps: Fraction | None = None
-
-    def __post_init__(self) -> None:
-        """Raise ValueError where lengths are said twice or are not positive."""
-        if self.speech and self.words is not None:
-            raise UserError("words and speech are both given; either says what is said")
-        if self.seconds is not None and self.num_frames is not None:
-            raise UserError("seconds and num_frames are both given; either says how long")
-        if self.seconds is not None and not 0 < self.seconds < math.inf:
-            raise UserError(f"seconds is {self.seconds}; it must be more than 0")
-        if self.fps is not None and self.fps <= 0:
-            raise UserError(f"fps is {self.fps}; it must be more than 0")
-        for name in ("height", "width"):
-            value = getattr(self, name)
-            if value is not None and value < SMALLEST_SIDE:
-                raise UserError(f"{name} is {value}; it must be at least {SMALLEST_SIDE} pixels")
+    return field(default=default, metadata={"group": group, "help": help, "parse": parse, **more})
 
 
-@dataclass(frozen=True)
-class Given:
-    """What is handed over, and comes out as it went in.
-
-    Attributes:
-        image: The first frame, uint8 [H, W, 3].
-        audio: All the sound: (float32 [C, N], sample rate).
-        video: All the picture.
-        extend: A beginning of both.
-    """
-
-    image: np.ndarray | None = None
-    audio: tuple[np.ndarray, int] | None = None
-    video: Clip | None = None
-    extend: Clip | None = None
-
-    def __post_init__(self) -> None:
-        """Raise ValueError where one contradicts another, or is not what it should be."""
-        if self.audio is not None and self.video is not None:
-            raise UserError("audio and video are both given; then there is nothing to make")
-        if self.image is not None and self.video is not None:
-            raise UserError("image and video are both given; a video has its first frame")
-        others = (self.image, self.audio, self.video)
-        if self.extend is not None and any(other is not None for other in others):
-            raise UserError(
-                "extend is given with image, audio or video; a beginning already has both"
-            )
-        if self.extend is not None and self.extend.waveform is None:
-            raise UserError("extend has no sound; a beginning needs both (or give it as video)")
-        if self.image is not None and (
-            self.image.dtype != np.uint8 or self.image.ndim != 3 or self.image.shape[2] != 3
-        ):
-            raise UserError(
-                f"image is {self.image.dtype} {list(self.image.shape)}; it must be uint8 [H, W, 3]"
-            )
-        if self.audio is not None:
-            waveform, rate = self.audio
-            if waveform.dtype != np.float32 or waveform.ndim != 2 or waveform.size == 0:
-                raise UserError(
-                    f"audio is {waveform.dtype} {list(waveform.shape)}; it must be float32 [C, N]"
-                )
-            if rate <= 0:
-                raise UserError(f"the sample rate of audio is {rate}; it must be more than 0")
+_look = partial(_argument, "what it shows and says")
+_given = partial(_argument, "what is given", None, parse=Path, metavar="FILE")
+_size = partial(_argument, "size (default: the model's)", None)
+_sampling = partial(_argument, "sampling (default: the model's)", None)
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is asked for, resolved.
-
-    Attributes:
-        caption: How it looks and sounds.
-        words: What is said, and when, in seconds of the whole clip.
-        num_frames: Of the whole clip.
-        fps: Frames per second.
-        height: Rows of pixels.
-        width: Columns.
-        num_begun: Frames that are given with their sound; making starts after them.
-        frames: Given frames from the start, uint8 [t, height, width, 3], t <= num_frames.
-        waveform: Given sound from the start, float32 [1, n] at the codec's rate: of the whole
-            clip, or of the beginning.
-    """
-
-    caption: str
-    words: tuple[Word, ...]
-    num_frames: int
-    fps: Fraction
-    height: int
-    width: int
-    num_begun: int = 0
-    frames: np.ndarray | None = None
-    waveform: np.ndarray | None = None
-
-    @property
-    def num_pictured(self) -> int:
-        """Frames whose picture is given."""
-        return 0 if self.frames is None else len(self.frames)
-
-    @property
-    def is_pictured(self) -> bool:
-        """Whether all the picture is given."""
-        return self.num_pictured == self.num_frames
-
-    @property
-    def is_voiced(self) -> bool:
-        """Whether all the sound is given."""
-        return self.waveform is not None and self.num_begun == 0
-
-
-def resolve(asked: Asked, given: Given, config: PipelineConfig, sample_rate: int) -> Request:
-    """Settle sizes, lengths and times.
-
-    Args:
-        asked: What is asked for.
-        given: What is handed over.
-        config: The model's own sizes, and how long it takes to say something.
-        sample_rate: The audio codec's; given sound is brought to it.
+@dataclass(frozen=True, kw_only=True)
+class GenerateRequest:
+    """What a clip is to be. None leaves it to the model; what is given comes out as it went in.
 
     Raises:
-        UserError: words are missing, late or cannot be pronounced; rates or lengths do not fit
-            what is given; the clip would not fit into memory.
+        UserError: a value breaks its rule, or two contradict each other.
     """
-    fps = Fraction(config.fps) if asked.fps is None else Fraction(asked.fps)
-    for clip in (given.video, given.extend):
-        if clip is not None and clip.fps != fps:
-            raise UserError(
-                f"a clip at {clip.fps} fps is given, {fps} fps asked for; read it at that rate"
-            )
-    is_silent = not asked.speech and not asked.words
-    if is_silent and config.needs_words and given.audio is None and given.video is None:
-        raise UserError(
-            "nothing to say: this model needs words, as in "
-            "prompt='a man says \"place red at g nine now\"'"
-        )
-    begun = 0 if given.extend is None else given.extend.num_frames
-    total = _num_frames(asked, given, config, fps)
-    if total <= begun:
-        raise UserError(f"{total} frames asked for; it must be more than the {begun} given")
-    height = config.height if asked.height is None else asked.height
-    width = config.width if asked.width is None else asked.width
-    check_memory(total, height, width, config.num_frames)
-    return Request(
-        caption=asked.caption or config.caption,
-        words=_words(asked, config, to_seconds(begun, fps), to_seconds(total, fps)),
-        num_frames=total,
-        fps=fps,
-        height=height,
-        width=width,
-        num_begun=begun,
-        frames=_frames(given, total, height, width),
-        waveform=_waveform(given, num_samples(begun or total, fps, sample_rate), sample_rate),
+
+    prompt: str = _look("", 'how it looks and sounds; words in "double quotes" are spoken')
+    negative_prompt: str | None = _look(None, "what to keep away from", metavar="PROMPT")
+    speech: str | None = _look(
+        None, "the words spoken, instead of quoting them in the prompt", metavar="WORDS"
+    )
+    words: Sequence[Word] | None = _look(
+        None,
+        'the words with their times in seconds: "place 0.5-0.8 red 0.8-1.1", or a JSON file of '
+        '[["place", 0.5, 0.8], ...]; after a beginning they count from its end',
+        parse_words,
+        metavar="TIMELINE",
+    )
+    rate: float = _look(1.0, "how fast it is spoken: 2 is twice as fast", float, rule=PACE)
+    image: np.ndarray | Path | None = _given("the first frame")
+    audio: tuple[np.ndarray, int] | Path | None = _given(
+        "all the sound (samples [C, N], rate): make the picture for it"
+    )
+    video: Clip | Path | None = _given("all the picture: make the sound for it")
+    extend: Clip | Path | None = _given("a beginning with its sound: go on from its end")
+    seconds: float | None = _size(
+        "how long the clip is; by default as long as the words or what is given",
+        float,
+        rule=POSITIVE,
+    )
+    num_frames: int | None = _size("how long, in frames", int, rule=COUNT, metavar="N")
+    fps: Fraction | None = _size(
+        "frames per second, as 25, 29.97 or 30000/1001; what is given is read at this rate",
+        parse_rate,
+        rule=POSITIVE,
+    )
+    height: int | None = _size("rows; what is given is scaled and cropped", int, rule=SIDE)
+    width: int | None = _size("columns, likewise", int, rule=SIDE)
+    seed: int = _argument("sampling (default: the model's)", 0, "same seed, same clip", int)
+    num_inference_steps: int | None = _sampling(
+        "more is slower and finer", int, rule=COUNT, metavar="N"
+    )
+    sampler: str | None = _sampling(
+        "euler: first order; heun: second, two evaluations a step; ab2: second, one; mean: few "
+        "steps, of a model that was distilled to them",
+        rule=SAMPLER,
+    )
+    shift: float | None = _sampling(
+        "above 1, more of the steps are at much noise", float, rule=POSITIVE
+    )
+    audio_shift: float | None = _sampling("the same for the sound", float, rule=POSITIVE)
+    guidance_scale: float | None = _sampling(
+        "pull of the prompt on the picture; 1 is off", float, metavar="SCALE"
+    )
+    audio_guidance_scale: float | None = _sampling(
+        "pull of the prompt on the sound; 1 is off", float, metavar="SCALE"
+    )
+    guidance_interval: Sequence[float] | None = _sampling(
+        "noise levels, 0 to 1, between which the prompt pulls",
+        parse_interval,
+        rule=RISING,
+        metavar="LOW-HIGH",
+    )
+    guidance_rescale: float | None = _sampling(
+        "share, 0 to 1, of the contrast that guidance adds which is taken back", float, rule=SHARE
+    )
+    synchrony_scale: float | None = _sampling(
+        "push away from what picture and sound would be without each other; 0 is off",
+        float,
+        metavar="SCALE",
     )
 
+    def __post_init__(self) -> None:
+        """Check each value by its field's rule, then what contradicts what."""
+        for about in fields(self):
+            if getattr(self, about.name) is not None:
+                check(about, getattr(self, about.name))
+        for one, other, rule in (
+            ("words", "speech", "either says what is said"),
+            ("seconds", "num_frames", "either says how long"),
+            ("audio", "video", "then there is nothing to make"),
+            ("image", "video", "a video has its first frame"),
+            *(("extend", name, "a beginning already has both") for name in FILES[:3]),
+        ):
+            if getattr(self, one) is not None and getattr(self, other) is not None:
+                raise UserError(f"{one} and {other} are both given; {rule}")
+        words = self.words or ()
+        for before, word in zip(words, words[1:], strict=False):
+            if word.start_s < before.end_s:
+                raise UserError(
+                    f"words: {word.text!r} starts at {word.start_s:g} s; it must start when "
+                    f"{before.text!r} has ended, at {before.end_s:g} s"
+                )
+        for name in FILES:
+            _check_given(name, getattr(self, name))
 
-def _num_frames(asked: Asked, given: Given, config: PipelineConfig, fps: Fraction) -> int:
-    """Frames of the whole clip: as asked, else as long as what is given, else as the words take."""
-    begun = 0 if given.extend is None else given.extend.num_frames
-    tail_s = config.timer.tail_s
-    if asked.num_frames is not None:
-        total = asked.num_frames
-    elif asked.seconds is not None:
-        total = to_index(asked.seconds, fps)
-    elif given.video is not None:
-        total = given.video.num_frames
-    elif given.audio is not None:
-        waveform, rate = given.audio
-        total = max(1, to_index(to_seconds(waveform.shape[1], rate), fps))
-    elif asked.words:
-        total = begun + to_index(max(word.end_s for word in asked.words) + tail_s, fps)
-    else:
-        total = begun + to_index(to_seconds(config.num_frames, Fraction(config.fps)), fps)
-        if asked.speech:
-            last = config.timer.time(asked.speech).words[-1]
-            total = max(total, begun + to_index(last.end_s + tail_s, fps))
-    if given.video is not None and total > given.video.num_frames:
-        raise UserError(
-            f"{total} frames asked for, {given.video.num_frames} given by video; it must give all"
-        )
-    return total
+    def record(self) -> dict[str, Any]:
+        """What was asked for, JSON-able, without what is None.
+
+        Files are named without their folders: a clip travels further than a folder's name should.
+        """
+        said: dict[str, Any] = {}
+        for about in fields(self):
+            value = getattr(self, about.name)
+            if about.name in FILES and value is not None:
+                value = value.name if isinstance(value, Path) else "given"
+            elif about.name == "words" and value is not None:
+                value = [[word.text, word.start_s, word.end_s] for word in value]
+            if value is not None:
+                said[about.name] = str(value) if isinstance(value, Fraction) else value
+        return said
 
 
-def _words(
-    asked: Asked, config: PipelineConfig, start_s: Fraction, end_s: Fraction
-) -> tuple[Word, ...]:
-    """The words, timed to lie in [start_s, end_s) of the clip, all of which can be pronounced."""
-    if asked.words is not None:
-        own = tuple(asked.words)
-    else:
-        own = config.timer.time(asked.speech, float(end_s - start_s)).words if asked.speech else ()
-    shift = float(start_s)
-    words = tuple(Word(word.text, word.start_s + shift, word.end_s + shift) for word in own)
-    for word in words:
-        if word.end_s > end_s + LATE_S:
+GenerateRequest.__doc__ = f"{GenerateRequest.__doc__}\n    Attributes:\n" + "\n".join(
+    f"        {about.name}: {about.metadata['help']}." for about in fields(GenerateRequest)
+)
+
+
+def check(about: Field, value: Any) -> None:
+    """Raise UserError unless a value is of its field's type and follows its rule."""
+    kind, noun = KINDS.get(about.metadata["parse"], (object, ""))
+    words, holds = about.metadata.get("rule", ("", None))
+    right = isinstance(value, kind) and not isinstance(value, bool)
+    if right and kind in (Integral, Real):
+        right = math.isfinite(value)
+    if not right or (holds and not holds(value)):
+        raise UserError(f"{about.name} is {value}; it must be {noun}{words and ', '}{words}")
+
+
+def _check_given(name: str, value: Any) -> None:
+    """Raise UserError where what was given is no file and not of its shape and type."""
+    if value is None or isinstance(value, str | Path):
+        return
+    if name == "image":
+        if value.dtype != "uint8" or value.ndim != 3 or value.shape[2] != 3:
             raise UserError(
-                f"the word {word.text!r} ends at {word.end_s:.2f} s; "
-                f"the clip ends at {float(end_s):.2f} s"
+                f"image is {value.dtype} {list(value.shape)}; it must be uint8 [H, W, 3]"
             )
-    spread(words, config.timer.lexicon)  # says now which word cannot be pronounced
-    return words
-
-
-def _frames(given: Given, num_frames: int, height: int, width: int) -> np.ndarray | None:
-    """Given frames of the asked size, uint8 [t, height, width, 3]; what is too long is cut."""
-    clip = given.extend if given.video is None else given.video
-    if given.image is not None:
-        frames = given.image[None]
-    elif clip is not None:
-        frames = clip.frames[:num_frames]
-    else:
-        return None
-    return center_crop_resize(frames, height, width)
-
-
-def _waveform(given: Given, length: int, sample_rate: int) -> np.ndarray | None:
-    """Given sound, float32 [1, length] at the codec's rate."""
-    if given.audio is not None:
-        waveform, rate = given.audio
-    elif given.extend is not None:
-        assert given.extend.waveform is not None and given.extend.sample_rate is not None
-        waveform, rate = given.extend.waveform, given.extend.sample_rate
-    else:
-        return None
-    mono = torch.from_numpy(np.ascontiguousarray(remix(waveform, 1)))
-    return fit(torchaudio.functional.resample(mono, rate, sample_rate).numpy(), length)
-
-
-def fit(waveform: np.ndarray, length: int) -> np.ndarray:
-    """A waveform [C, N] cut or padded with silence to `length` samples."""
-    return np.pad(waveform[:, :length], [(0, 0), (0, max(0, length - waveform.shape[1]))])
-
-
-def check_memory(num_frames: int, height: int, width: int, window: int) -> None:
-    """Raise ValueError where a clip made in windows would not fit into this machine's memory."""
-    frames = CLIP_BYTES * num_frames + WINDOW_BYTES * min(num_frames, window)
-    need = height * width * frames
-    have = memory_budget()
-    if need > have:
+        return
+    if name == "extend" and value.waveform is None:
+        raise UserError("extend has no sound; a beginning needs both (or give it as video)")
+    waveform, rate = value if name == "audio" else (value.waveform, value.sample_rate)
+    if waveform is None:
+        return
+    if waveform.dtype != "float32" or waveform.ndim != 2 or waveform.size == 0:
         raise UserError(
-            f"{num_frames} frames of {height}x{width} need about {need / 2**30:.0f} GiB of memory; "
-            f"{have / 2**30:.0f} may be used here"
+            f"{name} is {waveform.dtype} {list(waveform.shape)}; it must be float32 [C, N]"
         )
+    if rate <= 0:
+        raise UserError(f"the sample rate of {name} is {rate}; it must be more than 0")
+    if not math.isfinite(waveform.min()) or not math.isfinite(waveform.max()):  # NaN goes through
+        raise UserError(f"{name} has samples that are NaN or infinite; all must be finite")
+
+
+def read_files(
+    request: GenerateRequest, fps: Fraction, crop: Crop | None = None
+) -> GenerateRequest:
+    """The request with what its files hold in their place, each read once.
+
+    Args:
+        request: May name files.
+        fps: Of clips, where the request says none.
+        crop: From frames [T, H, W, 3] and their file to what is used of them.
+
+    Raises:
+        MediaError: a file cannot be read.
+    """
+    paths = {name: getattr(request, name) for name in FILES}
+    paths = {name: Path(path) for name, path in paths.items() if isinstance(path, str | Path)}
+    if not paths:
+        return request
+    from avgen.clips import read_audio, read_clip, read_image  # with PyAV
+
+    crop = crop or (lambda frames, _path: frames)
+    read: dict[str, Any] = {}
+    for name, path in paths.items():
+        if name == "image":
+            read[name] = crop(read_image(path)[None], path)[0]
+        elif name == "audio":
+            read[name] = read_audio(path, num_channels=1)
+        else:
+            clip = read_clip(path, fps=request.fps or fps, num_channels=1)
+            read[name] = replace(clip, frames=crop(clip.frames, path))
+    return replace(request, **read)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from avgen.clips.clip import Word
+from avgen.clips.timed_words import Word
 from avgen.errors import UserError
 from avgen.evaluation.waveforms import SPEECH_RATE, at_speech_rate
 

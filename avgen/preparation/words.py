@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from avgen.clips.clip import Word
+from avgen.clips.timed_words import Word
 from avgen.models.phonemes import TimedPhoneme
 
 LEAST_INSIDE = 0.5  # of a word or phoneme, for it to be of the clip

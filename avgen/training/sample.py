@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from avgen.clips.clip import Word
+from avgen.clips.timed_words import Word
 from avgen.codecs.normalize import LatentStatistics
 from avgen.corpora.manifest import ClipRecord
 from avgen.diffusion.schedules import TrainingSigmas
@@ -130,8 +130,7 @@ class TrainingSample:
             for name, part in vars(self).items()
             if part is not None and name not in ("text", "levels")
         }
-        levels = {name: part.to(device) for name, part in vars(self.levels).items()}
-        return replace(self, levels=NoiseLevels(**levels), **moved)
+        return replace(self, levels=self.levels.to(device), **moved)
 
     def made(self) -> dict[str, Tensor]:
         """Modality -> weight of every token of it that is made, [R, L]; 0 of all others."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from avgen.codecs.base import load_module, load_tensors, read_config
+from avgen.codecs.base import load_module, load_tensors
 from avgen.codecs.normalize import LatentStatistics
 from avgen.errors import UserError
 from avgen.models.transformer import AVTransformer
@@ -32,10 +32,7 @@ def start_from(
     Raises:
         UserError: no such model, one of other sizes, or the latents are not of its codecs.
     """
-    try:
-        config = PipelineConfig.from_json(read_config(model / "config.json"))
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{model}/config.json: does not describe a model: {error}") from error
+    config = PipelineConfig.read(model)
     patches = config.video_patch, config.audio_patch
     if patches != (latents.video_patch, latents.audio_patch):
         raise UserError(

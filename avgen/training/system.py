@@ -17,7 +17,8 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from avgen.codecs.base import load_tensors, read_config
+from avgen.clips.files import read_json
+from avgen.codecs.base import load_tensors
 from avgen.diffusion.loss import (
     BinnedErrors,
     bin_errors,
@@ -106,7 +107,7 @@ class NetworkConfig:
             start = self.initial_model / "transformer"
         num_phonemes = len(PHONEMES)
         if start is not None and (start / "config.json").is_file():
-            num_phonemes = read_config(start / "config.json").get("num_phonemes", len(ARPABET))
+            num_phonemes = read_json(start / "config.json").get("num_phonemes", len(ARPABET))
         return AVTransformerConfig(
             token_width=max(video.token_channels, audio.token_channels),
             width=self.width,

@@ -107,8 +107,8 @@ def test_a_latent_changes_the_sound_around_it_and_only_as_far_as_stated(codec) -
     touched = energy.nonzero()[:, 0]
     centre = (energy * torch.arange(len(energy))).sum() / energy.sum()
     assert abs(centre - 30.5 * 80) < 80
-    assert touched.min() >= (30 - codec.decoder_reach) * 80
-    assert touched.max() < (31 + codec.decoder_reach) * 80
+    assert touched.min() >= (30 - codec.reach) * 80
+    assert touched.max() < (31 + codec.reach) * 80
 
 
 @torch.no_grad()
@@ -118,6 +118,19 @@ def test_synthesis_is_the_inverse_of_analysis(codec) -> None:
     window = torch.hann_window(320)
     frames = torch.nn.functional.pad(waveform, (120, 120)).unfold(1, 320, 80) * window**2
     assert torch.allclose(overlap_add(frames, codec.hop_length), waveform, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_stretch_decodes_as_in_the_whole(codec) -> None:
+    """And no later latent than `reach` beyond it is looked at."""
+    latents = torch.randn(1, 6, 90, generator=torch.Generator().manual_seed(3))
+    whole = codec.decode(latents, num_samples=7190)
+    seen = latents.clone()
+    seen[..., 50 + codec.reach :] = torch.nan
+    part = torch.cat(list(codec.decode_chunks(seen, num_samples=7190, start=31, stop=50)), 2)
+    assert torch.allclose(part, whole[..., 31 * 80 : 50 * 80], atol=1e-6)
+    last = torch.cat(list(codec.decode_chunks(latents, num_samples=7190, start=70)), 2)
+    assert torch.allclose(last, whole[..., 70 * 80 :], atol=1e-6)
 
 
 def test_other_shapes_are_refused_with_the_rule(codec) -> None:

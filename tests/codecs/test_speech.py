@@ -112,6 +112,9 @@ def test_chunks_are_the_whole(codec: SpeechCodec) -> None:
     assert decoded.shape == waveform.shape
     chunked = codec.decode(whole, num_samples=length, chunk_latents=29)
     assert torch.allclose(chunked, decoded, atol=1e-6)
+    stretch = codec.decode_chunks(whole, num_samples=length, start=17, stop=40)
+    hop = codec.hop_length  # the pulses' phase is that of the whole
+    assert torch.allclose(next(stretch), decoded[..., 17 * hop : 40 * hop], atol=1e-6)
 
 
 def test_a_stretch_with_its_context_is_the_whole(codec: SpeechCodec) -> None:

@@ -166,6 +166,20 @@ def test_chunks_come_in_order_and_bounded(codec):
     assert [chunk.shape[2] for chunk in chunks] == [5, 8, 6]
 
 
+def test_a_stretch_decodes_as_in_the_whole(codec):
+    """And no later latent than `reach` beyond it is looked at."""
+    latents = torch.randn(1, 4, 14, 1, 1)
+    size = {"num_frames": 51, "height": 16, "width": 16}
+    whole = codec.decode(latents, **size)
+    seen = latents.clone()
+    seen[:, :, 6 + codec.reach :] = torch.nan
+    parts = list(cut(codec, chunk_latents=2).decode_chunks(seen, **size, start=3, stop=6))
+    assert [part.shape[2] for part in parts] == [8, 4]
+    torch.testing.assert_close(torch.cat(parts, 2), whole[:, :, 9:21], atol=1e-5, rtol=0)
+    last = torch.cat(list(codec.decode_chunks(latents, **size, start=12)), 2)
+    torch.testing.assert_close(last, whole[:, :, 45:], atol=1e-5, rtol=0)
+
+
 def test_latents_of_another_clip_are_an_error(codec):
     latents = torch.randn(1, 4, 3, 2, 2)
     for wrong in ({"num_frames": 10}, {"num_frames": 5}, {"height": 33}, {"width": 16}):

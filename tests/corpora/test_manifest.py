@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from avgen.clips.clip import Word
+from avgen.clips.timed_words import Word
 from avgen.corpora.manifest import ClipRecord, read_manifest, write_manifest
 from avgen.models.phonemes import TimedPhoneme
 

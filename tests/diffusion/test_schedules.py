@@ -6,7 +6,6 @@ from avgen.diffusion.schedules import (
     IndependentSigma,
     LogitNormal,
     SharedSigma,
-    ShiftedSigma,
     TrainingSigmas,
     shift_sigma,
     shifted_sigmas,
@@ -60,15 +59,15 @@ def test_uniform_fraction_is_the_share_of_uniform_draws() -> None:
 
 
 def test_shared_sigma_is_one_draw() -> None:
-    sigmas = SharedSigma(BASE).draw(6, NAMES, _generator())
+    sigmas = SharedSigma(BASE, {"video": 1.0, "audio": 1.0}).draw(6, NAMES, _generator())
     assert list(sigmas) == list(NAMES)
     assert torch.equal(sigmas["video"], sigmas["audio"])
     assert sigmas["video"].unique().numel() == 6
 
 
-def test_shifted_sigma_shifts_one_draw_for_each_modality() -> None:
-    shared = SharedSigma(BASE).draw(6, NAMES, _generator())["video"]
-    sigmas = ShiftedSigma(BASE, {"video": 3.0, "audio": 1.0}).draw(6, NAMES, _generator())
+def test_shared_sigma_shifts_one_draw_for_each_modality() -> None:
+    shared = BASE.draw(6, _generator())
+    sigmas = SharedSigma(BASE, {"video": 3.0, "audio": 1.0}).draw(6, NAMES, _generator())
     assert torch.allclose(sigmas["audio"], shared)
     assert torch.allclose(sigmas["video"], shift_sigma(shared, 3.0))
 
@@ -89,12 +88,12 @@ def test_the_generator_decides() -> None:
 
 def test_a_modality_without_a_shift_is_named() -> None:
     with pytest.raises(ValueError, match="'audio'"):
-        ShiftedSigma(BASE, {"video": 3.0}).draw(1, NAMES, _generator())
+        SharedSigma(BASE, {"video": 3.0}).draw(1, NAMES, _generator())
 
 
 def test_values_out_of_range_are_named() -> None:
     with pytest.raises(ValueError, match="shift of video is 0"):
-        ShiftedSigma(BASE, {"video": 0})
+        SharedSigma(BASE, {"video": 0})
     with pytest.raises(ValueError, match="std is -1"):
         LogitNormal(0.0, -1, 0.0)
     with pytest.raises(ValueError, match=r"uniform_fraction is 1\.5"):
@@ -103,14 +102,14 @@ def test_values_out_of_range_are_named() -> None:
         uniform_sigmas(0)
 
 
-@pytest.mark.parametrize("name", ["SharedSigma", "ShiftedSigma", "IndependentSigma"])
+@pytest.mark.parametrize("name", ["SharedSigma", "IndependentSigma"])
 def test_yaml_chooses_the_schedule_by_class_path(name: str) -> None:
     # The annotation is the protocol: of a union of dataclasses, jsonargparse 4.53 takes the first
     # whose fields fit, whatever the class_path says.
     parser = ArgumentParser()
     parser.add_argument("--sigmas", type=TrainingSigmas)
     base = {"mean": -0.5, "std": 1.2, "uniform_fraction": 0.1}
-    args = {"base": base} if name == "SharedSigma" else {"base": base, "shifts": {"video": 2.0}}
+    args = {"base": base, "shifts": {"video": 2.0}}
     choice = {"class_path": f"avgen.diffusion.schedules.{name}", "init_args": args}
     made = parser.instantiate(parser.parse_object({"sigmas": choice}))
     assert type(made.sigmas).__name__ == name

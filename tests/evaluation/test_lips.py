@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from avgen.clips.clip import Word
+from avgen.clips.timed_words import Word
 from avgen.evaluation.faces import lips, tracking
 from avgen.evaluation.run.catalogue import MEASURES
 from avgen.evaluation.speech.transcripts import Transcript

@@ -2,7 +2,7 @@
 
 import pytest
 
-from avgen.clips.clip import Word
+from avgen.clips.timed_words import Word
 from avgen.models.english import SpokenWord
 from avgen.models.timing import Lengths, SpeechTimer, place, spread
 

@@ -124,6 +124,29 @@ def test_a_context_serves_every_step_and_counted_levels_are_the_same(model, inpu
         torch.testing.assert_close(model(tokens, each, context), made, atol=1e-6, rtol=1e-6)
 
 
+def test_a_student_starts_as_its_teacher_and_hears_of_its_steps(model, inputs):
+    tokens, _, layout = inputs
+    student = AVTransformer(replace(model.config, distilled=True)).requires_grad_(False).eval()
+    missing, extra = student.load_state_dict(model.state_dict(), strict=False)
+    assert missing and all(name.startswith("step.") for name in missing) and not extra
+    context = model.prepare(layout, make_text(["a man", "a"], [SPOKEN, []]))
+    sigma = torch.tensor([0.9, 0.4])[layout.modality].repeat(2, 1)
+    sigma[1, :7] = 0.0
+    told = torch.stack([0.6 * sigma, torch.full_like(sigma, 2.5)], -1)
+    levels = distinct_levels(sigma, layout.modality, told)
+    assert len(levels.values) == 4
+    assert torch.equal(levels.told[levels.index], told)
+    assert torch.equal(levels.values[levels.index], sigma)
+    assert torch.equal(levels.kinds[levels.index], layout.modality.repeat(2, 1))
+    taught = model(tokens, sigma, context)
+    torch.testing.assert_close(student(tokens, levels, context), taught, atol=1e-6, rtol=1e-6)
+    for part in (student.step.length, student.step.scale):
+        randomize(part)
+        heard = student(tokens, levels, context)
+        assert float((heard - taught).abs().max()) > 1e-4
+        taught = heard
+
+
 def test_noise_levels_are_each_tokens_own(model, inputs):
     tokens, sigma, layout = inputs
     text = make_text([""] * 2, [[]] * 2)

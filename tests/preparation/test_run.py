@@ -15,7 +15,7 @@ import pytest
 
 from avgen.cli import main
 from avgen.clips import Clip, write_clip
-from avgen.clips.clip import Word
+from avgen.clips.timed_words import Word
 from avgen.corpora.consent import OptOut
 from avgen.corpora.manifest import Problem, read_manifest
 from avgen.errors import UserError

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avgen.clips.clip import Word
 from avgen.clips.timebase import num_samples
+from avgen.clips.timed_words import Word
 from avgen.plugins import load_plugin
 from avgen.preparation import crop, people, quality, scenes, spans, speaker, words
 from avgen.preparation.collect import split_of

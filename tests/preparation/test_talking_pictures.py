@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from avgen.cli import main
-from avgen.clips.clip import Word
+from avgen.clips.timed_words import Word
 from avgen.corpora.manifest import ClipRecord, read_manifest, write_manifest
 from avgen.corpora.portraits.deformation import TRACK
 from avgen.corpora.portraits.heads import Portrait

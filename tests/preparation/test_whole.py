@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from avgen.clips import Clip, read_clip, write_clip
-from avgen.clips.clip import Word
+from avgen.clips.timed_words import Word
 from avgen.clips.transforms import crop, resize
 from avgen.corpora.manifest import read_manifest
 from avgen.evaluation.faces.head import head_box

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from avgen.clips.clip import Word
+from avgen.clips.timed_words import Word
 from avgen.corpora.manifest import ClipRecord, write_manifest
 from avgen.preparation.latent_store import ClipShape, LatentConfig, save_latents, write_statistics
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from avgen.clips.clip import Word
+from avgen.clips.timed_words import Word
 from avgen.diffusion.schedules import IndependentSigma, LogitNormal
 from avgen.latents.conditioning import Tasks
 from avgen.latents.geometry import AudioGrid, VideoGrid

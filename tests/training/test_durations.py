@@ -2,7 +2,7 @@
 
 import torch
 
-from avgen.clips.clip import Word
+from avgen.clips.timed_words import Word
 from avgen.codecs.base import load_module, save_module
 from avgen.corpora.manifest import ClipRecord
 from avgen.models.durations import DurationConfig, DurationModel, describe

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from avgen.clips.clip import Word
+from avgen.clips.timed_words import Word
 from avgen.codecs.audio import AudioAutoencoder, AudioAutoencoderConfig
 from avgen.codecs.base import save_module
 from avgen.codecs.normalize import LatentStatistics

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from avgen.clips.clip import Word
+from avgen.clips.timed_words import Word
 from avgen.corpora.manifest import ClipRecord, read_manifest, write_manifest
 from avgen.preparation.store import Prepared
 from avgen.training.draws import clip_of_draw, hash_seed

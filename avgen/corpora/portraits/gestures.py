@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from avgen.clips.clip import Word
+from avgen.clips.timed_words import Word
 
 BLINK_S = (0.09, 0.17)  # to close and to open
 BLINKS_EVERY_S = (1.6, 4.5)

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from hibari import Hibari
 
-from avgen.clips.clip import Word
 from avgen.clips.timebase import to_index
+from avgen.clips.timed_words import Word
 from avgen.corpora.voices.character import Voice
 from avgen.corpora.voices.letters import PAUSES, timed_letters
 from avgen.corpora.voices.synthesis import (

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from avgen.clips.clip import Word
+from avgen.clips.timed_words import Word
 from avgen.evaluation.faces.mouths import FROZEN_RANGE, articulation, opening
 from avgen.evaluation.faces.tracking import LANDMARKER, landmarks_of
 from avgen.evaluation.measure import Measure, Value, Values

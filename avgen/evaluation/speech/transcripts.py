@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avgen.clips.clip import Word
 from avgen.clips.media.read import read_metadata
+from avgen.clips.timed_words import Word
 from avgen.errors import UserError
 
 TAG = "avgen_parameters"  # that `avgen generate` writes, as JSON
