@@ -1,7 +1,7 @@
 """How long phonemes and pauses last: a small network over their sequence.
 
 In: the phonemes of a text with their stress, their words and the pauses between them. Out: seconds
-of each. It is trained on voices whose phoneme times are known (training/durations.py), on the
+of each. It is trained on voices whose phoneme times are known (training/duration_fit.py), on the
 logarithm of seconds, so that what it gives is the typical length.
 """
 
@@ -71,6 +71,11 @@ class DurationModel(nn.Module):
             hidden = (norm(stream) * mask[..., None]).transpose(1, 2)
             stream = stream + F.gelu(layer(hidden)).transpose(1, 2)
         return self.outward(stream)[..., 0]
+
+    @property
+    def tail_s(self) -> float:
+        """Silence after the last word, in seconds."""
+        return self.config.tail_s
 
     @torch.no_grad()
     def lengths(self, words: Sequence[SpokenWord]) -> Lengths:

@@ -39,6 +39,11 @@ class TimedSpeech:
 class SpeechTiming(Protocol):
     """Where times of speech come from: a model's, or a corpus' means."""
 
+    @property
+    def tail_s(self) -> float:
+        """Silence after the last word, in seconds."""
+        ...
+
     def time(self, text: str, seconds: float | None = None, rate: float = 1.0) -> TimedSpeech:
         """Times for a text; see `place`."""
         ...

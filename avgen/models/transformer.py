@@ -40,7 +40,7 @@ from avgen.models.phonemes import ARPABET, TimedPhoneme
 from avgen.models.rope import angles
 from avgen.models.text import CaptionEmbedding, SpeechEmbedding, Text, make_text
 from avgen.models.text_pretrained import PretrainedCaptions
-from avgen.models.words import WordCaptions
+from avgen.models.word_vectors import WordCaptions
 
 
 @dataclass(frozen=True)

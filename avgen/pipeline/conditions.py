@@ -17,6 +17,7 @@ from avgen.clips.transforms import center_crop_resize, remix
 from avgen.errors import UserError
 from avgen.models.phonemes import TimedPhoneme, during
 from avgen.models.prompt import parse_prompt
+from avgen.models.timing import SpeechTiming
 from avgen.pipeline.config import PipelineConfig
 from avgen.pipeline.request import GenerateRequest
 
@@ -84,13 +85,16 @@ class Conditions:
         return settings | clip | {"seconds": float(self.num_frames / self.fps)}
 
 
-def resolve(request: GenerateRequest, config: PipelineConfig, sample_rate: int) -> Conditions:
+def resolve(
+    request: GenerateRequest, config: PipelineConfig, sample_rate: int, timing: SpeechTiming
+) -> Conditions:
     """Settle sizes, lengths and times.
 
     Args:
         request: Without files.
         config: Of the model, with what the request asks for (`PipelineConfig.settings`).
         sample_rate: The audio codec's; given sound is brought to it.
+        timing: Where times of speech come from.
 
     Raises:
         UserError: words are missing, late or cannot be pronounced; rates or lengths do not fit
@@ -111,7 +115,7 @@ def resolve(request: GenerateRequest, config: PipelineConfig, sample_rate: int) 
             "prompt='a man says \"place red at g nine now\"'"
         )
     begun = request.extend.num_frames if isinstance(request.extend, Clip) else 0
-    total = _num_frames(request, speech, config, fps)
+    total = _num_frames(request, speech, config, fps, timing)
     if total <= begun:
         raise UserError(f"{total} frames asked for; it must be more than the {begun} given")
     check_memory(total, config, LATENT_BYTES)
@@ -120,7 +124,7 @@ def resolve(request: GenerateRequest, config: PipelineConfig, sample_rate: int) 
         seed=request.seed,
         caption=caption or config.caption,
         negative_caption=request.negative_prompt or "",
-        phonemes=_phonemes(request, speech, config, to_seconds(begun, fps), to_seconds(total, fps)),
+        phonemes=_phonemes(request, speech, timing, to_seconds(begun, fps), to_seconds(total, fps)),
         num_frames=total,
         fps=fps,
         num_begun=begun,
@@ -131,7 +135,11 @@ def resolve(request: GenerateRequest, config: PipelineConfig, sample_rate: int) 
 
 
 def _num_frames(
-    request: GenerateRequest, speech: str, config: PipelineConfig, fps: Fraction
+    request: GenerateRequest,
+    speech: str,
+    config: PipelineConfig,
+    fps: Fraction,
+    timing: SpeechTiming,
 ) -> int:
     """Frames of the whole clip: as asked, else as long as what is given, else as the words take."""
     begun = request.extend.num_frames if isinstance(request.extend, Clip) else 0
@@ -146,11 +154,11 @@ def _num_frames(
         total = max(1, to_index(to_seconds(waveform.shape[1], rate), fps))
     elif request.words:
         last_s = max(word.end_s for word in request.words)
-        total = begun + to_index(last_s + config.timer.tail_s, fps)
+        total = begun + to_index(last_s + timing.tail_s, fps)
     else:
         total = begun + to_index(to_seconds(config.num_frames, Fraction(config.fps)), fps)
         if speech:
-            timed = config.timer.time(speech, rate=request.rate)
+            timed = timing.time(speech, rate=request.rate)
             total = max(total, begun + to_index(timed.words[-1].end_s + timed.tail_s, fps))
     if isinstance(request.video, Clip) and total > request.video.num_frames:
         raise UserError(
@@ -162,18 +170,18 @@ def _num_frames(
 def _phonemes(
     request: GenerateRequest,
     speech: str,
-    config: PipelineConfig,
+    timing: SpeechTiming,
     start_s: Fraction,
     end_s: Fraction,
 ) -> tuple[TimedPhoneme, ...]:
     """What is said, timed to lie in [start_s, end_s) of the clip."""
     length_s = end_s - start_s
     if speech:
-        timed = config.timer.time(speech, float(length_s), request.rate)
+        timed = timing.time(speech, float(length_s), request.rate)
         words, phonemes = timed.words, timed.phonemes
     else:
         words = tuple(request.words or ())
-        phonemes = config.timer.spread(words)
+        phonemes = timing.spread(words)
     for word in words:
         if word.end_s > length_s + LATE_S:
             raise UserError(

@@ -30,6 +30,7 @@ from avgen.errors import UserError
 from avgen.latents.conditioning import before_given, latents_given, modality_given
 from avgen.latents.geometry import AudioGrid, VideoGrid
 from avgen.latents.packing import AUDIO, VIDEO, Layout, make_layout, pack, unpack
+from avgen.models.durations import DurationModel
 from avgen.models.phonemes import during
 from avgen.models.text import Text
 from avgen.models.transformer import AVTransformer
@@ -41,7 +42,22 @@ from avgen.pipeline.joins import Output
 from avgen.pipeline.request import GenerateRequest, read_files
 
 PARTS = ("transformer", "video_codec", "audio_codec")
+DURATIONS = "durations"  # a part that a model may have besides: how long phonemes last
 Handover = tuple[Window, Tensor, Tensor]  # the window before, its video and its audio latents
+
+
+def load_durations(folder: Path) -> DurationModel | None:
+    """The duration model of a folder of parts, if it has one.
+
+    Raises:
+        UserError: that part is something else.
+    """
+    if not (folder / DURATIONS).is_dir():
+        return None
+    found = load_module(folder / DURATIONS)
+    if not isinstance(found, DurationModel):
+        raise UserError(f"{folder / DURATIONS}: a {type(found).__name__}, not a DurationModel")
+    return found
 
 
 class AVPipeline:
@@ -52,6 +68,7 @@ class AVPipeline:
         video_codec: Pictures <-> latents.
         audio_codec: Sound <-> latents.
         config: See `PipelineConfig`.
+        durations: How long phonemes and pauses last; None takes the means of `config.timer`.
     """
 
     def __init__(
@@ -60,10 +77,11 @@ class AVPipeline:
         video_codec: VideoCodec,
         audio_codec: AudioCodec,
         config: PipelineConfig,
+        durations: DurationModel | None = None,
     ) -> None:
         self.transformer = transformer
         self.video_codec, self.audio_codec = video_codec, audio_codec
-        self.config = config
+        self.config, self.durations = config, durations
         self.dtype = torch.float32
 
     @classmethod
@@ -86,7 +104,7 @@ class AVPipeline:
         folder = DEFAULT_MODEL if folder is None else Path(folder)
         config = PipelineConfig.read(folder)
         parts = [load_module(folder / name).to(device) for name in PARTS]
-        pipe = cls(*parts, config)  # type: ignore[arg-type]
+        pipe = cls(*parts, config, load_durations(folder))  # type: ignore[arg-type]
         pipe.dtype = dtype or torch.float32
         return pipe
 
@@ -98,6 +116,8 @@ class AVPipeline:
             part = getattr(self, name)
             assert isinstance(part, nn.Module)
             save_module(part, folder / name)
+        if self.durations is not None:
+            save_module(self.durations, folder / DURATIONS)
         with atomic(folder / "config.json") as temporary:
             temporary.write_text(json.dumps(asdict(self.config), indent=2) + "\n")
 
@@ -141,7 +161,8 @@ class AVPipeline:
             if is_distilled and getattr(request, name):
                 raise UserError(f"{name} is given; this model has its guidance in its weights")
         request = read_files(request, Fraction(self.config.fps))
-        return resolve(request, settings, self.audio_codec.sample_rate)
+        timing = self.durations or self.config.timer
+        return resolve(request, settings, self.audio_codec.sample_rate, timing)
 
     @torch.inference_mode()
     def stream(self, conditions: Conditions, progress: bool = False) -> Iterator[Clip]:

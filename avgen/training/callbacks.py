@@ -29,6 +29,7 @@ from avgen.evaluation.run.jobs import Job, row_of
 from avgen.evaluation.speech.transcripts import Transcript
 from avgen.models.timing import SpeechTimer
 from avgen.pipeline import AVPipeline, PipelineConfig
+from avgen.pipeline.pipeline import load_durations
 from avgen.preparation.latent_store import ClipShape, encoder_fingerprint, read_shapes
 from avgen.preparation.store import Prepared
 from avgen.training.sharding import ShardedEMA
@@ -55,7 +56,7 @@ def build_pipeline(
     Args:
         system: Holds the transformer.
         folder: The prepared folder that it trains on.
-        codecs: A folder with video_codec and audio_codec.
+        codecs: A folder with video_codec and audio_codec, and durations where there is a model.
         num_frames: Frames of a training clip.
 
     Raises:
@@ -85,7 +86,8 @@ def build_pipeline(
         needs_words=timer is not None,
     )
     parts = [part.to(system.device) for part in parts]
-    return AVPipeline(system.transformer, *parts, config)  # type: ignore[arg-type]
+    durations = load_durations(codecs)
+    return AVPipeline(system.transformer, *parts, config, durations)  # type: ignore[arg-type]
 
 
 def timer_of(
@@ -116,7 +118,7 @@ class Watching(Callback):
 
     Args:
         folder: The prepared folder.
-        codecs: A folder with video_codec and audio_codec.
+        codecs: A folder with video_codec and audio_codec, and durations where there is a model.
         num_frames: Frames of a clip.
         seed: Of every clip.
     """
@@ -174,7 +176,7 @@ class Samples(Watching):
 
     Args:
         folder: The prepared folder.
-        codecs: A folder with video_codec and audio_codec.
+        codecs: A folder with video_codec and audio_codec, and durations where there is a model.
         prompts: What to make.
         num_frames: Frames of a clip.
         seed: Of every clip.
@@ -241,7 +243,7 @@ class Synchrony(Watching):
 
     Args:
         folder: The prepared folder.
-        codecs: A folder with video_codec and audio_codec.
+        codecs: A folder with video_codec and audio_codec, and durations where there is a model.
         num_frames: Frames of a clip.
         num_clips: How many sentences, the first of the validation split.
         recognizer: Import path of what hears words (avgen/evaluation/speech/recognition.py);

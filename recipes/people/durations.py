@@ -14,7 +14,7 @@ import torch
 from avgen.codecs.base import save_module
 from avgen.corpora.manifest import read_manifest
 from avgen.models.durations import DurationConfig
-from avgen.training.durations import duration_error, fit_durations
+from avgen.training.duration_fit import duration_error, fit_durations
 
 
 def main() -> None:

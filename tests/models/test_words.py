@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from avgen.models.transformer import AVTransformer, AVTransformerConfig
-from avgen.models.words import UNKNOWN_ROWS, WordCaptions, row_of, vocabulary, word_ids
+from avgen.models.word_vectors import UNKNOWN_ROWS, WordCaptions, row_of, vocabulary, word_ids
 
 
 @pytest.fixture(scope="module")

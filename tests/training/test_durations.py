@@ -8,7 +8,7 @@ from avgen.corpora.manifest import ClipRecord
 from avgen.models.durations import DurationConfig, DurationModel, describe
 from avgen.models.english import SpokenWord
 from avgen.models.phonemes import PHONEMES, TimedPhoneme
-from avgen.training.durations import duration_error, fit_durations, utterance_of
+from avgen.training.duration_fit import duration_error, fit_durations, utterance_of
 
 SECONDS = {"R": 0.05, "EH1": 0.16, "D": 0.06, "N": 0.07, "AW1": 0.21, ",": 0.3}
 
