@@ -16,13 +16,18 @@ from avgen.codecs.audio import AudioAutoencoder, AudioAutoencoderConfig
 from avgen.codecs.base import save_module
 from avgen.codecs.normalize import LatentStatistics
 from avgen.codecs.video import ConvVideoCodec, ConvVideoCodecConfig
-from avgen.corpora.manifest import ClipRecord, write_manifest
+from avgen.corpora.manifest import ClipRecord, read_manifest, write_manifest
 from avgen.diffusion.schedules import IndependentSigma, LogitNormal
 from avgen.latents.conditioning import Tasks
 from avgen.latents.packing import AUDIO, MODALITIES, VIDEO, pack
 from avgen.models.text import caption_ids
-from avgen.preparation.latent_store import ClipShape, encoder_fingerprint, read_shape
-from avgen.training import prepared
+from avgen.preparation.encode import encode
+from avgen.preparation.latent_store import (
+    ClipShape,
+    encoder_fingerprint,
+    read_latent_config,
+    read_shape,
+)
 from avgen.training.batches import Buckets
 from avgen.training.callbacks import build_pipeline
 from avgen.training.clip_latents import ClipLatents
@@ -91,7 +96,7 @@ def make_system(prepared_latents):
 
 def clip_of(folder, number, start_s=0.0, has_sound=True):
     """A clip of `prepared_latents` as it is trained on."""
-    record = prepared.read_manifest(folder / "manifest.jsonl")[number]
+    record = read_manifest(folder / "manifest.jsonl")[number]
     latents = load_file(folder / "latents" / f"{record.id}.safetensors")
     shape = ClipShape(9, 32, 32, Fraction(25), has_sound)
     audio = latents["audio"] if has_sound else None
@@ -357,8 +362,8 @@ def test_latents_are_of_the_pixels_and_samples(tmp_path):
         np.save(tmp_path / "waveforms" / f"{name}.npy", sounds[name])
     write_manifest(records, tmp_path / "manifest.jsonl")
     (tmp_path / "rates.json").write_text(json.dumps({"fps": "25", "sample_rate": 8000}))
-    prepared.encode(tmp_path, Seen(), Seen(), (1, 2))
-    config = prepared.read_latent_config(tmp_path)
+    encode(tmp_path, Seen(), Seen(), (1, 2))
+    config = read_latent_config(tmp_path)
     assert (config.video_patch, config.audio_patch, config.fps) == (1, 2, "25")
     all_latents = {}
     for name in frames:
@@ -369,7 +374,7 @@ def test_latents_are_of_the_pixels_and_samples(tmp_path):
         expected = np.moveaxis(blocks[[0, 4, 8]], -1, 0)
         np.testing.assert_allclose(latents["video"], expected, atol=1e-5)
         np.testing.assert_allclose(latents["still"], expected, atol=1e-5)
-        heard = sounds[name].reshape(36, 80).mean(1) / 32768
+        heard = sounds[name].reshape(36, 80).mean(1) / 32767
         np.testing.assert_allclose(latents["audio"], np.tile(heard, (3, 1)), atol=1e-6)
     found = json.loads((tmp_path / "latents" / "statistics.json").read_text())
     for kind in ("video", "audio"):
