@@ -212,11 +212,11 @@ def test_what_a_plugin_refuses_is_no_error_of_ours(record, tmp_path):
 @pytest.mark.slow
 def test_ray_uses_the_cluster_that_is_there_and_loses_one_job(monkeypatch):
     pytest.importorskip("ray", reason="pip install 'avgen[ray]'")
-    start = ["ray", "start", "--head", "--port=16379", "--num-cpus=2", "--include-dashboard=false"]
+    start = ["ray", "start", "--head", "--port=6391", "--num-cpus=2", "--include-dashboard=false"]
     ours = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     subprocess.run(start, check=True, env=os.environ | ours, stdout=subprocess.DEVNULL)
     try:
-        monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:16379")
+        monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6391")
         jobs = [*range(1, 40), -1]
         found = sorted(engines.run("ray", echo, jobs, 7, lost))
         assert found == sorted(["lost -1", *map(str, range(1, 40))])
