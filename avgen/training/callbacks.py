@@ -84,6 +84,7 @@ def build_pipeline(
         timer=WORDLESS if timer is None else timer,
         caption=usual_caption(records),
         needs_words=timer is not None,
+        **system.sampling,
     )
     parts = [part.to(system.device) for part in parts]
     durations = load_durations(codecs)

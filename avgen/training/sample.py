@@ -17,6 +17,7 @@ from torch import Tensor
 from avgen.clips.timed_words import Word
 from avgen.codecs.normalize import LatentStatistics
 from avgen.corpora.manifest import ClipRecord
+from avgen.diffusion.distillation import StepDraws
 from avgen.diffusion.schedules import TrainingSigmas
 from avgen.errors import UserError
 from avgen.latents.conditioning import Tasks
@@ -160,6 +161,7 @@ class Drawing:
         weights: What tokens count.
         lexicon: Pronunciations besides the dictionary's.
         read: Captions and timed phonemes of some clips, as the network knows them.
+        steps: What a network of few steps is told of each clip's step, if it is one.
     """
 
     latents: LatentConfig
@@ -170,6 +172,7 @@ class Drawing:
     weights: LossWeights
     lexicon: Mapping[str, Sequence[str]]
     read: Callable[[Sequence[str], Sequence[Sequence[TimedPhoneme]]], Text]
+    steps: StepDraws | None = None
     _layouts: OrderedDict[ClipShape, Layout] = field(default_factory=OrderedDict, repr=False)
 
     def __call__(
@@ -182,7 +185,7 @@ class Drawing:
             seeds: Of each clip's generator.
             jitter: Move the words' times a little.
         """
-        parts, spoken, hidden, references = [], [], [], []
+        parts, spoken, hidden, references, told = [], [], [], [], []
         for clip, seed in zip(clips, seeds, strict=True):
             generator = torch.Generator().manual_seed(seed)
             layout = self.layout(clip.shape)
@@ -195,7 +198,11 @@ class Drawing:
             spoken.append(during(own, clip.start_s, clip.start_s + seconds))
             hidden.append(self.hidden(given, layout, generator))
             noise = torch.randn(clean.shape, generator=generator) * layout.used
-            parts.append((clean, noise, given, torch.where(given, 0.0, sigma)))
+            sigma = torch.where(given, 0.0, sigma)
+            if self.steps is not None:
+                sigma, end, scale = self.steps.draw(sigma, generator)
+                told.append(torch.stack([sigma - end, scale.expand_as(sigma)], -1))
+            parts.append((clean, noise, given, sigma))
             references.append(self.reference(clip))
         layouts = [self.layout(clip.shape) for clip in clips]
         text = self.read([clip.record.caption for clip in clips], spoken)
@@ -209,7 +216,7 @@ class Drawing:
             noise,
             given,
             sigma,
-            distinct_levels(sigma, layout.modality),
+            distinct_levels(sigma, layout.modality, torch.cat(told, axis) if told else None),
             text.drop(*torch.tensor(hidden).T),
             torch.cat([self.weights.of_tokens(layout) for layout in own]),
             make_reference(references) if any(references) else None,

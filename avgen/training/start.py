@@ -44,5 +44,5 @@ def start_from(
         raise UserError(
             f"{model}: its codecs did not make the latents of the prepared folder; encode with them"
         )
-    load_tensors(transformer, model / "transformer" / "model.safetensors")
+    load_tensors(transformer, model / "transformer" / "model.safetensors", ("step",))
     return config.video_statistics, config.audio_statistics

@@ -41,6 +41,7 @@ from avgen.preparation.latent_store import (
 )
 from avgen.preparation.store import Store
 from avgen.training.card import PROVENANCE, provenance
+from avgen.training.distillation import DistillationConfig, Teacher
 from avgen.training.draws import hash_seed, rank_and_world
 from avgen.training.lora import LoraConfig, adapt
 from avgen.training.optimization import OptimizerConfig, configure
@@ -76,6 +77,7 @@ class NetworkConfig:
         initial_model: Instead, a model folder to go on from: its transformer, whose sizes must be
             these, and the statistics that its latents were normalised with.
         lora: Train low-rank additions to the weights alone.
+        distillation: Learn few steps from a model, with which it starts, instead.
     """
 
     width: int
@@ -93,9 +95,12 @@ class NetworkConfig:
     initial_weights: Path | None = None
     initial_model: Path | None = None
     lora: LoraConfig | None = None
+    distillation: DistillationConfig | None = None
 
     def __post_init__(self) -> None:
         """Check that there is one start."""
+        if self.distillation is not None and self.initial_model is None:
+            object.__setattr__(self, "initial_model", self.distillation.teacher)
         if self.initial_weights is not None and self.initial_model is not None:
             raise UserError("initial_weights and initial_model are both given; start from one")
 
@@ -122,6 +127,7 @@ class NetworkConfig:
             num_expressions=self.num_expressions,
             frames_per_latent=latents.video_stride[0],
             has_references=self.has_references,
+            distilled=self.distillation is not None,
         )
 
 
@@ -167,6 +173,9 @@ class DiffusionSystem(L.LightningModule):
         self.transformer.checkpoint_blocks = network.checkpoint_blocks
         if network.compile:
             self.transformer.compile_blocks()
+        distillation = network.distillation
+        self.teacher = None if distillation is None else Teacher(distillation)
+        self.sampling = {} if distillation is None else distillation.settings()
         self.optimizer, self.weights = optimizer, weights
         self.lexicon, self.seed = Store(folder).lexicon(), seed
         self._binned: dict[str, BinnedErrors] = {}  # stage/modality -> since they were logged
@@ -179,6 +188,7 @@ class DiffusionSystem(L.LightningModule):
             weights,
             self.lexicon,
             self.transformer.read,
+            None if distillation is None else distillation.steps,
         )
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
@@ -216,7 +226,9 @@ class DiffusionSystem(L.LightningModule):
             told = (told - drawn.expressions).square().mean(-1)
         # `token_errors` averages over the padding too, in which nothing is wrong.
         used = layout.used.float().mean(1)
-        return token_errors(predicted, velocity(clean, noise)) / used, told
+        teacher = self.teacher
+        target = velocity(clean, noise) if teacher is None else teacher.mean_velocity(noisy, drawn)
+        return token_errors(predicted, target) / used, told
 
     def loss(self, drawn: TrainingSample, stage: str, size: int) -> Tensor:
         """Predict, weigh and log; `size` is how many clips there are."""

@@ -64,11 +64,12 @@ def speaker(model, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def finetune(recipe, speaker, model, tmp_path):
-    """Writes the recipe: three steps from the model on, all of it or by additions."""
+    """Writes the recipe: three steps from the model on, all of it, by additions, or few steps."""
 
-    def write(lora):
+    def write(lora, **network):
         made = copy.deepcopy(recipe)
-        network = {"width": 16, "depth": 1, "num_heads": 2, "initial_model": str(model)}
+        start = {} if network else {"initial_model": str(model)}
+        network = {"width": 16, "depth": 1, "num_heads": 2} | start | network
         made["model"]["init_args"] |= {
             "folder": str(speaker),
             "network": network | ({"lora": lora} if lora else {}),
@@ -141,6 +142,62 @@ def test_a_model_is_finetuned_and_exported_with_its_card(
     (out / "README.md").write_text("mine")
     assert cli.main(arguments) == 0
     assert (out / "README.md").read_text() == "mine"
+
+
+def test_a_student_learns_what_its_teacher_is_guided_to(finetune, model):
+    """Steps without length: the target is the guided velocity; it starts as its teacher."""
+    steps = {"instant_fraction": 1.0, "from_noise_fraction": 0.5, "lowest_scale": 2.0,
+             "highest_scale": 2.5}  # fmt: skip
+    lesson = {"teacher": str(model), "steps": steps}
+    trained = instantiate(["--config", str(finetune(None, distillation=lesson))])
+    system, teacher = trained.model, load_module(model / "transformer")
+    trained.datamodule.setup("fit")
+    batch = next(iter(trained.datamodule.train_dataloader()))
+    drawn = system.draw(batch, "train")
+    told = drawn.levels.told[drawn.levels.index]
+    assert (told[..., 0] == 0).all()
+    assert (told[..., 1] >= 2).all() and (told[..., 1] <= 2.5).all()
+    scale = told[..., 1]
+    assert len(scale.unique()) == len(scale) > 1  # one a clip
+    noisy = drawn.clean + drawn.sigma[..., None] * (drawn.noise - drawn.clean)
+    with torch.no_grad():
+        nobody = torch.ones(len(scale), dtype=torch.bool)
+        texts = drawn.text, drawn.text.drop(nobody, nobody)
+        cond, uncond = (
+            teacher(noisy, drawn.sigma, teacher.prepare(drawn.layout, text)) for text in texts
+        )
+        guided = uncond + scale[..., None] * (cond - uncond)
+        torch.testing.assert_close(
+            system.teacher.mean_velocity(noisy, drawn), guided, atol=1e-5, rtol=1e-5
+        )
+        context = system.transformer.prepare(drawn.layout, drawn.text)
+        started = system.transformer(noisy, drawn.levels, context)
+        torch.testing.assert_close(started, cond, atol=1e-5, rtol=1e-5)
+        errors, _ = system.errors(drawn)
+    expected = (cond - guided).square().sum(-1) / drawn.layout.used.sum(-1)
+    torch.testing.assert_close(errors, expected, atol=1e-5, rtol=1e-4)
+    assert not [name for name in system.state_dict() if "teacher" in name]
+
+
+def test_a_model_of_few_steps_is_trained_exported_and_asked(finetune, model, tmp_path, capsys):
+    lesson = {"teacher": str(model), "steps": {"instant_fraction": 0.2}, "num_inference_steps": 3}
+    path, out = finetune(None, distillation=lesson), tmp_path / "quick"
+    train(["--config", str(path)])
+    arguments = ["--checkpoint", str(tmp_path / "last.ckpt"), "--codecs", str(model)]
+    assert cli.main(["export", "--config", str(path), *arguments, "-o", str(out)]) == 0, (
+        capsys.readouterr().err
+    )
+    pipe = AVPipeline.from_pretrained(out)
+    assert pipe.transformer.config.distilled
+    assert (pipe.config.sampler, pipe.config.num_inference_steps) == ("mean", 3)
+    calls = []
+    pipe.transformer.register_forward_hook(lambda _, given, __: calls.append(given[0].shape[0]))
+    clip = pipe('ada says "red"', progress=False)
+    assert calls == [1, 1, 1]  # guidance costs nothing
+    stronger = pipe('ada says "red"', guidance_scale=2.9, progress=False)
+    assert not np.array_equal(clip.frames, stronger.frames)
+    again = AVPipeline.from_pretrained(out)('ada says "red"', sampler="ab2", progress=False)
+    assert again.frames.shape == clip.frames.shape
 
 
 def test_a_start_that_does_not_fit_is_refused(finetune, speaker, model, tmp_path):
