@@ -8,9 +8,8 @@ part of free phase for what is neither, such as the bursts of stops:
 
     S = exp(h) e^(i pi tanh t) STFT(pulses) + exp(n) STFT(noise) + exp(r) e^(i phi)
 
-It begins as a vocoder by formula: h and n are the envelope, shared out by the voicing, to which the
-network adds. Contexts are bounded and the phase of the pulses is a sum of pitches, so that chunks
-join to the whole.
+It begins as a vocoder by formula: h and n are the envelope, shared out by the voicing. Contexts are
+bounded and the phase of the pulses is a sum of pitches, so that chunks join to the whole.
 
 Reference: Valin & Skoglund, "LPCNet", ICASSP 2019; Morise et al., "WORLD", IEICE 2016; Liu et al.,
 "Neural homomorphic vocoder", Interspeech 2020.
