@@ -29,7 +29,8 @@ ROOT = Path(__file__).resolve().parents[2]
 UNTRAINED = sorted(path.stem for path in (ROOT / "recipes/untrained").glob("*.yaml"))
 SPOKEN = {"crema_d", "ravdess"}  # with --aligner: these copies have sentences, not words
 TRANSFORMERS = (*(f"untrained/{name}" for name in UNTRAINED), "grid/config", "grid/config_more",
-                "mixed/config", "mixed/config_more", "finetune_speaker/config")  # fmt: skip
+                "mixed/config", "mixed/config_more", "finetune_speaker/config",
+                "distill/config")  # fmt: skip
 CODECS = sorted(
     path.relative_to(ROOT / "recipes").with_suffix("").as_posix()
     for name in ("video_*", "audio_codec", "speech_codec")
@@ -116,7 +117,9 @@ def test_a_transformer_goes_all_the_way(name, prepare_for, tmp_path, tiny_model,
     )
     start = recipe["model"]["init_args"]["network"]
     starts = {}
-    if "initial_model" in start:
+    if "distillation" in start:
+        starts = {f"{NETWORK}.distillation.teacher": tiny_model}
+    elif "initial_model" in start:
         starts = {f"{NETWORK}.initial_model": tiny_model}
     elif "initial_weights" in start:
         starts = {f"{NETWORK}.initial_weights": tiny_model / "transformer/model.safetensors"}
