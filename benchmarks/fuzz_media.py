@@ -53,6 +53,7 @@ PER_FRAME = RATE // FPS
 LOWEST_HZ, STEP_HZ = 500, 100
 BATCH = 25  # tries of a child, if it lives as long
 MEMORY, PROCESSOR_S, CLOCK_S = 3 << 30, 20, 300  # bytes of a child, seconds of a try
+LONGEST_S = 700  # of what is compared: the reader lets a clock leap for 600
 
 # Container, codec of the picture, codec of the sound.
 MADE = [
@@ -244,7 +245,7 @@ def _plain_frames(decoded: list, times: StreamTimes, length_s: float) -> list[in
         number = number_of(frame.to_ndarray(format="rgb24"))
         timed.append((to_index(at - times.first_s, FPS), number))
     timed.sort(key=lambda pair: pair[0])
-    count = min(2000, max(1, int(length_s * FPS + 0.5)))
+    count = max(1, int(min(length_s, LONGEST_S) * FPS + 0.5))
     return [
         next((n for at, n in reversed(timed) if at <= slot), timed[0][1]) for slot in range(count)
     ]
@@ -252,7 +253,7 @@ def _plain_frames(decoded: list, times: StreamTimes, length_s: float) -> list[in
 
 def _plain_sound(decoded: list, origin: Fraction | None, length_s: float) -> list[int | None]:
     rate = decoded[0].sample_rate
-    line = np.zeros(int(min(length_s, 100) * rate) + 1, np.float32)
+    line = np.zeros(int(min(length_s, LONGEST_S) * rate) + 1, np.float32)
     at = 0
     for frame in decoded:
         if frame.pts is not None:

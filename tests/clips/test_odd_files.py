@@ -496,3 +496,26 @@ def test_sound_whose_clock_runs_backwards_is_refused(media, tmp_path):
     (tmp_path / "missing.flac").write_bytes(data[: frames[5]] + data[frames[8] :])
     with pytest.raises(MediaError, match=r"are missing|no further|cut short|backwards"):
         read_audio(tmp_path / "missing.flac")
+
+
+@pytest.mark.parametrize(("suffix", "audio"), [(".ts", "mp2"), (".mkv", "libopus")])
+def test_a_packet_stamped_later_than_those_after_it_is_not_silence(media, tmp_path, suffix, audio):
+    sound = (0.3 * np.sin(np.arange(2 * RATE) / 15)).astype(np.float32)[None]
+    frames = media.draw_numbers(range(50))
+    whole = media.mux(tmp_path / f"a{suffix}", frames=frames, waveform=sound, audio=audio)
+    path = tmp_path / f"b{suffix}"
+    with av.open(str(whole)) as reader, av.open(str(path), "w") as writer:
+        copies = [writer.add_stream_from_template(stream) for stream in reader.streams]
+        heard = 0
+        for packet in (p for p in reader.demux() if p.size):
+            heard += packet.stream.type == "audio"
+            if packet.stream.type == "audio" and heard == 9:
+                packet.pts += int(24 / packet.time_base)
+            packet.stream = copies[packet.stream.index]
+            writer.mux(packet)
+    for end_s in (None, Fraction(3, 25), Fraction(7, 25)):  # the ninth is at 0.16 or 0.19 s
+        with pytest.raises(MediaError, match="timestamps of the sound run backwards"):
+            read_clip(path, end_s=end_s)
+    with pytest.raises(MediaError, match="timestamps of the sound run backwards"):
+        read_audio(path)
+    assert read_clip(whole, end_s=Fraction(7, 25)).num_samples == 7 * RATE // 25

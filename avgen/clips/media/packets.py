@@ -16,10 +16,10 @@ import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition, Stream
-from av.video.reformatter import ColorTrc
 
 from avgen.clips.files import MediaError
 from avgen.clips.media.container import open_media, readable_streams, tick_s
+from avgen.clips.media.formats import HIGH_DYNAMIC_RANGE
 from avgen.clips.media.rates import keeps_rate, usual_rate
 
 # Containers whose header states how long they are, so that one that ends earlier was cut short.
@@ -45,9 +45,6 @@ _LONGEST_LEAP_S = 600
 # Frames per second beyond which a header is wrong, not a camera fast.
 _FASTEST = Fraction(1000)
 
-# Transfer characteristics that a screen of standard range cannot show as they are.
-HIGH_DYNAMIC_RANGE = {ColorTrc.SMPTE2084: "PQ", ColorTrc.ARIB_STD_B67: "HLG"}
-
 
 @dataclass(frozen=True)
 class StreamTimes:
@@ -61,6 +58,7 @@ class StreamTimes:
         is_stated: whether the container states how long it is, so that what is missing is known.
         is_seekable: whether what follows a seek has the same times as without.
         is_gapless: whether the container can state no gap: where there is one, a piece is missing.
+        back_s: of a sound, the most that a packet begins before one that came earlier.
         rate: of a video, frames per second: the rate it keeps, or for a variable rate the constant
             one that holds its frames best (that of its usual interval).
         constant: of a video, whether it keeps that rate.
@@ -76,6 +74,7 @@ class StreamTimes:
     is_stated: bool
     is_seekable: bool
     is_gapless: bool = False
+    back_s: Fraction = Fraction(0)
     rate: Fraction | None = None
     constant: bool | None = None
     counted: tuple[int, ...] | None = None
@@ -174,7 +173,7 @@ class _Packets:
         """
         if in_order and self.pts != self.dts:
             self.pts = sorted(self.dts)
-            self.last, self.last_duration = self.pts[-1], self.last_duration
+            self.last = self.pts[-1]
             return tuple(self.pts)
         if not self.pts and self.untimed and max(self.untimed) <= 2 * min(self.untimed):
             self.pts = list(accumulate(self.untimed[:-1], initial=0))
@@ -352,6 +351,7 @@ def _audio_times(
         is_stated=is_stated,
         is_seekable=container.format.name not in _LOSES_PLACE,
         is_gapless=container.format.name in _GAPLESS,
+        back_s=int((np.maximum.accumulate(packets.pts) - packets.pts).max()) * tick,
     )
 
 

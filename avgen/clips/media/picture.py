@@ -31,13 +31,14 @@ from avgen.clips.media.container import (
     open_media,
     tick_s,
 )
+from avgen.clips.media.formats import HIGH_DYNAMIC_RANGE
 from avgen.clips.media.orientation import (
     Orientation,
     exif_orientation,
     from_rotation,
     is_mirrored_track,
 )
-from avgen.clips.media.packets import HIGH_DYNAMIC_RANGE, StreamTimes
+from avgen.clips.media.packets import StreamTimes
 from avgen.clips.timebase import to_index
 
 # An untagged picture at least this high is BT.709, a smaller one BT.601: what players assume, since

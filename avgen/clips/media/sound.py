@@ -82,8 +82,11 @@ def sound_from(
         following the one before.
 
     Raises:
-        MediaError: the sound cannot be decoded, or changes its rate or its channels on the way.
+        MediaError: the sound cannot be decoded, changes its rate or its channels on the way, or has
+            times that run backwards anywhere: what belongs into this part may come after it.
     """
+    if times.back_s > _LONGEST_OVERLAP_S:
+        raise MediaError(f"{path}: timestamps of the sound run backwards")
     decoded = _decoded_from(path, times, start_s)
     first = next(decoded, None)
     if first is None:
