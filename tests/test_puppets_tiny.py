@@ -115,6 +115,7 @@ def test_codecs_that_did_not_make_the_latents_are_refused(out, tmp_path):
         lexicon={},
         device=torch.device("cpu"),
         transformer=load_module(out / "model/transformer"),
+        sampling={},
     )
     shutil.copytree(out / "codecs", tmp_path / "codecs")
     codec = load_module(out / "codecs/video_codec")
