@@ -12,6 +12,7 @@ Neural Audio Compression", 2022.
 
 import pickle
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -192,6 +193,20 @@ class EncodecAudio(nn.Module):
         return torch.cat([self._decode_segment(segment) for segment in segments], dim=2)[
             ..., :num_samples
         ]
+
+    @property
+    def reach(self) -> int:
+        """Latents after a latent that may change what it decodes to: its segment's, or none."""
+        segment_length = self.model.segment_length
+        return segment_length // self.hop_length if segment_length else 0
+
+    def decode_chunks(
+        self, latents: Tensor, *, num_samples: int, start: int = 0, stop: int | None = None
+    ) -> Iterator[Tensor]:
+        """Yield the waveform of latents [start, stop); its memory grows with all of them."""
+        whole = self.decode(latents, num_samples=num_samples)
+        end = None if stop is None else stop * self.hop_length
+        yield whole[..., start * self.hop_length : end]
 
     def _decode_segment(self, latents: Tensor) -> Tensor:
         embedding = latents[:, : self.model.encoder.dimension]

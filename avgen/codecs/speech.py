@@ -126,7 +126,7 @@ class Encoder(nn.Module):
             mels = (spectrum.abs() @ self.mel_bands + FLOOR).log()
             hz, voicing = pitch.pitch_of_windows(pitch_windows, self.config.sample_rate)
             numbers = [mels @ self.cosines.T, hz.log()[..., None], voicing[..., None]]
-            latents = (torch.cat(numbers, -1) - self.means) / self.deviations
+            latents = (torch.cat(numbers, -1) - self.means) / self.deviations  # pyright: ignore
         return latents.transpose(1, 2)
 
 
@@ -215,8 +215,8 @@ class Decoder(nn.Module):
 
         A band of harmonics has the mean magnitude of one of them over its distance to the next.
         """
-        numbers = latents.transpose(1, 2) * self.deviations + self.means
-        envelope = numbers[..., :-2] @ self.to_bins
+        numbers = latents.transpose(1, 2) * self.deviations + self.means  # pyright: ignore
+        envelope = numbers[..., :-2] @ self.to_bins  # pyright: ignore[reportOperatorIssue]
         voicing = numbers[..., -1:].clamp(0, 1)
         lobe_hz = 2 * self.config.sample_rate / self.config.fft_length
         dense = numbers[..., -2:-1] - math.log(lobe_hz)

@@ -103,8 +103,9 @@ class NoiseLevels:
 
     def to(self, device: torch.device | str) -> NoiseLevels:
         """The same on a device."""
-        parts = (None if part is None else part.to(device) for part in vars(self).values())
-        return NoiseLevels(*parts)
+        told = None if self.told is None else self.told.to(device)
+        values, kinds = self.values.to(device), self.kinds.to(device)
+        return NoiseLevels(values, kinds, self.index.to(device), told)
 
 
 def distinct_levels(sigma: Tensor, modality: Tensor, told: Tensor | None = None) -> NoiseLevels:

@@ -55,13 +55,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Ten
     attention = F.scaled_dot_product_attention
     if masks is None and len(set(lengths)) == 1:  # a batch
         clips = [rearrange(x, "k (b m) e -> b k m e", b=len(lengths)) for x in (query, key, value)]
-        return rearrange(attention(*clips), "b k m e -> k (b m) e")
+        return rearrange(attention(clips[0], clips[1], clips[2]), "b k m e -> k (b m) e")
     if masks is None and query.is_cuda and query.dtype != torch.float32:
         from torch.nn.attention.varlen import varlen_attn  # not run so far: it needs CUDA
 
-        by_token = [heads.transpose(0, 1) for heads in (query, key, value)]
+        q, k, v = (heads.transpose(0, 1) for heads in (query, key, value))
         ends, longest = segments.ends, max(lengths)
-        made = varlen_attn(*by_token, ends, ends, longest, longest)
+        made = varlen_attn(q, k, v, ends, ends, longest, longest)
         assert isinstance(made, Tensor)
         return made.transpose(0, 1)
     clips = zip(*(heads[None].split(lengths, 2) for heads in (query, key, value)), strict=True)

@@ -33,7 +33,7 @@ def parse_prompt(prompt: str) -> tuple[str, str]:
         if single:
             caption = prompt[: single.end(1)] + " " + prompt[single.end() :]
             return " ".join(caption.split()), " ".join(single[2].split())
-    caption: list[str] = []
+    shown: list[str] = []
     spoken: list[str] = []
     closing, opened = "", 0
     for index, mark in enumerate(prompt):
@@ -48,15 +48,15 @@ def parse_prompt(prompt: str) -> tuple[str, str]:
                 spoken.append(" " if mark in _PAIRS else mark)
         elif mark in _PAIRS and not escaped and not _is_inch(prompt, index):
             closing, opened = _PAIRS[mark], index
-            caption.append(" ")
+            shown.append(" ")
         else:
-            caption.append(mark)
+            shown.append(mark)
     if closing:
         raise UserError(
             f"prompt {prompt!r}: the quotation that {prompt[opened]} opens at character "
             f"{opened + 1} is not closed; quotation marks hold what is spoken"
         )
-    return " ".join("".join(caption).split()), " ".join("".join(spoken).split())
+    return " ".join("".join(shown).split()), " ".join("".join(spoken).split())
 
 
 def _is_inch(prompt: str, index: int) -> bool:

@@ -67,4 +67,5 @@ class WordCaptions(nn.Module):
         """Look up ids [B, P]; what the mask [B, P] hides is never seen."""
         rows = ids // UNKNOWN_ROWS
         unknown = (rows == 0)[..., None] * self.unknown(ids % UNKNOWN_ROWS)
-        return self.project(self.vectors[rows].float() / 16) + unknown
+        known = self.vectors[rows].float() / 16  # pyright: ignore[reportIndexIssue]
+        return self.project(known) + unknown

@@ -51,8 +51,8 @@ def run(
 
 def _ray(function: Function, jobs: Sequence[Any], workers: int, lost: Lost) -> Iterator[str]:
     try:
-        import ray
-        import ray.exceptions
+        import ray  # pyright: ignore[reportMissingImports]
+        import ray.exceptions  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError("--engine ray needs Ray: pip install 'avgen[ray]'") from error
     started = not ray.is_initialized()

@@ -168,7 +168,9 @@ def test_what_cannot_be_asked_for_is_named(folder, tmp_path):
         evaluate(Request(folder, weights={"resnet": folder}), tmp_path / "r")
     with pytest.raises(ValueError, match="not a TorchScript file"):
         evaluate(Request(folder, weights={"i3d": folder / "notes.txt"}), tmp_path / "r")
-    with pytest.raises(ValueError, match=r"avgen\.nowhere\.Ears: no such plug-in .*a recognizer is"):
+    with pytest.raises(
+        ValueError, match=r"avgen\.nowhere\.Ears: no such plug-in .*a recognizer is"
+    ):
         evaluate(Request(folder, recognizer="avgen.nowhere.Ears"), tmp_path / "r")
     with pytest.raises(ValueError, match="no such file"):
         evaluate(Request(folder / "nowhere"), tmp_path / "r")

@@ -291,7 +291,8 @@ def _timing_risks(
 def _colour_risks(video: Stream | None) -> tuple[str, ...]:
     """Why what is read does not look as what was recorded."""
     if isinstance(video, av.VideoStream):
-        name = HIGH_DYNAMIC_RANGE.get(video.codec_context.color_trc)
+        transfer = video.codec_context.color_trc
+        name = HIGH_DYNAMIC_RANGE.get(transfer)  # pyright: ignore[reportArgumentType]
         if name is not None:
             return (f"high dynamic range ({name}); read as BT.709, highlights are clipped",)
     return ()

@@ -84,7 +84,7 @@ def _pairs(utterances: Iterable[Sequence[str]]) -> Counter[str]:
 def shuffled(sentences: Sequence[str], seed: int) -> list[str]:
     """The sentences in an order that depends on them and the seed alone."""
     order = np.random.default_rng(seed).permutation(len(sentences))
-    return [sentences[i] for i in order]
+    return [sentences[int(i)] for i in order]
 
 
 def _lines(path: Path) -> list[str]:

@@ -89,9 +89,9 @@ def make_voice(
     records = []
     for index, text in enumerate(sentences):
         rng = np.random.default_rng([seed, index])
-        margins_s = tuple(float(m) for m in rng.uniform(*_MARGIN_S, 2))
+        before_s, after_s = (float(m) for m in rng.uniform(*_MARGIN_S, 2))
         try:
-            speech = say(text, voice, index, margins_s=margins_s, kokoro=kokoro)
+            speech = say(text, voice, index, margins_s=(before_s, after_s), kokoro=kokoro)
         except UserError:
             continue  # a sentence that is no row of plain words: there are others
         seconds = speech.waveform.shape[1] / SAMPLE_RATE
@@ -105,7 +105,7 @@ def make_voice(
                 media=media,
                 corpus=NAME,
                 speaker=name,
-                split=_split(voice),
+                split=_split(voice),  # pyright: ignore[reportArgumentType]
                 caption=voice.caption,
                 words=speech.words,
                 box=None,

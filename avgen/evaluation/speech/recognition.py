@@ -178,8 +178,7 @@ class WhisperRecognizer:
             condition_on_previous_text=False,
             without_timestamps=True,
         )
-        text: str = " ".join(segment.text for segment in segments)
-        return text.split()
+        return [word for segment in segments for word in str(segment.text).split()]
 
     def normalize(self, text: str) -> list[str]:
         """The words of a text as they are compared."""
