@@ -10,15 +10,13 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from av.video.reformatter import ColorTrc
-
 from avgen.clips.files import MediaError
 
 # FFmpeg's usual layout of 1 to 8 channels.
 CHANNEL_LAYOUTS = ("mono", "stereo", "2.1", "quad", "5.0", "5.1", "6.1", "7.1")
 
 # Transfer characteristics that a screen of standard range cannot show as they are.
-HIGH_DYNAMIC_RANGE = {ColorTrc.SMPTE2084: "PQ", ColorTrc.ARIB_STD_B67: "HLG"}
+HIGH_DYNAMIC_RANGE = {16: "PQ", 18: "HLG"}  # by FFmpeg's numbers: help needs no PyAV
 
 # Players that ignore edit lists are late by AAC's 1,024 samples of priming: 21 ms at 48 kHz, 64 at
 # 16 kHz.

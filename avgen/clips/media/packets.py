@@ -291,7 +291,7 @@ def _timing_risks(
 def _colour_risks(video: Stream | None) -> tuple[str, ...]:
     """Why what is read does not look as what was recorded."""
     if isinstance(video, av.VideoStream):
-        name = HIGH_DYNAMIC_RANGE.get(video.codec_context.color_trc)  # pyright: ignore
+        name = HIGH_DYNAMIC_RANGE.get(video.codec_context.color_trc)
         if name is not None:
             return (f"high dynamic range ({name}); read as BT.709, highlights are clipped",)
     return ()
