@@ -114,8 +114,8 @@ def test_generate_has_the_names_that_diffusers_uses(avgen):
     flags = """--prompt --negative-prompt --speech --words --seconds --num-frames --fps --height
         --width --num-inference-steps --guidance-scale --audio-guidance-scale --seed --image --audio
         --rate --sampler --shift --audio-shift --guidance-interval --guidance-rescale
-        --synchrony-scale --video --extend --model --device --dtype -o --output --overwrite
-        --no-metadata"""
+        --synchrony-scale --video --extend --voice --face --model --device --dtype -o --output
+        --overwrite --no-metadata"""
     assert all(flag in out for flag in flags.split())
 
 

@@ -24,6 +24,7 @@ ASKED, AVOIDED, APART = range(3)
 @dataclass(frozen=True)
 class Known:
     distilled: bool = False
+    has_references: bool = False
 
 
 class KnownNetwork(nn.Module):
@@ -40,7 +41,7 @@ class KnownNetwork(nn.Module):
     def read(self, captions, speech):
         return make_text(captions, speech)
 
-    def prepare(self, layout, text, decoupled=False):
+    def prepare(self, layout, text, decoupled=False, reference=None):
         assert len(text.caption_ids) == 1 or not decoupled
         return layout, [APART] if decoupled else [ASKED, AVOIDED][: len(text.caption_ids)]
 

@@ -13,6 +13,7 @@ import torch
 from avgen.clips import Clip, Word
 from avgen.clips.timebase import num_samples
 from avgen.latents.packing import AUDIO, VIDEO
+from avgen.models.transformer import AVTransformer
 from avgen.pipeline import AVPipeline, GenerateRequest
 from avgen.pipeline.continuation import windows
 
@@ -293,6 +294,63 @@ def test_a_window_goes_on_from_the_latents_of_the_one_before(pipe):
     assert torch.equal(after[0][:, :, :2], before[0][:, :, 1:])
     assert torch.equal(after[1][:, :, :15], before[1][:, :, 12:])
     assert not torch.equal(after[0][:, :, 2], before[0][:, :, 2])
+
+
+@pytest.fixture(scope="module")
+def referring(pipe):
+    """The same with a network that knows voices and faces to be like."""
+    config = replace(pipe.transformer.config, has_references=True)
+    torch.manual_seed(2)
+    network = AVTransformer(config).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape))
+    return AVPipeline(network, pipe.video_codec, pipe.audio_codec, pipe.config)
+
+
+def test_a_voice_and_a_face_to_be_like(referring, pipe):
+    voice, face = (sound(2, 96000), 48000), picture(1)[0]
+    plain = make(referring)
+    alike = make(referring, voice=voice)
+    assert not np.array_equal(alike.waveform, plain.waveform)
+    assert alike.sample_rate == RATE
+    assert not np.array_equal(make(referring, face=face).frames, plain.frames)
+    assert not np.array_equal(make(referring, face=face).frames[0], face)  # it need not be shown
+    given = conditions(referring, prompt=SAID, voice=voice)
+    assert given.voice.shape == (1, 4, 150)  # two seconds
+    for name, value in (("voice", voice), ("face", face)):
+        with pytest.raises(ValueError, match=f"{name} is given; this model was trained without"):
+            make(pipe, **{name: value})
+
+
+def test_every_window_shows_the_person_of_the_first(referring, monkeypatch):
+    given = conditions(referring, prompt=SAID, num_frames=17)
+    references, made = [], []
+    prepare, make_window = referring.transformer.prepare, referring.make_window
+
+    def prepared(layout, text, decoupled, reference):
+        references.append(reference)
+        return prepare(layout, text, decoupled, reference)
+
+    def kept(*arguments):
+        made.append(make_window(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(referring.transformer, "prepare", prepared)
+    monkeypatch.setattr(referring, "make_window", kept)
+    list(referring.stream(given))
+    first, second, third = references
+    assert first is None
+    video, audio = made[0]
+    for reference in (second, third):
+        assert torch.equal(reference.tokens, second.tokens)
+        assert float(reference.seconds.max()) < 0
+        assert reference.tokens.shape[:2] == (2, 2 + 9)  # both rows: two of picture, nine of sound
+        own = reference.tokens[0][reference.modality[0] == VIDEO]
+        assert torch.allclose(own[0], video[0, :, 0, :, :2].permute(1, 2, 0).flatten(), atol=1e-6)
+        assert torch.allclose(own[1][:4], video[0, :, 0, 0, 2], atol=1e-6)
+        heard = reference.tokens[0][reference.modality[0] == AUDIO][:, :12]
+        assert torch.allclose(heard, audio[0].mT.reshape(9, 12), atol=1e-6)
 
 
 def held_bytes() -> int:

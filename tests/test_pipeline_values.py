@@ -81,13 +81,13 @@ class Linear(nn.Module):
     def __init__(self):
         super().__init__()
         self.anything = nn.Parameter(torch.zeros(1))
-        self.config = SimpleNamespace(distilled=False)
+        self.config = SimpleNamespace(distilled=False, has_references=False)
         self.sigmas, self.texts = [], []
 
     def read(self, captions, speech):
         return make_text(captions, speech)
 
-    def prepare(self, layout, text, decoupled=False):
+    def prepare(self, layout, text, decoupled=False, reference=None):
         assert not decoupled
         return SimpleNamespace(layout=layout, text=text)
 

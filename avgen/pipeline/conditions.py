@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import torchaudio
+from torch import Tensor
 
 from avgen.clips.clip import Clip
 from avgen.clips.files import memory_budget
@@ -45,6 +46,8 @@ class Conditions:
         waveform: Given sound from the start, float32 [1, n] at the codec's rate: of the whole
             clip, or of the beginning.
         sound: All the sound as it was given, which comes out again: (float32 [C, N], rate).
+        face: Normalised latents of a picture to look like, [1, C, 1, H, W].
+        voice: Normalised latents of a voice to sound like, [1, C, T].
     """
 
     settings: PipelineConfig
@@ -58,6 +61,8 @@ class Conditions:
     frames: np.ndarray | None = None
     waveform: np.ndarray | None = None
     sound: tuple[np.ndarray, int] | None = None
+    face: Tensor | None = None
+    voice: Tensor | None = None
 
     @property
     def num_pictured(self) -> int:
@@ -206,14 +211,18 @@ def _frames(request: GenerateRequest, num_frames: int, config: PipelineConfig) -
 def _waveform(request: GenerateRequest, length: int, sample_rate: int) -> np.ndarray | None:
     """Given sound, float32 [1, length] at the codec's rate."""
     if isinstance(request.audio, tuple):
-        waveform, rate = request.audio
-    elif isinstance(request.extend, Clip):
+        return fit(at_rate(*request.audio, sample_rate), length)
+    if isinstance(request.extend, Clip):
         assert request.extend.waveform is not None and request.extend.sample_rate is not None
-        waveform, rate = request.extend.waveform, request.extend.sample_rate
-    else:
-        return None
+        waveform = at_rate(request.extend.waveform, request.extend.sample_rate, sample_rate)
+        return fit(waveform, length)
+    return None
+
+
+def at_rate(waveform: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
+    """A waveform [C, N] at `rate` as one channel, float32 [1, M], at `sample_rate`."""
     mono = torch.from_numpy(np.ascontiguousarray(remix(waveform, 1)))
-    return fit(torchaudio.functional.resample(mono, rate, sample_rate).numpy(), length)
+    return torchaudio.functional.resample(mono, rate, sample_rate).numpy()
 
 
 def fit(waveform: np.ndarray, length: int) -> np.ndarray:

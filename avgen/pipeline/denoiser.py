@@ -11,6 +11,7 @@ from avgen.diffusion.guidance import guide, guide_synchrony, interval_scale, res
 from avgen.diffusion.path import clean_from_velocity
 from avgen.latents.context import NoiseLevels, distinct_levels
 from avgen.latents.packing import MODALITIES, Layout
+from avgen.latents.reference import make_reference
 from avgen.models.text import Text
 from avgen.models.transformer import AVTransformer, Context
 from avgen.pipeline.config import PipelineConfig
@@ -26,6 +27,7 @@ class Denoiser:
         text: Two rows: what is asked for, and what guidance pushes away from.
         settings: Scales of guidance; where none pulls, the second row is left out.
         dtype: Of the arithmetic inside the transformer (autocast).
+        like: Tokens [N, W] of a voice and face to be like, and their layout, or None.
     """
 
     transformer: AVTransformer
@@ -33,6 +35,7 @@ class Denoiser:
     text: Text
     settings: PipelineConfig
     dtype: torch.dtype
+    like: tuple[Tensor, Layout] | None = None
     _contexts: dict[tuple[int, bool], Context] = field(default_factory=dict)
 
     def __call__(self, noisy: Tensor, sigma: Tensor, end: Tensor | None = None) -> Tensor:
@@ -74,7 +77,8 @@ class Denoiser:
         with torch.autocast(noisy.device.type, self.dtype, enabled=self.dtype != torch.float32):
             if (rows, decoupled) not in self._contexts:  # worked out once, not once a step
                 text = Text(**{name: value[:rows] for name, value in vars(self.text).items()})
-                context = self.transformer.prepare(self.layout, text, decoupled)
+                reference = None if self.like is None else make_reference([self.like] * rows)
+                context = self.transformer.prepare(self.layout, text, decoupled, reference)
                 self._contexts[rows, decoupled] = context
             context = self._contexts[rows, decoupled]
             return self.transformer(noisy.expand(rows, -1, -1), sigma, context).float()

@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from avgen.clips.clip import Clip
 from avgen.clips.files import atomic
-from avgen.clips.timebase import to_seconds
+from avgen.clips.timebase import to_index, to_seconds
+from avgen.clips.transforms import center_crop_resize
 from avgen.codecs.base import AudioCodec, VideoCodec, load_module, save_module
 from avgen.diffusion.path import mix
 from avgen.diffusion.samplers import SAMPLERS
@@ -34,7 +35,7 @@ from avgen.models.durations import DurationModel
 from avgen.models.phonemes import during
 from avgen.models.text import Text
 from avgen.models.transformer import AVTransformer
-from avgen.pipeline.conditions import CLIP_BYTES, Conditions, check_memory, resolve
+from avgen.pipeline.conditions import CLIP_BYTES, Conditions, at_rate, check_memory, resolve
 from avgen.pipeline.config import DEFAULT_MODEL, PipelineConfig
 from avgen.pipeline.continuation import LatentQueue, Window, mirror, padded, windows
 from avgen.pipeline.denoiser import Denoiser
@@ -43,6 +44,7 @@ from avgen.pipeline.request import GenerateRequest, read_files
 
 PARTS = ("transformer", "video_codec", "audio_codec")
 DURATIONS = "durations"  # a part that a model may have besides: how long phonemes last
+VOICE_S = 2.0  # of a voice to be like, as in training
 Handover = tuple[Window, Tensor, Tensor]  # the window before, its video and its audio latents
 
 
@@ -160,9 +162,20 @@ class AVPipeline:
         for name in ("negative_prompt", "guidance_rescale", "synchrony_scale"):
             if is_distilled and getattr(request, name):
                 raise UserError(f"{name} is given; this model has its guidance in its weights")
+        for name in ("voice", "face"):
+            if getattr(request, name) is not None and not self.transformer.config.has_references:
+                raise UserError(f"{name} is given; this model was trained without any to be like")
         request = read_files(request, Fraction(self.config.fps))
-        timing = self.durations or self.config.timer
-        return resolve(request, settings, self.audio_codec.sample_rate, timing)
+        timing, rate = self.durations or self.config.timer, self.audio_codec.sample_rate
+        conditions, face, voice = resolve(request, settings, rate, timing), None, None
+        with torch.inference_mode():
+            if isinstance(request.face, np.ndarray):
+                picture = center_crop_resize(request.face[None], settings.height, settings.width)
+                face = self.encode_video(picture)
+            if isinstance(request.voice, tuple):
+                heard = at_rate(*request.voice, rate)[:, : to_index(VOICE_S, rate)]
+                voice = self.encode_audio(heard)
+        return replace(conditions, face=face, voice=voice)
 
     @torch.inference_mode()
     def stream(self, conditions: Conditions, progress: bool = False) -> Iterator[Clip]:
@@ -179,6 +192,15 @@ class AVPipeline:
             is_last = window is plan[-1]
             made = self.make_window(conditions, window, before, progress)
             before = window, *made
+            if window.index == 0 and self.transformer.config.has_references:
+                # The same person in every window: what is not given is as the first one shows it.
+                face, voice = conditions.face, conditions.voice
+                num_latents = to_index(VOICE_S, self.audio_codec.latent_rate)
+                conditions = replace(
+                    conditions,
+                    face=made[0][:, :, :1] if face is None else face,
+                    voice=made[1][:, :, :num_latents] if voice is None else voice,
+                )
             if not conditions.is_pictured:
                 latents = video.push(made[0][:, :, window.new_video], is_last)
                 grid = self.video_grid(conditions, window.stop - start)
@@ -206,7 +228,8 @@ class AVPipeline:
         shifts = settings.shift, settings.audio_shift or settings.shift
         grids = [shifted_sigmas(settings.num_inference_steps, shift) for shift in shifts]
         sigmas = torch.stack(grids, 1).to(self.device)[:, None, layout.modality] * ~given
-        denoise = Denoiser(self.transformer, layout, text, settings, self.dtype)
+        like = self.reference(conditions)
+        denoise = Denoiser(self.transformer, layout, text, settings, self.dtype, like)
         steps = settings.num_inference_steps
         with tqdm(total=steps, desc="denoising", unit="step", disable=not progress) as bar:
 
@@ -284,6 +307,23 @@ class AVPipeline:
         phonemes = during(conditions.phonemes, start_s, stop_s)
         captions = [conditions.caption, conditions.negative_caption]
         return self.transformer.read(captions, [phonemes, []])
+
+    def reference(self, conditions: Conditions) -> tuple[Tensor, Layout] | None:
+        """Tokens [N, W] of a voice and a face to be like, and their layout, if there are any."""
+        face, voice, codec = conditions.face, conditions.voice, self.audio_codec
+        if face is None and voice is None:
+            return None
+        length = codec.hop_length * (1 if voice is None else voice.shape[2])
+        audio = AudioGrid(
+            length,
+            codec.sample_rate,
+            codec.hop_length,
+            codec.latent_channels,
+            conditions.settings.audio_patch,
+        )
+        picture = self.video_grid(conditions, 1)
+        layout = make_layout(picture, audio, voice is not None, face is not None).to(self.device)
+        return pack(face, voice, layout)[0], layout
 
     def encode_video(self, frames: np.ndarray) -> Tensor:
         """Frames uint8 [T, H, W, 3] to normalised latents [1, C, T', H', W']."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Crop = Callable[[np.ndarray, Path], np.ndarray]
 
-FILES = ("image", "audio", "video", "extend")  # fields that may be files
+FILES = ("image", "audio", "video", "extend", "voice", "face")  # fields that may be files
 
 # What a value must be besides of its type: in words, and as a test.
 POSITIVE = "more than 0", lambda value: value > 0
@@ -94,6 +94,10 @@ class GenerateRequest:
     )
     video: Clip | Path | None = _given("all the picture: make the sound for it")
     extend: Clip | Path | None = _given("a beginning with its sound: go on from its end")
+    voice: tuple[np.ndarray, int] | Path | None = _given(
+        "a voice to sound like, whatever it says (samples [C, N], rate)"
+    )
+    face: np.ndarray | Path | None = _given("a face to look like, which need not be shown")
     seconds: float | None = _size(
         "how long the clip is; by default as long as the words or what is given",
         float,
@@ -202,15 +206,16 @@ def _check_given(name: str, value: Any) -> None:
     """Raise UserError where what was given is no file and not of its shape and type."""
     if value is None or isinstance(value, str | Path):
         return
-    if name == "image":
+    if name in ("image", "face"):
         if value.dtype != "uint8" or value.ndim != 3 or value.shape[2] != 3:
             raise UserError(
-                f"image is {value.dtype} {list(value.shape)}; it must be uint8 [H, W, 3]"
+                f"{name} is {value.dtype} {list(value.shape)}; it must be uint8 [H, W, 3]"
             )
         return
     if name == "extend" and value.waveform is None:
         raise UserError("extend has no sound; a beginning needs both (or give it as video)")
-    waveform, rate = value if name == "audio" else (value.waveform, value.sample_rate)
+    is_sound = name in ("audio", "voice")
+    waveform, rate = value if is_sound else (value.waveform, value.sample_rate)
     if waveform is None:
         return
     if waveform.dtype != "float32" or waveform.ndim != 2 or waveform.size == 0:
@@ -245,9 +250,9 @@ def read_files(
     crop = crop or (lambda frames, _path: frames)
     read: dict[str, Any] = {}
     for name, path in paths.items():
-        if name == "image":
+        if name in ("image", "face"):
             read[name] = crop(read_image(path)[None], path)[0]
-        elif name == "audio":
+        elif name in ("audio", "voice"):
             read[name] = read_audio(path, num_channels=1)
         else:
             clip = read_clip(path, fps=request.fps or fps, num_channels=1)
