@@ -41,12 +41,12 @@ from avgen.preparation.latent_store import (
 )
 from avgen.preparation.store import Store
 from avgen.training.card import PROVENANCE, provenance
-from avgen.training.distillation import DistillationConfig, Teacher
 from avgen.training.draws import hash_seed, rank_and_world
 from avgen.training.lora import LoraConfig, adapt
 from avgen.training.optimization import OptimizerConfig, configure
 from avgen.training.sample import Drawing, LossWeights, TextDrops, TrainingSample
 from avgen.training.start import start_from
+from avgen.training.teacher import DistillationConfig, Teacher
 
 NEW_PARTS = ("heard", "expressions")  # that a network may have beyond the one it starts from
 NUM_BINS = 4  # noise levels that losses are logged by
