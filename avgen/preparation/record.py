@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from avgen.clips.media.read import read_audio
 from avgen.clips.timebase import exact, to_index
@@ -86,7 +87,8 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     try:
-        yield
+        with threadpool_limits(1, user_api="blas"):  # NumPy's
+            yield
     finally:
         torch.set_num_threads(before[0])
         cv2.setNumThreads(before[1])
