@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from avgen.clips.media.read import read_audio
-from avgen.clips.timebase import to_index, to_seconds
+from avgen.clips.timebase import to_seconds
 from avgen.codecs.base import AudioCodec, VideoCodec
 from avgen.corpora.manifest import ClipRecord, read_manifest, write_manifest
 from avgen.errors import UserError
@@ -151,9 +151,9 @@ def _encode_clip(
 
 
 def _voice_shape(waveform: np.ndarray, config: LatentConfig) -> ClipShape:
-    """The shape of a voice alone: that of the frames which it would have."""
+    """The shape of a voice alone: that of the whole frames which it would have."""
     fps = Fraction(config.fps)
-    num_frames = to_index(to_seconds(waveform.shape[1], config.sample_rate), fps)
+    num_frames = int(to_seconds(waveform.shape[1], config.sample_rate) * fps)
     return ClipShape(num_frames, config.height, config.width, fps, True, has_picture=False)
 
 
@@ -193,7 +193,7 @@ def encode_voices(
         device: Where to encode.
 
     Returns:
-        A line for every record whose sound cannot be read.
+        A line for every record whose sound cannot be read or is shorter than a frame.
     """
     config = replace(
         like,
@@ -213,6 +213,11 @@ def encode_voices(
                 )
             except UserError as error:
                 failures.append(str(error))
+                continue
+            if sound.shape[1] * Fraction(config.fps) < audio.sample_rate:
+                failures.append(
+                    f"{root / record.media}: {sound.shape[1]} samples; less than a frame"
+                )
                 continue
             waveform = torch.from_numpy(sound).to(device)[None]
             shape = _voice_shape(sound, config)

@@ -199,15 +199,15 @@ def test_phonemes_of_a_corpus_are_heard_where_it_says(prepared_latents):
 
 @pytest.fixture
 def voices(tmp_path) -> Path:
-    """A corpus of four voices alone, half a second each, and one file that is none."""
+    """A corpus of four voices alone, one of 9.6 frames and the rest of 12.5, and two files too short."""
     root = tmp_path / "voices"
     root.mkdir()
     records = []
-    for i in range(5):
-        tone = np.sin(np.arange(12000) * (0.03 + 0.01 * i)) * 9000
+    for i, length in enumerate([12000, 12000, 9240, 12000, 600, 0]):
+        tone = np.sin(np.arange(length) * (0.03 + 0.01 * i)) * 9000
         with wave.open(str(root / f"{i}.wav"), "wb") as file:
             file.setnchannels(1), file.setsampwidth(2), file.setframerate(24000)
-            file.writeframes(tone.astype("<i2").tobytes() if i < 4 else b"")
+            file.writeframes(tone.astype("<i2").tobytes())
         split = "validation" if i == 3 else "train"
         phonemes = (TimedPhoneme("AA1", 0.1, 0.3),)
         records.append(
@@ -225,8 +225,12 @@ def test_voices_become_latents_a_transformer_and_a_start(
     codec = SpeechCodec(SpeechCodecConfig(num_cepstra=2, width=8, hidden=8, depth=1))
     folder, like = tmp_path / "sound", read_latent_config(prepared_latents)
     failures = encode_voices(voices, folder, codec, like)
-    assert len(failures) == 1
-    assert "4.wav" in failures[0]
+    short, empty = failures
+    assert "4.wav: 600 samples; less than a frame" in short
+    assert "5.wav" in empty
+    records = read_manifest(folder / "manifest.jsonl")
+    shapes = read_shapes(folder, records, read_latent_config(folder))
+    assert [shape.num_frames for shape in shapes] == [12, 12, 9, 12]  # 9.6: the sound of 9
     (batch, *_) = ClipData(folder, Buckets(3, [0.48])).train_dataloader()
     for clip in batch["clips"]:
         assert clip.video is None
