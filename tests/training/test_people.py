@@ -199,7 +199,7 @@ def test_phonemes_of_a_corpus_are_heard_where_it_says(prepared_latents):
 
 @pytest.fixture
 def voices(tmp_path) -> Path:
-    """A corpus of four voices alone, one of 9.6 frames and the rest of 12.5, and two files too short."""
+    """A corpus of four voices alone, one of 9.6 frames and others of 12.5, and two too short."""
     root = tmp_path / "voices"
     root.mkdir()
     records = []
