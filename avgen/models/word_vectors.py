@@ -58,7 +58,8 @@ class WordCaptions(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         vectors = F.pad(torch.as_tensor(np.load(FILE)["vectors"]), (0, 0, 1, 0))
-        self.register_buffer("vectors", vectors, persistent=False)  # int8, in sixteenths
+        # The file has int8, in sixteenths; averages of weights take floats, and these exactly.
+        self.register_buffer("vectors", vectors.half() / 16, persistent=False)
         self.project = nn.Linear(vectors.shape[1], width)
         self.unknown = nn.Embedding(UNKNOWN_ROWS, width)
         nn.init.zeros_(self.unknown.weight)
@@ -67,5 +68,5 @@ class WordCaptions(nn.Module):
         """Look up ids [B, P]; what the mask [B, P] hides is never seen."""
         rows = ids // UNKNOWN_ROWS
         unknown = (rows == 0)[..., None] * self.unknown(ids % UNKNOWN_ROWS)
-        known = self.vectors[rows].float() / 16  # pyright: ignore[reportIndexIssue]
+        known = self.vectors[rows].float()  # pyright: ignore[reportIndexIssue]
         return self.project(known) + unknown

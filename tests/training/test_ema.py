@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from avgen.models.word_vectors import WordCaptions
 from avgen.training.ema import PowerEMA, power_of
 
 
@@ -37,3 +38,17 @@ def test_the_average_is_the_weighted_mean_of_all_steps():
 def test_a_deviation_that_no_power_has_is_refused():
     with pytest.raises(ValueError, match=r"std is 0\.3"):
         PowerEMA(0.3)
+
+
+@pytest.mark.parametrize("average", [None, PowerEMA(0.1).average])
+def test_what_is_not_trained_is_its_own_average(average):
+    captions = WordCaptions(8)
+    means = (
+        {"multi_avg_fn": get_ema_multi_avg_fn(0.995)} if average is None else {"avg_fn": average}
+    )
+    averaged = AveragedModel(captions, use_buffers=True, **means)
+    before = captions.vectors.clone()
+    for _ in range(7):
+        averaged.update_parameters(captions)
+    assert before.abs().max() > 1
+    assert torch.equal(averaged.module.vectors, before)
