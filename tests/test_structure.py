@@ -72,7 +72,7 @@ HOMES = {
         "codecs/pretrained.py",
         "training/audio_codec.py",
     ],
-    "hibari": ["corpora/puppets/*.py", "corpora/voices/*.py", "models/english.py"],
+    "hibari": ["corpora/voices/*.py", "models/english.py"],
     "jsonargparse": ["training/*.py"],
     "lightning": ["training/*.py"],
     "dlib": ["evaluation/faces/identity.py"],

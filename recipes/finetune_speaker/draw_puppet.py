@@ -7,15 +7,18 @@ their latents by the codecs of the model that will be tuned (recipes/mixed: "a c
 """
 
 import argparse
+import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 from avgen.codecs.base import load_module
-from avgen.corpora.puppets.dataset import PuppetCorpus, write_puppets
 from avgen.preparation.encode import encode
 from avgen.preparation.run import Request, as_text, prepare
 from avgen.preparation.settings import Settings
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "puppets_tiny"))
+from puppets.dataset import PuppetCorpus, write_puppets
 
 SIZE, FPS, SAMPLE_RATE, SECONDS, TESTS = (128, 128), Fraction(25), 24000, 2.92, 4
 

@@ -19,6 +19,7 @@ OUT/results.json the figures.
 import argparse
 import json
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +34,6 @@ from avgen.clips.clip import Clip
 from avgen.clips.media.read import write_clip
 from avgen.clips.timebase import num_samples
 from avgen.corpora.manifest import ClipRecord
-from avgen.corpora.puppets.dataset import GRAMMAR
 from avgen.evaluation.comparison.distances import psnr, stoi
 from avgen.evaluation.faces.tracking import CascadeTracker, the_face
 from avgen.evaluation.speech.recognition import GrammarRecognizer, GridRecognizer, word_error_rate
@@ -41,6 +41,9 @@ from avgen.evaluation.subject import Unscored
 from avgen.evaluation.sync import score as sync
 from avgen.pipeline import AVPipeline
 from avgen.preparation.store import Prepared
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "puppets_tiny"))
+from puppets.dataset import GRAMMAR
 
 SHAPES = {"square": (128, 128), "portrait": (128, 96)}  # height, width
 NUM_FRAMES = 73

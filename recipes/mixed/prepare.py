@@ -11,6 +11,7 @@ where it was stopped.
 
 import argparse
 import os
+import sys
 import zlib
 from dataclasses import replace
 from fractions import Fraction
@@ -19,12 +20,14 @@ from pathlib import Path
 from avgen.codecs.base import load_module
 from avgen.corpora.grid import LEXICON
 from avgen.corpora.manifest import ClipRecord
-from avgen.corpora.puppets.dataset import PuppetCorpus, write_puppets
 from avgen.preparation import corpus
 from avgen.preparation.encode import encode
 from avgen.preparation.merge import merge
 from avgen.preparation.run import Request, as_text, prepare
 from avgen.preparation.settings import Settings
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "puppets_tiny"))
+from puppets.dataset import PuppetCorpus, write_puppets
 
 SIZES = {"square": (128, 128), "portrait": (128, 96)}  # height, width
 FPS = Fraction(25)

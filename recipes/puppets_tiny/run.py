@@ -21,11 +21,11 @@ from typing import Any
 from avgen import cli
 from avgen.codecs.base import load_module
 from avgen.corpora.manifest import read_manifest
-from avgen.corpora.puppets.dataset import PuppetCorpus, write_puppets
 from avgen.preparation.encode import encode
 from avgen.preparation.run import Request, as_text, prepare
 from avgen.preparation.settings import Settings
 from avgen.training.stages import Stage, run_stages, train_stage
+from puppets.dataset import PuppetCorpus, write_puppets
 
 RECIPES = Path(__file__).parent
 CODECS = ("video_codec", "audio_codec")

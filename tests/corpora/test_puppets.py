@@ -10,7 +10,8 @@ pytest.importorskip("hibari", reason="the puppets' voice is the extra avgen[pupp
 
 from avgen.clips.media.read import read_clip
 from avgen.corpora.manifest import read_manifest
-from avgen.corpora.puppets.dataset import (
+from avgen.models.phonemes import ARPABET, TimedPhoneme
+from puppets.dataset import (
     Pose,
     Puppet,
     PuppetCorpus,
@@ -22,10 +23,9 @@ from avgen.corpora.puppets.dataset import (
     speak,
     write_puppets,
 )
-from avgen.corpora.puppets.mouth import Mouth, shape_mouth
-from avgen.corpora.puppets.person import BACKGROUNDS, CLOTHES, HAIR, SKIN
-from avgen.corpora.puppets.voices import SAMPLE_RATE
-from avgen.models.phonemes import ARPABET, TimedPhoneme
+from puppets.mouth import Mouth, shape_mouth
+from puppets.person import BACKGROUNDS, CLOTHES, HAIR, SKIN
+from puppets.voices import SAMPLE_RATE
 
 SIZE = (96, 96)
 LABIALS = "bob may buy pam a big map"

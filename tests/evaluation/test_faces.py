@@ -9,9 +9,6 @@ import numpy as np
 import pytest
 
 from avgen.clips import read_clip
-from avgen.corpora.puppets.drawing import Pose, draw
-from avgen.corpora.puppets.mouth import Mouth
-from avgen.corpora.puppets.person import draw_puppet
 from avgen.evaluation.faces.tracking import (
     CascadeTracker,
     LandmarkTracker,
@@ -21,6 +18,9 @@ from avgen.evaluation.faces.tracking import (
     the_speaker,
 )
 from avgen.evaluation.subject import Unscored
+from puppets.drawing import Pose, draw
+from puppets.mouth import Mouth
+from puppets.person import draw_puppet
 
 CLIPS = Path(os.environ.get("AVGEN_CLIPS", "../shared/clips"))
 OTHERS = CLIPS / "grid/others"

@@ -15,11 +15,11 @@ import pytest
 
 from avgen.cli import main
 from avgen.clips import Clip, write_clip
-from avgen.corpora.puppets.drawing import Pose, draw
-from avgen.corpora.puppets.mouth import Mouth
-from avgen.corpora.puppets.person import draw_puppet
 from avgen.evaluation.rows import read_rows
 from avgen.evaluation.run.runner import Request, evaluate
+from puppets.drawing import Pose, draw
+from puppets.mouth import Mouth
+from puppets.person import draw_puppet
 
 FPS, RATE, SIZE, NUM_FRAMES = Fraction(25), 16_000, (144, 180), 60
 METRICS = ("media", "sync", "onsets", "av_align@2025-02")

@@ -10,10 +10,10 @@ import torch
 
 from avgen.codecs.base import load_module
 from avgen.corpora.manifest import ClipRecord, write_manifest
-from avgen.corpora.puppets.dataset import Pose, draw, draw_puppet
-from avgen.corpora.puppets.mouth import Mouth
-from avgen.corpora.puppets.person import BACKGROUNDS, CLOTHES, HAIR
 from avgen.training.lightning_cli import instantiate
+from puppets.dataset import Pose, draw, draw_puppet
+from puppets.mouth import Mouth
+from puppets.person import BACKGROUNDS, CLOTHES, HAIR
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes/mixed"
 SIZES = {"square": (128, 128), "portrait": (128, 96)}

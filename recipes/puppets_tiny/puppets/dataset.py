@@ -16,12 +16,12 @@ from avgen.clips import timebase
 from avgen.clips.clip import Clip, Word
 from avgen.clips.media.read import write_clip
 from avgen.corpora.manifest import ClipRecord, write_manifest
-from avgen.corpora.puppets.drawing import Pose, draw
-from avgen.corpora.puppets.mouth import shape_mouth
-from avgen.corpora.puppets.person import Puppet, Voice, draw_puppet
-from avgen.corpora.puppets.voices import SAMPLE_RATE, Speech, speak
 from avgen.errors import UserError
 from avgen.models.phonemes import TimedPhoneme
+from puppets.drawing import Pose, draw
+from puppets.mouth import shape_mouth
+from puppets.person import Puppet, Voice, draw_puppet
+from puppets.voices import SAMPLE_RATE, Speech, speak
 
 __all__ = [
     "GRAMMAR",

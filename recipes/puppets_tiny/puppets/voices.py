@@ -3,11 +3,11 @@
 The speech is hibari-tts's, bent by a puppet's two numbers (see avgen/corpora/voices).
 """
 
-from avgen.corpora.puppets.person import Voice
 from avgen.corpora.voices.character import Voice as Speaker
 from avgen.corpora.voices.saying import Speech, say
 from avgen.corpora.voices.synthesis import SAMPLE_RATE, Warp
 from avgen.models.phonemes import PAUSES, TimedPhoneme, without_stress
+from puppets.person import Voice
 
 __all__ = ["SAMPLE_RATE", "Speech", "speak"]
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from avgen.corpora.puppets.mouth import Mouth
-from avgen.corpora.puppets.person import BACKGROUNDS, CLOTHES, EYES, HAIR, SKIN, Puppet
-from avgen.corpora.puppets.shapes import Canvas, box, capsule, ellipse, join, lens, mix
+from puppets.mouth import Mouth
+from puppets.person import BACKGROUNDS, CLOTHES, EYES, HAIR, SKIN, Puppet
+from puppets.shapes import Canvas, box, capsule, ellipse, join, lens, mix
 
 _BLACK = np.array((24, 18, 22), np.float32)
 _WHITE = np.array((250, 248, 244), np.float32)

@@ -1,1 +1,0 @@
-"""Talking heads that avgen draws itself."""
