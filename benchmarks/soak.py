@@ -47,18 +47,22 @@ def fill(folder: Path, count: int, seed: int, real: list[Path]) -> None:
 
 def watch(command: list[str], done: Callable[[], int], count: int) -> tuple[int, list[int]]:
     """Run a command: its exit code, and the most MiB that it took in each tenth of its work."""
-    process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     tenths = [0] * 10
-    while process.poll() is None:
-        taken = 0
-        for one in [process, *process.children(recursive=True)]:
-            try:
-                taken += one.memory_info().rss
-            except psutil.Error:  # it has just ended
-                continue
-        tenth = min(9, 10 * done() // count)
-        tenths[tenth] = max(tenths[tenth], taken >> 20)
-        time.sleep(0.2)
+    with tempfile.TemporaryFile("w+", errors="replace") as said:
+        process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+        while process.poll() is None:
+            taken = 0
+            for one in [process, *process.children(recursive=True)]:
+                try:
+                    taken += one.memory_info().rss
+                except psutil.Error:  # it has just ended
+                    continue
+            tenth = min(9, 10 * done() // count)
+            tenths[tenth] = max(tenths[tenth], taken >> 20)
+            time.sleep(0.2)
+        said.seek(0)
+        if process.returncode:
+            print(said.read()[-300:])
     return process.returncode, tenths
 
 
