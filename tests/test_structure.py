@@ -98,11 +98,7 @@ HOMES = {
     "silero_vad": ["preparation/voice.py"],
     "tensorboard": ["training/stages.py"],
     "torchaudio": [
-        "codecs/audio.py",
-        "codecs/encodec.py",
-        "codecs/speech.py",
-        "training/audio_codec.py",
-        "training/speech_codec.py",
+        "codecs/hops.py",
         "pipeline/*.py",
         "evaluation/sync/features.py",
         "evaluation/waveforms.py",

@@ -22,6 +22,7 @@ import torch
 from encodec.model import EncodecModel
 from torch import Tensor, nn
 
+from avgen.codecs.hops import check_latents, check_waveform
 from avgen.errors import UserError
 
 # The files that encodec 0.1.1 publishes, per sample rate in Hz, and the bandwidths in kbit/s their
@@ -152,10 +153,7 @@ class EncodecAudio(nn.Module):
         Raises:
             UserError: the waveform has other channels, or no samples.
         """
-        if waveform.ndim != 3 or waveform.shape[1] != self.num_channels or waveform.shape[2] == 0:
-            raise UserError(
-                f"waveform of shape {tuple(waveform.shape)}: must be [B, {self.num_channels}, N]"
-            )
+        check_waveform(self, waveform)
         segments = waveform.split(self.model.segment_length or waveform.shape[2], dim=2)
         return torch.cat([self._encode_segment(segment) for segment in segments], dim=2)
 
@@ -178,18 +176,10 @@ class EncodecAudio(nn.Module):
         Raises:
             UserError: other channels, or a number of samples that these latents do not cover.
         """
-        if latents.ndim != 3 or latents.shape[1] != self.latent_channels:
-            raise UserError(
-                f"latents of shape {tuple(latents.shape)}: must be [B, {self.latent_channels}, T]"
-            )
-        num_latents, hop = latents.shape[2], self.hop_length
-        if num_samples < 1 or -(-num_samples // hop) != num_latents:
-            limits = f"{hop * (num_latents - 1) + 1} to {hop * num_latents}"
-            raise UserError(
-                f"num_samples {num_samples}: {num_latents} latents hold {limits} samples"
-            )
+        check_latents(self, latents, num_samples)
         segment_length = self.model.segment_length
-        segments = latents.split(segment_length // hop if segment_length else num_latents, dim=2)
+        length = segment_length // self.hop_length if segment_length else latents.shape[2]
+        segments = latents.split(length, dim=2)
         return torch.cat([self._decode_segment(segment) for segment in segments], dim=2)[
             ..., :num_samples
         ]

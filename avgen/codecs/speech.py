@@ -21,22 +21,27 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 
 import torch
-import torchaudio
 from torch import Tensor, nn
 from torch.nn import functional
 
 from avgen.codecs import pitch
-from avgen.codecs.audio import KERNEL_SIZE, REACH, blocks, chunks, hann_window, overlap_add
 from avgen.codecs.excitation import fixed_noise, pulse_phases, pulses, short_spectra
+from avgen.codecs.hops import (
+    MAX_LOG_MAGNITUDE,
+    REACH,
+    Blocks,
+    HopCodec,
+    hann_window,
+    mean_mel_bands,
+    mel_bands,
+)
 from avgen.errors import UserError
 
 FLOOR = 1e-4  # magnitude added to the bands: what is below -80 dB of full scale is not heard
-MAX_LOG_MAGNITUDE = 5.0  # a full-scale sine has log(1) = 0; exp of a wild guess must not overflow
 
 # Latents are near zero mean and unit deviation for speech, synthetic and read. Deviations of
 # cepstra fall as a power of their number.
@@ -102,16 +107,8 @@ class Encoder(nn.Module):
     def __init__(self, config: SpeechCodecConfig) -> None:
         super().__init__()
         self.config = config
-        bands = torchaudio.functional.melscale_fbanks(
-            n_freqs=config.envelope_window // 2 + 1,
-            f_min=0.0,
-            f_max=config.sample_rate / 2,
-            n_mels=config.num_mels,
-            sample_rate=config.sample_rate,
-            mel_scale="slaney",
-        )
-        # Wide bands take the mean of their bins, so that all bands have one scale.
-        self.register_buffer("mel_bands", bands / bands.sum(0).clamp(min=1.0), persistent=False)
+        bands = mean_mel_bands(config.sample_rate, config.envelope_window, config.num_mels)
+        self.register_buffer("mel_bands", bands, persistent=False)
         means, deviations = latent_scales(config)
         self.register_buffer("means", means, persistent=False)
         self.register_buffer("deviations", deviations, persistent=False)
@@ -151,14 +148,8 @@ def cosine_transform(size: int) -> Tensor:
 def mel_interpolation(config: SpeechCodecConfig) -> Tensor:
     """Weights [bands, bins] that carry a log-mel spectrum over to the decoder's bins."""
     bins_hz = torch.linspace(0, config.sample_rate / 2, config.num_bins)
-    triangles = torchaudio.functional.melscale_fbanks(
-        n_freqs=1 + 8 * (config.num_bins - 1),  # fine enough for the centres of narrow bands
-        f_min=0.0,
-        f_max=config.sample_rate / 2,
-        n_mels=config.num_mels,
-        sample_rate=config.sample_rate,
-        mel_scale="slaney",
-    )[::8]
+    fine = 8 * config.fft_length  # enough for the centres of narrow bands
+    triangles = mel_bands(config.sample_rate, fine, config.num_mels)[::8]
     # Triangles that overlap by half sum to 1 between the first and the last centre.
     total = triangles.sum(1, keepdim=True)
     edge = (total[:, 0] < 1e-3).nonzero().flatten()
@@ -167,17 +158,13 @@ def mel_interpolation(config: SpeechCodecConfig) -> Tensor:
     return (triangles / triangles.sum(1, keepdim=True)).T.contiguous()
 
 
-class Decoder(nn.Module):
+class Decoder(Blocks):
     """Latents and two excitations to samples, to be overlapped and added."""
 
     def __init__(self, config: SpeechCodecConfig) -> None:
-        super().__init__()
+        numbers, outputs = config.num_cepstra + 2, 5 * config.num_bins
+        super().__init__(numbers, config.width, config.hidden, config.depth, outputs)
         self.config = config
-        self.embed = nn.Conv1d(config.num_cepstra + 2, config.width, KERNEL_SIZE, padding=REACH)
-        self.embed_norm = nn.LayerNorm(config.width)
-        self.blocks = blocks(config.width, config.hidden, config.depth)
-        self.norm = nn.LayerNorm(config.width)
-        self.head = nn.Linear(config.width, 5 * config.num_bins)
         with torch.no_grad():  # the phases of the free part start anywhere, all else by formula
             self.head.weight[: 4 * config.num_bins] *= 0.1
             self.head.bias[: 4 * config.num_bins].zero_()
@@ -196,9 +183,7 @@ class Decoder(nn.Module):
             pulse: Pulse trains [B, T + 2, hop_length]: with a hop on each side.
             noise: White noise, likewise, or for B = 1.
         """
-        hidden = self.embed_norm(self.embed(latents).transpose(1, 2))
-        hidden = self.blocks(hidden.transpose(1, 2)).transpose(1, 2)
-        h, t, n, r, phi = self.head(self.norm(hidden)).float().chunk(5, dim=-1)
+        h, t, n, r, phi = self.numbers(latents).chunk(5, dim=-1)
         window = hann_window(self.config.fft_length, latents.device)
         with torch.autocast(latents.device.type, enabled=False):
             pulse_gain, noise_gain, free_gain = self.by_formula(latents.float())
@@ -231,17 +216,15 @@ def log_limited(log_magnitude: Tensor) -> Tensor:
     return log_magnitude.clamp(max=MAX_LOG_MAGNITUDE).exp()
 
 
-class SpeechCodec(nn.Module):
-    """One channel of speech to `latent_channels` numbers every `hop_length` samples, and back.
+class SpeechCodec(HopCodec):
+    """A `HopCodec` whose latents are a closed form.
 
-    Latent i is centred on samples [i * hop_length, (i + 1) * hop_length). Any length goes: the
-    last hop is padded with silence and trimmed again. An `avgen.codecs.base.AudioCodec`. The last
-    two numbers of a latent are the pitch and the voicing; `pitch_hz` reads them, `with_pitch`
-    turns them.
+    The last two numbers of a latent are the pitch and the voicing; `pitch_hz` reads them,
+    `with_pitch` turns them.
     """
 
     config_class = SpeechCodecConfig
-    num_channels = 1
+    encoder_reach = pitch.REACH
 
     def __init__(self, config: SpeechCodecConfig) -> None:
         super().__init__()
@@ -250,29 +233,14 @@ class SpeechCodec(nn.Module):
         self.decoder = Decoder(config)
 
     @property
-    def sample_rate(self) -> int:
-        """Of the waveform, in Hz."""
-        return self.config.sample_rate
-
-    @property
-    def hop_length(self) -> int:
-        """Samples per latent."""
-        return self.config.hop_length
-
-    @property
     def latent_channels(self) -> int:
         """Numbers per latent."""
         return self.config.num_cepstra + 2
 
     @property
-    def latent_rate(self) -> Fraction:
-        """Latents per second."""
-        return Fraction(self.sample_rate, self.hop_length)
-
-    @property
-    def encoder_reach(self) -> int:
-        """Latents on each side whose windows change a latent."""
-        return pitch.REACH
+    def window_lengths(self) -> tuple[int, ...]:
+        """Samples in the windows of the encoder: of the spectrum, and of the pitch."""
+        return self.config.envelope_window, self.config.pitch_window
 
     @property
     def reach(self) -> int:
@@ -290,89 +258,19 @@ class SpeechCodec(nn.Module):
         text = json.dumps([settings, formula], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def encode(self, waveform: Tensor, *, chunk_latents: int = 3000) -> Tensor:
-        """Return latents [B, latent_channels, ceil(N / hop_length)] of about unit variance.
+    def decoder_of(self, latents: Tensor, noise: Tensor | None) -> Callable[[int, int], Tensor]:
+        """What decodes stretches of latents to windows; the latents before give them their phase.
 
-        Args:
-            waveform: [B, 1, N] in [-1, 1] at `sample_rate`.
-            chunk_latents: Latents worked out at a time; it bounds memory and changes nothing else.
-
-        Raises:
-            UserError: the waveform is not one channel of at least one sample.
+        Noise is white, [B, T, hop_length].
         """
-        if waveform.ndim != 3 or waveform.shape[1] != 1 or waveform.shape[2] == 0:
-            shape = tuple(waveform.shape)
-            raise UserError(f"waveform of shape {shape}: must be [B, 1, N] (mono, N at least 1)")
-        num_latents = -(-waveform.shape[2] // self.hop_length)
-        tail = num_latents * self.hop_length - waveform.shape[2]
-        envelopes, periods = (
-            functional.pad(waveform[:, 0], (margin, margin + tail)).unfold(
-                1, length, self.hop_length
-            )
-            for length in (self.config.envelope_window, self.config.pitch_window)
-            for margin in [(length - self.hop_length) // 2]
-        )
-        parts = []
-        for start, end, before, after in chunks(num_latents, chunk_latents, self.encoder_reach):
-            span = slice(start - before, end + after)
-            latents = self.encoder(envelopes[:, span], periods[:, span])
-            parts.append(latents[..., before : before + end - start])
-        return torch.cat(parts, dim=-1)
-
-    def decode(
-        self,
-        latents: Tensor,
-        *,
-        num_samples: int,
-        chunk_latents: int = 3000,
-        noise: Tensor | None = None,
-    ) -> Tensor:
-        """Return the waveform [B, 1, num_samples] of latents; see `decode_chunks`."""
-        parts = self.decode_chunks(
-            latents, num_samples=num_samples, chunk_latents=chunk_latents, noise=noise
-        )
-        return torch.cat(list(parts), dim=-1)
-
-    def decode_chunks(
-        self,
-        latents: Tensor,
-        *,
-        num_samples: int,
-        chunk_latents: int = 3000,
-        noise: Tensor | None = None,
-        start: int = 0,
-        stop: int | None = None,
-    ) -> Iterator[Tensor]:
-        """Yield waveforms [B, 1, n] that join, in order, to the whole decoded; memory is bounded.
-
-        Args:
-            latents: [B, latent_channels, T].
-            num_samples: Length of all of them together; must need exactly T latents.
-            chunk_latents: Latents per chunk.
-            noise: White noise [B, T, hop_length] that is shaped; None is always the same.
-            start: First latent of the stretch that is wanted; those before it give it its phase.
-            stop: Latent after its last.
-
-        Raises:
-            UserError: channels, or a number of samples that these latents do not cover.
-        """
-        if latents.ndim != 3 or latents.shape[1] != self.latent_channels:
-            shape = tuple(latents.shape)
-            raise UserError(f"latents of shape {shape}: must be [B, {self.latent_channels}, T]")
-        num_latents, hop = latents.shape[2], self.hop_length
-        if num_samples < 1 or -(-num_samples // hop) != num_latents:
-            limits = f"{hop * (num_latents - 1) + 1} to {hop * num_latents}"
-            raise UserError(f"num_samples {num_samples}: {num_latents} latents hold {limits}")
         hz = self.pitch_hz(latents.detach())
-        phases = pulse_phases(hz, hop, self.sample_rate)
-        spans = chunks(num_latents, chunk_latents, self.reach, start, stop)
-        for begin, end, before, after in spans:
-            first, last = begin - before, end + after
-            pulse, hiss = self._excitations(hz, phases, first, last, noise)
-            windows = self.decoder(latents[..., first:last], pulse, hiss)
-            waveform = overlap_add(windows, hop)
-            waveform = waveform[:, None, before * hop : (before + end - begin) * hop]
-            yield waveform[..., : num_samples - begin * hop]
+        phases = pulse_phases(hz, self.hop_length, self.sample_rate)
+
+        def decode(first: int, last: int) -> Tensor:
+            excitations = self._excitations(hz, phases, first, last, noise)
+            return self.decoder(latents[..., first:last], *excitations)
+
+        return decode
 
     def _excitations(
         self, hz: Tensor, phases: Tensor, first: int, last: int, noise: Tensor | None

@@ -14,10 +14,10 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import lightning as L
 import torch
-import torchaudio
 from encodec.msstftd import MultiScaleSTFTDiscriminator
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from avgen.codecs.audio import AudioAutoencoder, AudioAutoencoderConfig
 from avgen.codecs.base import load_tensors
+from avgen.codecs.hops import HopCodec, hann_window, mel_bands
 from avgen.errors import UserError
 from avgen.training.draws import hash_seed
 from avgen.training.optimization import OptimizerConfig, configure
@@ -33,7 +34,6 @@ from avgen.training.optimization import OptimizerConfig, configure
 # exponent of magnitudes in the complex loss: about how hearing evens out loudness
 COMPRESSION = 0.3
 QUIET = 1e-4  # magnitude (a full-scale sine is 1) below which differences stop counting
-FFT_LENGTHS = (128, 256, 512, 1024, 2048)  # windows of the reconstruction losses, in samples
 # What waveforms are multiplied with for the discriminator: at their own scale most of a spectrum
 # is so small beside its biases that 150 steps taught it nothing, at 50 times it learns within 30.
 DISCRIMINATOR_GAIN = 50.0
@@ -49,27 +49,26 @@ LOSS_WEIGHTS = {
 
 def spectra(waveforms: Tensor, fft_length: int) -> Tensor:
     """Complex spectra [B, T, F] of waveforms [B, N], a full-scale sine being 1; 3/4 overlap."""
-    window = torch.hann_window(fft_length, device=waveforms.device)
+    window = hann_window(fft_length, waveforms.device)
     windows = waveforms.unfold(1, fft_length, fft_length // 4)
     return torch.fft.rfft(windows * window) / (window.sum() / 2)
 
 
 def spectral_losses(
-    made: Tensor, real: Tensor, fft_length: int, sample_rate: int
+    made: Tensor, real: Tensor, fft_length: int, sample_rate: int, has_phase: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """Log-mel L1 and compressed complex L1 between waveforms [B, N], at one window length."""
+    """Log-mel L1 and L1 of compressed spectra between waveforms [B, N], at one window length.
+
+    The spectra are complex, or magnitudes where sound is to have no phase in particular.
+    """
     both = spectra(torch.cat([made, real]), fft_length)
     magnitude = (both.real**2 + both.imag**2 + QUIET**2).sqrt()
-    bands = torchaudio.functional.melscale_fbanks(
-        n_freqs=fft_length // 2 + 1,
-        f_min=0.0,
-        f_max=sample_rate / 2,
-        n_mels=max(fft_length // 16, 8),
-        sample_rate=sample_rate,
-        mel_scale="slaney",
-    )
-    made_mel, real_mel = (magnitude @ bands.to(magnitude)).add(QUIET).log().chunk(2)
-    loud = torch.view_as_real(both) * magnitude[..., None] ** (COMPRESSION - 1)
+    bands = mel_bands(sample_rate, fft_length, max(fft_length // 16, 8)).to(magnitude)
+    made_mel, real_mel = (magnitude @ bands).add(QUIET).log().chunk(2)
+    if has_phase:
+        loud = torch.view_as_real(both) * magnitude[..., None] ** (COMPRESSION - 1)
+    else:
+        loud = magnitude**COMPRESSION
     made_loud, real_loud = loud.chunk(2)
     return (made_mel - real_mel).abs().mean(), (made_loud - real_loud).abs().mean()
 
@@ -154,7 +153,16 @@ class AudioCodecSystem(L.LightningModule):
             valid.
         seed: Of the noise and the choice of window lengths, which depend on it, the batch and the
             process alone.
+
+    Attributes:
+        codec_class: Whose sizes are `codec`.
+        fft_lengths: Windows of the reconstruction losses, in samples.
+        has_phase: Whether spectra are compared with their phase.
     """
+
+    codec_class: ClassVar[type[HopCodec]] = AudioAutoencoder
+    fft_lengths: ClassVar[tuple[int, ...]] = (128, 256, 512, 1024, 2048)
+    has_phase: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -171,7 +179,7 @@ class AudioCodecSystem(L.LightningModule):
             raise UserError(f"noise {noise}: must not be negative")
         self.optimizer_config, self.discriminator_config = optimizer, discriminator
         self.noise, self.seed = noise, seed
-        self.codec = AudioAutoencoder(codec)
+        self.codec = self.codec_class(codec)  # pyright: ignore[reportArgumentType]
         if initial_weights is not None:
             load_tensors(self.codec, Path(initial_weights))
         if freeze_encoder:
@@ -218,12 +226,13 @@ class AudioCodecSystem(L.LightningModule):
     def reconstruction_losses(
         self, made: Tensor, real: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Losses "mel" and "complex" at two window lengths drawn with `generator`.
+        """Losses at two window lengths drawn with `generator`.
 
-        Two of five at a time are an unbiased estimate at two fifths of the cost.
+        Two of them at a time are an unbiased estimate at a part of the cost.
         """
-        drawn = torch.randperm(len(FFT_LENGTHS), generator=generator)[:2].tolist()
-        return mean_losses(made, real, [FFT_LENGTHS[i] for i in drawn], self.codec.sample_rate)
+        drawn = torch.randperm(len(self.fft_lengths), generator=generator)[:2].tolist()
+        lengths = [self.fft_lengths[i] for i in drawn]
+        return mean_losses(made, real, lengths, self.codec.sample_rate, self.has_phase)
 
     def train_discriminator(
         self,
@@ -245,14 +254,21 @@ class AudioCodecSystem(L.LightningModule):
         """Reconstruction losses of whole clips over all window lengths, without noise."""
         real = batch["waveform"]
         made = self.codec.decode(self.codec.encode(real), num_samples=real.shape[-1])
-        losses = mean_losses(made, real, FFT_LENGTHS, self.codec.sample_rate)
+        rate = self.codec.sample_rate
+        losses = mean_losses(made, real, self.fft_lengths, rate, self.has_phase)
         self.log_dict({f"validation/{k}": v for k, v in losses.items()}, sync_dist=True)
 
 
 def mean_losses(
-    made: Tensor, real: Tensor, fft_lengths: Sequence[int], sample_rate: int
+    made: Tensor,
+    real: Tensor,
+    fft_lengths: Sequence[int],
+    sample_rate: int,
+    has_phase: bool = True,
 ) -> dict[str, Tensor]:
-    """Losses "mel" and "complex" between waveforms [B, 1, N], averaged over window lengths.
+    """`spectral_losses` of waveforms [B, 1, N], averaged over window lengths, by name.
+
+    "mel", and "complex" or, without phase, "magnitude".
 
     Raises:
         UserError: the waveforms are shorter than the longest window.
@@ -261,13 +277,11 @@ def mean_losses(
         raise UserError(
             f"waveforms of {made.shape[-1]} samples: at least {max(fft_lengths)} needed"
         )
+    made, real = made[:, 0].float(), real[:, 0].float()
     with torch.autocast(made.device.type, enabled=False):
-        pairs = [
-            spectral_losses(made[:, 0].float(), real[:, 0].float(), length, sample_rate)
-            for length in fft_lengths
-        ]
-    mel, complex_ = (torch.stack(terms).mean() for terms in zip(*pairs, strict=True))
-    return {"mel": mel, "complex": complex_}
+        pairs = [spectral_losses(made, real, n, sample_rate, has_phase) for n in fft_lengths]
+    mel, other = (torch.stack(terms).mean() for terms in zip(*pairs, strict=True))
+    return {"mel": mel, "complex" if has_phase else "magnitude": other}
 
 
 def adversarial_losses(discriminator: nn.Module, made: Tensor, real: Tensor) -> dict[str, Tensor]:

@@ -5,8 +5,9 @@ from fractions import Fraction
 import pytest
 import torch
 
-from avgen.codecs.audio import AudioAutoencoder, AudioAutoencoderConfig, overlap_add
+from avgen.codecs.audio import AudioAutoencoder, AudioAutoencoderConfig
 from avgen.codecs.base import AudioCodec, load_module, save_module
+from avgen.codecs.hops import overlap_add
 
 TINY = AudioAutoencoderConfig(
     sample_rate=8000,

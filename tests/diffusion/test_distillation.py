@@ -141,6 +141,9 @@ def test_draws_are_as_often_as_they_say() -> None:
     assert (starts[:, 1] == 0).all() and (ends[:, 1] == 0).all()
     assert (ends <= starts).all()
     share = (ends / starts)[:, [0, 2]]
+    ended = share[:, 0][ends[:, 0] < starts[:, 0]]  # anywhere on the way, uniformly
+    assert ended.mean().item() == pytest.approx(0.5, abs=0.02)
+    assert ended.std().item() == pytest.approx(12**-0.5, abs=0.02)
     assert torch.allclose(share[:, 0], share[:, 1])  # both modalities go as far of their way
     assert scales.min() >= 1.5 and scales.max() <= 2.5
     assert scales.mean().item() == pytest.approx(2.0, abs=0.02)

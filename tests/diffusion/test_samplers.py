@@ -47,6 +47,14 @@ def test_error_falls_with_the_stated_order(sampler: Callable, order: int, shift:
         assert math.log2(coarse / fine) == pytest.approx(order, abs=0.15)
 
 
+def test_unequal_steps_are_weighed_by_their_lengths() -> None:
+    """Of a velocity 3 sigma the first step of 0.3 is Euler's, the others are exact."""
+    sigmas = torch.tensor([1.0, 0.7, 0.1, 0.0], dtype=torch.float64)
+    made = adams_bashforth(lambda noisy, sigma: noisy - sigma * 3 * sigma, _noise(), sigmas)
+    expected = _noise() - 3 * 1.0 * 0.3 - 1.5 * 0.7**2
+    assert torch.allclose(made, expected, atol=1e-12)
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_one_known_point_is_reached_exactly_in_one_step(sampler: Callable) -> None:
     target = torch.full((2, 8, 3), 0.25, dtype=torch.float64)

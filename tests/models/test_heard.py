@@ -103,6 +103,23 @@ def test_a_phoneme_knows_two_neighbours_and_no_padding(heard):
     assert float((lasting - made).abs().max()) > 1e-2
 
 
+@pytest.mark.parametrize(("slot", "heard_by"), [(0, 3), (2, 1)], ids=["before", "after"])
+def test_what_comes_before_is_not_what_comes_after(heard, slot, heard_by):
+    """A layer that hears one neighbour: the third phoneme changes that one and itself."""
+    first, second = heard.near
+    for part in (first.weight, first.bias, second.weight, second.bias):
+        part.zero_()
+    first.weight[:, 8 * slot : 8 * slot + 8] = torch.eye(8)
+    ids = torch.tensor([[5, 7, 9, 11, 13]])
+    spans = torch.stack([torch.arange(5) * 0.1, torch.arange(1, 6) * 0.1], -1)[None]
+    seen = torch.ones(1, 5, dtype=torch.bool)
+    other = ids.clone()
+    other[0, 2] = 20
+    change = heard.vectors(other, spans, seen) - heard.vectors(ids, spans, seen)
+    changed = (change.abs().amax((0, 2, 3)) > 1e-4).nonzero()[:, 0].tolist()
+    assert changed == sorted([2, heard_by])
+
+
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(1)

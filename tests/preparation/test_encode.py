@@ -3,6 +3,7 @@
 import json
 import os
 import wave
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from avgen.corpora.manifest import read_manifest
 from avgen.errors import UserError
 from avgen.preparation.encode import encode, encode_stills
 from avgen.preparation.latent_store import (
+    begin_latents,
     encoder_fingerprint,
     load_statistics,
     read_latent_config,
@@ -125,6 +127,17 @@ def test_latents_of_other_codecs_are_refused_and_replaced_when_asked(folder, cod
     after = latents_of(folder)
     assert after.keys() == before.keys()
     assert all(after[f"c{i}.safetensors"] != before[f"c{i}.safetensors"] for i in range(4))
+
+
+def test_pictures_are_not_added_to_latents_of_voices_alone(folder, codecs):
+    """Both can be trained on together, but a folder is of one kind."""
+    video, audio = codecs
+    encode(folder, video, audio)
+    both = read_latent_config(folder)
+    voices = replace(both, fingerprint=encoder_fingerprint(None, audio))
+    assert both.fits(voices) and voices.fits(both)
+    with pytest.raises(UserError, match="4 clips' latents of other codecs"):
+        begin_latents(folder, voices)
 
 
 def test_frames_that_were_cut_anew_are_encoded_anew(folder, codecs):

@@ -141,6 +141,16 @@ def test_an_epoch_is_every_clip_once_on_two_one_and_two_processes(processes, bat
     assert all(draw >= DRAWS_OF_AN_EPOCH for batch in epochs.take(1) for _, draw in batch)
 
 
+def test_every_epoch_and_seed_has_an_order_of_its_own():
+    def order(seed, epoch):
+        steps = Epochs(SHAPES, Packs(40, 1.0), CONFIG, seed).plan(epoch, [(1, 0)])
+        return [clip for step in steps for batch in step for clip, _ in batch]
+
+    orders = [order(3, 0), order(3, 1), order(4, 0)]
+    assert order(3, 0) == orders[0]
+    assert len(set(map(tuple, orders))) == 3
+
+
 def test_a_draw_has_its_number_however_many_processes_there_are():
     def numbers_of(world):
         epochs = Epochs(SHAPES, Buckets(2, [1.0]), CONFIG, seed=3)
