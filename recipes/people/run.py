@@ -149,7 +149,7 @@ class Stages:
     def speak(self, engine: str, folder: Path) -> Callable[[], None]:
         """Make the voices of one engine say sentences."""
         numbers = {"hibari": (360, 26), "kokoro": (60, 12)}[engine]
-        voices, clips = (24, 2) if self.is_small else numbers
+        voices, clips = (80, 1) if self.is_small else numbers
         options = ["--engine", engine, "--voices", voices, "--clips", clips]
         options += ["--workers", self.args.workers]
         for name in ("sentences", "held_out", "kokoro"):
@@ -193,6 +193,7 @@ class Stages:
                 network = name not in ("speech_codec", "video_codec")
                 tiny = {f"model.init_args.network.{k}": v for k, v in SMALL_NETWORK.items()}
                 options |= SMALL[name] | (tiny if network else {})
+                options["trainer.limit_val_batches"] = 0  # nobody of few is of that split
             overrides = [word for k, v in options.items() for word in (f"--{k}", str(v))]
             scale = SMALL_STEPS if self.is_small else self.args.steps_scale
             parts = Path("codecs") if codecs else None

@@ -233,3 +233,12 @@ def test_reports_are_compared_clip_by_clip(report, folder, tmp_path):
         compare(report, tmp_path / "other")
     with pytest.raises(ValueError, match="is not a report"):
         compare(report, folder)
+
+
+def test_the_probe_counts_only_by_itself(folder, tmp_path):
+    """With a metric that no clip can have, what was probed is not scored; alone it is."""
+    for metrics, status in ((["media"], "scored"), (["media", "wer"], "failed")):
+        evaluate(Request(folder, metrics=metrics), tmp_path / status)
+        rows = by_id(tmp_path / status)
+        assert rows["s1/a.mkv"]["status"] == rows["mute.mkv"]["status"] == status
+        assert rows["text.mp4"]["status"] == "failed"

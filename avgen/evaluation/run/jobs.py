@@ -91,7 +91,7 @@ def row_of_failure(job: Job, reason: str) -> dict[str, Any]:
 
 
 def row_of(job: Job) -> dict[str, Any]:
-    """The row of a clip: `status` is "scored" if any metric but the probe has values."""
+    """The row of a clip: "scored" if any metric has values; the probe counts only by itself."""
     shared = {"weights": job.weights, "recognizer": job.recognizer}
     subject = Subject(
         job.path,
@@ -112,7 +112,8 @@ def row_of(job: Job) -> dict[str, Any]:
             if missing is None
             else {"status": "skipped", "reason": missing}
         )
-    scored = [n for n, r in results.items() if r["status"] == "scored" and n != "media"]
+    counted = [name for name in results if name != "media"] or ["media"]
+    scored = [name for name in counted if results[name]["status"] == "scored"]
     reasons = [r["reason"] for r in results.values() if r["status"] in ("unscored", "failed")]
     row = _heading(job) | {"status": "scored" if scored else "failed", "metrics": results}
     if not scored:

@@ -1,0 +1,81 @@
+"""The recipe of people, the whole way at its smallest: portraits in, a clip of few steps out."""
+
+import json
+import shutil
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from avgen.clips.media.read import read_clip, read_metadata
+from avgen.corpora.manifest import read_manifest
+from avgen.pipeline import AVPipeline
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = ("faker-female-01", "faker-female-12", "faker-male-03")
+SENTENCES = (
+    ("The captain", "My sister", "Nobody", "A quiet child", "The old baker"),
+    ("found", "painted", "sold", "forgot"),
+    ("a yellow bicycle.", "the broken clock.", "three boxes of plums.", "her uncle's map."),
+)
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+
+def run(out: Path, pictures: Path, landmarker: Path, sentences: Path) -> str:
+    """What the recipe prints."""
+    command = [sys.executable, ROOT / "recipes/people/run.py", out, "--small", "--workers", "1"]
+    command += ["--portraits", pictures, "--face-landmarker", landmarker]
+    command += ["--sentences", sentences]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def given(clips_folder, tmp_path_factory):
+    """Three portraits, what finds faces, and sentences."""
+    portraits, models = clips_folder.parent / "portraits", clips_folder.parent / "models"
+    landmarker = models / "face_landmarker.task"
+    if not (portraits / "images").is_dir() or not landmarker.is_file():
+        pytest.skip(f"no portraits or no face landmarker beside {clips_folder}")
+    folder = tmp_path_factory.mktemp("people")
+    (folder / "pictures").mkdir()
+    lines = []
+    for line in (portraits / "captions.jsonl").read_text().splitlines():
+        about = json.loads(line)
+        if about["id"] in NAMES:
+            shutil.copy(portraits / "images" / about["file"], folder / "pictures")
+            lines.append(line)
+    assert len(lines) == len(NAMES)
+    (folder / "pictures/captions.jsonl").write_text("\n".join(lines))
+    (folder / "sentences.txt").write_text("\n".join(" ".join(s) for s in product(*SENTENCES)))
+    return folder, folder / "pictures", landmarker, folder / "sentences.txt"
+
+
+def test_the_whole_way(given):
+    folder, *rest = given
+    out = folder / "out"
+    said = run(out, *rest)
+    assert "demo: {" in said
+    pipe = AVPipeline.from_pretrained(out / "model")
+    assert pipe.transformer.config.distilled and pipe.transformer.config.has_references
+    assert pipe.config.num_inference_steps == 4 and pipe.config.sampler == "mean"
+    assert pipe.durations is not None
+    people = read_manifest(out / "prepared/people/manifest.jsonl")
+    assert {r.speaker for r in people if r.tracks} == {
+        r.speaker for r in read_manifest(out / "prepared/portraits/manifest.jsonl")
+    }
+    voices = [record for record in people if not record.tracks]
+    assert len(voices) > 40 and all(record.phonemes for record in people)
+    clip = read_clip(out / "demo.mp4")
+    assert clip.frames.shape[1:] == (128, 128, 3) and clip.sample_rate == 24000
+    assert "AI-generated" in str(read_metadata(out / "demo.mp4"))
+
+    again = run(out, *rest)
+    assert [line.split(": ")[1] for line in again.splitlines()] == ["finished already"] * 14
+    (out / "model/config.json").unlink()
+    (out / "demo.mp4").unlink()
+    again = run(out, *rest)
+    assert again.count("finished already") == 12 and "few_steps: {" in again
