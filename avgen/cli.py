@@ -11,8 +11,11 @@ The environment variable AVGEN_TRACEBACK=1 shows the traceback of an error inste
 import argparse
 import os
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
 
 from avgen import __version__
 from avgen.commands import (
@@ -90,7 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rest = rest[len(args.overrides) :]
         if rest:
             parser.error(f"unrecognized arguments: {' '.join(rest)}")
-        return args.run(args)
+        with _warnings_in_one_line():
+            return args.run(args)
     except KeyboardInterrupt:
         print("avgen: stopped", file=sys.stderr)
         return 130
@@ -99,6 +103,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"avgen: error: {_in_one_line(error)}", file=sys.stderr)
         return 2
+
+
+@contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """What avgen warns of is said as its errors are; warnings of others stay as they are."""
+    usual = warnings.formatwarning
+
+    def in_one_line(message: Any, category: Any, filename: str, *rest: Any, **named: Any) -> str:
+        if Path(filename).is_relative_to(Path(__file__).parent) and category is UserWarning:
+            return f"avgen: warning: {' '.join(str(message).split())}\n"
+        return usual(message, category, filename, *rest, **named)
+
+    warnings.formatwarning = in_one_line
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 def _with_dashes(arguments: Sequence[str]) -> list[str]:

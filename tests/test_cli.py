@@ -6,6 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import wave
 from fractions import Fraction
 from pathlib import Path
 
@@ -121,6 +122,7 @@ def test_generate_has_the_names_that_diffusers_uses(avgen):
 
 HEAVY = """
 import sys
+import wave
 from avgen.cli import main
 try:
     main({arguments!r})
@@ -396,6 +398,24 @@ def test_a_given_video_is_read_once(avgen, tiny_model, media, tmp_path, monkeypa
     assert code == 0, err
     assert rates == [Fraction(25, 2)]
     assert read_clip(output).num_frames == 25
+
+
+def test_a_warning_is_one_line_without_code(media, tmp_path):
+    """Left and right out of phase, in a file to go by: said as errors are."""
+    tone = 0.5 * np.sin(np.arange(9600) * 0.05)[:, None] * np.array([1.0, -1.0])
+    with wave.open(str(tmp_path / "odd.wav"), "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(48000)
+        file.writeframes((tone * 32767).astype("<i2").tobytes())
+    code = "from avgen import cli; from avgen.clips import read_audio\n"
+    code += (
+        "with cli._warnings_in_one_line(): read_audio(__import__('sys').argv[1], num_channels=1)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "odd.wav")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    path = tmp_path / "odd.wav"
+    assert said == f"avgen: warning: {path}: left and right are out of phase; one is inverted\n"
 
 
 def test_no_metadata_leaves_no_trace(avgen, spoken, tmp_path):

@@ -41,12 +41,12 @@ def given(clips_folder, tmp_path_factory):
     if not (portraits / "images").is_dir() or not landmarker.is_file():
         pytest.skip(f"no portraits or no face landmarker beside {clips_folder}")
     folder = tmp_path_factory.mktemp("people")
-    (folder / "pictures").mkdir()
+    (folder / "pictures/images").mkdir(parents=True)
     lines = []
     for line in (portraits / "captions.jsonl").read_text().splitlines():
         about = json.loads(line)
         if about["id"] in NAMES:
-            shutil.copy(portraits / "images" / about["file"], folder / "pictures")
+            shutil.copy(portraits / about["file"], folder / "pictures" / about["file"])
             lines.append(line)
     assert len(lines) == len(NAMES)
     (folder / "pictures/captions.jsonl").write_text("\n".join(lines))
@@ -69,8 +69,9 @@ def test_the_whole_way(given):
     }
     voices = [record for record in people if not record.tracks]
     assert len(voices) > 40 and all(record.phonemes for record in people)
-    clip = read_clip(out / "demo.mp4")
-    assert clip.frames.shape[1:] == (128, 128, 3) and clip.sample_rate == 24000
+    clip = read_clip(out / "demo.mp4", sample_rate=24000)
+    assert clip.frames.shape[1:] == (128, 128, 3)
+    assert clip.waveform is not None and clip.waveform.shape == (1, clip.num_frames * 960)
     assert "AI-generated" in str(read_metadata(out / "demo.mp4"))
 
     again = run(out, *rest)

@@ -1,0 +1,159 @@
+"""What a picture shows of a person, read by a classifier: is it who was asked for?
+
+    python recipes/people/looks.py fit PREPARED looks.joblib          (portraits of the train split)
+    python recipes/people/looks.py measure PREPARED looks.joblib      (portraits of the test split)
+    python recipes/people/looks.py score CLIPS looks.joblib --asked asked.jsonl
+
+PREPARED are portraits that `avgen prepare portraits` made speak, with what is known of each in the
+manifest. `asked.jsonl` has a line a clip: its file's name without suffix as "id", and what should
+be seen of it as "seen" (see other_words.jsonl, whose n-th line is asked of clip n where lines have
+no id). Each attribute is a logistic regression on dlib's embedding of the face, colours of a grid
+of eight by eight, and gradients; its accuracy on real test portraits, as a mean over its values, is
+what a score is to be compared with.
+"""
+
+import argparse
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import joblib
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from tqdm import tqdm
+
+from avgen.clips import read_clip
+from avgen.corpora.manifest import read_manifest
+from avgen.evaluation.faces.identity import face_embedding
+from avgen.evaluation.subject import Unscored
+
+SIDE = 128
+ATTRIBUTES = {  # value that is asked for -> values of the table that are the same to the eye
+    "kind": {},
+    "age": {},
+    "hair": {"white": "grey", "none": "none", "hidden": "hidden"},
+    "beard": {"goatee": "beard"},
+    "glasses": {"True": "yes", "true": "yes", "False": "no", "false": "no"},
+    "headwear": {
+        **dict.fromkeys(("hat", "cap", "beanie", "turban", "headscarf", "bandana"), "covered"),
+        **dict.fromkeys(("headband", "headphones", "crown", "none"), "bare"),
+    },
+    "clothes": {"navy": "blue", "maroon": "red", "beige": "brown"},
+}
+
+
+def features(frames: np.ndarray) -> np.ndarray:
+    """Numbers of a picture: the middle of frames uint8 [T, H, W, 3].
+
+    Raises:
+        Unscored: there is no face.
+    """
+    frame = cv2.resize(frames[len(frames) // 2], (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    colours = cv2.cvtColor(frame.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    grid = cv2.resize(colours, (8, 8), interpolation=cv2.INTER_AREA).ravel() / 50
+    describe = cv2.HOGDescriptor((SIDE, SIDE), (32, 32), (32, 32), (16, 16), 8)
+    gradients = np.ravel(describe.compute(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)))
+    return np.concatenate([4 * face_embedding(frames[len(frames) // 2][None]), grid, gradients])
+
+
+def value(attribute: str, told: Any) -> str:
+    """What a value of the table is to the eye."""
+    return ATTRIBUTES[attribute].get(str(told), str(told))
+
+
+def table(prepared: Path, is_test: bool) -> tuple[np.ndarray, list[Mapping[str, Any]]]:
+    """Features and what is known of the portraits of one side of the split, mirrored as well."""
+    rows, known = [], []
+    records = [r for r in read_manifest(prepared / "manifest.jsonl") if r.tracks]
+    for record in tqdm([r for r in records if (r.split == "test") == is_test], desc="portraits"):
+        frames = np.load(prepared / record.media, mmap_mode="r")
+        whole = np.array(frames[len(frames) // 2])[None]
+        for picture in (whole, whole[:, :, ::-1]):
+            try:
+                rows.append(features(np.ascontiguousarray(picture)))
+            except Unscored:
+                continue
+            known.append(record.labels)
+    return np.array(rows), known
+
+
+def fit(prepared: Path, out: Path) -> None:
+    """Fit a regression for every attribute, and keep them."""
+    rows, known = table(prepared, is_test=False)
+    fitted = {}
+    for name in ATTRIBUTES:
+        values = [value(name, labels[name]) for labels in known]
+        fitted[name] = make_pipeline(
+            StandardScaler(), LogisticRegression(C=0.003, max_iter=2000, class_weight="balanced")
+        ).fit(rows, values)
+    joblib.dump(fitted, out)
+    print(f"{len(rows)} pictures, {out}")
+
+
+def agreement(
+    fitted: Mapping[str, Pipeline], rows: np.ndarray, asked: Sequence[Mapping[str, Any]]
+) -> dict[str, tuple[float, int]]:
+    """How often each attribute is seen as asked: a mean over its values, and of how many."""
+    found = {}
+    for name, model in fitted.items():
+        at = [i for i, seen in enumerate(asked) if seen.get(name) is not None]
+        wanted = [value(name, asked[i][name]) for i in at]
+        at, wanted = zip(*((i, v) for i, v in zip(at, wanted, strict=True) if v in model.classes_),
+                         strict=True)  # fmt: skip
+        seen = model.predict(rows[list(at)])
+        found[name] = float(balanced_accuracy_score(wanted, seen)), len(at)
+    return found
+
+
+def clips_of(folder: Path, asked: Path) -> tuple[np.ndarray, list[Mapping[str, Any]]]:
+    """Features of clips and what is asked of each."""
+    lines = [json.loads(line) for line in asked.read_text().splitlines()]
+    paths = sorted(path for path in folder.iterdir() if path.suffix in (".mp4", ".mkv"))
+    rows, wanted = [], []
+    for number, path in enumerate(paths):
+        line = next((one for one in lines if one.get("id") == path.stem), None)
+        line = lines[number] if line is None and "id" not in lines[0] else line
+        if line is None:
+            continue
+        try:
+            rows.append(features(read_clip(path).frames))
+        except Unscored as reason:
+            print(f"{path}: {reason}")
+            continue
+        wanted.append(line["seen"])
+    return np.array(rows), wanted
+
+
+def show(found: Iterable[tuple[str, tuple[float, int]]]) -> None:
+    """Print a line an attribute."""
+    for name, (rate, count) in found:
+        print(f"{name:10} {rate:.3f} (mean over its values), {count} pictures")
+
+
+def main() -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("fit", "measure", "score"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("looks", type=Path)
+    parser.add_argument("--asked", type=Path)
+    args = parser.parse_args()
+    if args.what == "fit":
+        fit(args.folder, args.looks)
+        return
+    measured = args.what == "measure"
+    if not measured and args.asked is None:
+        parser.error("--asked: which file says what should be seen?")
+    rows, asked = table(args.folder, True) if measured else clips_of(args.folder, args.asked)
+    show(agreement(joblib.load(args.looks), rows, asked).items())
+
+
+if __name__ == "__main__":
+    main()
