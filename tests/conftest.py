@@ -6,7 +6,10 @@ import random
 import zlib
 from pathlib import Path
 
-import numpy as np
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: a thread each
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np  # reads how many threads it may have
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
