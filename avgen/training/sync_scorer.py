@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from avgen.errors import UserError
 from avgen.evaluation.sync.features import NUM_MELS, picture_rows
-from avgen.evaluation.sync.network import SyncConfig, SyncNetwork, curves, standardized
+from avgen.evaluation.sync.network import SyncConfig, SyncNetwork, curves, standard_scores
 from avgen.training.draws import Draws, clip_of_draw, hash_seed, loader_of, rank_and_world
 from avgen.training.optimization import OptimizerConfig
 
@@ -131,7 +131,7 @@ def sync_loss(picture: Tensor, sound: Tensor, max_lag: int, sharpness: Tensor) -
         sharpness: What correlations are multiplied with to be logits.
     """
     own = curves(picture, sound, max_lag)
-    one, other = standardized(picture).flatten(1), standardized(sound).flatten(1)
+    one, other = standard_scores(picture).flatten(1), standard_scores(sound).flatten(1)
     cross = one @ other.T / one.shape[1]
     # Without its diagonal, row by row: of the flat matrix, all but every (B + 1)th number.
     size = len(cross)

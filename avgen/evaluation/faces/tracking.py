@@ -2,8 +2,6 @@
 
 `CascadeTracker` needs nothing besides OpenCV 4's wheel; `LandmarkTracker` needs MediaPipe and its
 model file, and finds lips too.
-
-Reference: Viola & Jones 2001, "Rapid Object Detection using a Boosted Cascade of Simple Features".
 """
 
 from __future__ import annotations
@@ -19,16 +17,14 @@ import cv2
 import numpy as np
 
 from avgen.errors import UserError
+from avgen.evaluation.faces.head import box_overlap, detect
 from avgen.evaluation.measure import optional
 from avgen.evaluation.subject import Network, Subject, Unscored
 
 TOP, CHIN, LIPS = 10, 152, [13, 14]  # MediaPipe's numbers of points
 STRIDE = 5  # frames from one detection to the next
 DETECT_SIDE = 288  # pixels of the shorter side at which faces are looked for, where it is longer
-SMALLEST = 1 / 6  # side of the smallest face looked for, over the frame's shorter side
 HALF = 0.5  # of the largest face's side in the look before: smaller ones are not looked for again
-PART_OF_FACE = 0.4  # a box with this share of itself in a larger one is a part of that face, as a
-# mouth and chin that the cascade takes for a face
 SAME_FACE = 0.3  # least intersection over union of one face in successive detections
 MAX_MISSED = 3  # successive detections without a face before it counts as gone
 SAME_LOOK = 0.85  # least correlation of a face's pixels from one look to the next, where nothing is
@@ -242,12 +238,6 @@ def _prominence(track: Track) -> float:
     return track.size**2 * track.present.mean()
 
 
-@cache
-def _cascade() -> Any:
-    folder = cv2.data.haarcascades  # pyright: ignore[reportAttributeAccessIssue]
-    return cv2.CascadeClassifier(folder + "haarcascade_frontalface_default.xml")
-
-
 def _grey(frame: np.ndarray) -> np.ndarray:
     """A frame uint8 [H, W, 3] in grey, its shorter side at most DETECT_SIDE: uint8 [H', W']."""
     grey = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
@@ -260,31 +250,6 @@ def _grey(frame: np.ndarray) -> np.ndarray:
 
 def _scaled(chain: dict[int, np.ndarray], scale: float) -> dict[int, np.ndarray]:
     return {index: box * scale for index, box in chain.items()}
-
-
-def detect(grey: np.ndarray, least: float = 0.0) -> list[np.ndarray]:
-    """Boxes [4] of faces of at least that side in a grey picture uint8 [H, W], largest first."""
-    smallest = max(24, int(SMALLEST * min(grey.shape)), int(least))
-    found = _cascade().detectMultiScale(grey, 1.1, 5, minSize=(smallest, smallest))
-    boxes = sorted((np.array(box, np.float64) for box in found), key=lambda box: -box[2])
-    kept: list[np.ndarray] = []
-    for box in boxes:
-        if all(_common(box, larger) < PART_OF_FACE * np.prod(box[2:]) for larger in kept):
-            kept.append(box)
-    return kept
-
-
-def _common(one: np.ndarray, other: np.ndarray) -> float:
-    """Area that two boxes [4] share."""
-    low = np.maximum(one[:2], other[:2])
-    high = np.minimum(one[:2] + one[2:], other[:2] + other[2:])
-    return float(np.prod(np.maximum(high - low, 0)))
-
-
-def box_overlap(one: np.ndarray, other: np.ndarray) -> float:
-    """Intersection over union of two boxes [4]: x, y, width, height."""
-    both = _common(one, other)
-    return both / float(np.prod(one[2:]) + np.prod(other[2:]) - both)
 
 
 def _link(chains: list[dict[int, np.ndarray]], boxes: list[np.ndarray], index: int) -> list[int]:

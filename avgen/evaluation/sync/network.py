@@ -86,7 +86,7 @@ class SyncNetwork(nn.Module):
         return self.picture(picture), self.sound(sound)
 
 
-def standardized(features: Tensor) -> Tensor:
+def standard_scores(features: Tensor) -> Tensor:
     """Features [B, T, D] with mean 0 and variance 1 over time."""
     centred = features - features.mean(1, keepdim=True)
     return centred / (centred.square().mean(1, keepdim=True) + 1e-6).sqrt()
@@ -100,7 +100,7 @@ def curves(picture: Tensor, sound: Tensor, max_lag: int) -> Tensor:
         sound: [B, T, D].
         max_lag: Frames each way; above 0 the sound comes first.
     """
-    picture, sound = standardized(picture), standardized(sound)
+    picture, sound = standard_scores(picture), standard_scores(sound)
     length = picture.shape[1]
     rows = []
     for lag in range(-max_lag, max_lag + 1):

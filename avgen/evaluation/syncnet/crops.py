@@ -16,7 +16,7 @@ import numpy as np
 from scipy.signal import medfilt
 
 from avgen.errors import UserError
-from avgen.evaluation.faces.tracking import box_overlap
+from avgen.evaluation.faces.head import box_overlap
 from avgen.evaluation.subject import Unscored
 from avgen.evaluation.syncnet.towers import SIDE
 
