@@ -1,30 +1,7 @@
 """avgen: joint audio-video diffusion, from a clip to a clip.
 
-The way of the data::
-
-    clip.mp4 -> clips.read_clip        -> Clip(frames, waveform)        decode, by timestamp
-             -> codecs/*.encode        -> video latents, audio latents  compress
-             -> latents/packing.pack   -> one sequence of tokens, each with its time and place
-             -> diffusion/*            -> add noise, or walk it back: models/ is called here
-             -> latents/packing.unpack -> video latents, audio latents  split
-             -> codecs/*.decode        -> Clip(frames, waveform)        reconstruct, in chunks
-             -> clips.write_clip       -> out.mp4                       mux, with provenance
-
-The tree is that sentence::
-
-    clips/       FILE <-> CLIP          imports nothing of avgen
-    codecs/      CLIP <-> LATENTS       imports clips
-    latents/     LATENTS <-> SEQUENCE   imports clips
-    diffusion/   NOISE <-> DATA         imports nothing of avgen
-    models/      THE NETWORK            imports latents, clips
-    pipeline/    PROMPT -> CLIP         imports all of the above; the only way to generate
-    datasets/    CORPORA -> MANIFEST    imports clips, models.speech
-    preparation/ CORPORA -> DATA        imports clips, codecs, datasets, metrics
-    training/    LIGHTNING              imports all of the above
-    cli.py       avgen generate | train | reconstruct | probe, one module each in commands/
-
-The names below load on first use: ``import avgen`` costs nothing, and no command waits for torch
-before it needs it.
+docs/design.md has the way of the data, the tree, and the reasons for both. The names below load on
+first use: ``import avgen`` costs nothing, and no command waits for torch before it needs it.
 """
 
 from typing import TYPE_CHECKING

@@ -239,7 +239,7 @@ SPOKEN = ("generate", "--prompt", 'a man says "place red"', "-o")
         (["--guidance-scale", "nan"], "nan"),
         (["--seconds", "2", "--num-frames", "50"], "num_frames"),
         (["--rate", "9"], "--rate"),
-        (["--sampler", "rk4"], "euler, heun, ab2 or mean"),
+        (["--sampler", "rk4"], "euler, heun, ab2"),
         (["--guidance-interval", "0.8-0.3"], "--guidance-interval"),
         (["--guidance-interval", "all"], "--guidance-interval"),
         (["--guidance-rescale", "2"], "--guidance-rescale"),

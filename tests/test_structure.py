@@ -125,22 +125,23 @@ LATE = {
     "transformers",
 }
 
-# Lines of each room, with docstrings and blanks: at most. To raise one is a decision.
+# Lines of each room, with docstrings and blanks, a twentieth more than it has: at most. A metric or
+# a corpus has room; to raise a number is a decision.
 LINES = {
-    "clips": 2960,
-    "codecs": 1800,
-    "commands": 1320,
-    "corpora": 4300,
-    "diffusion": 610,
-    "evaluation": 6415,
-    "latents": 860,
-    "models": 1710,
-    "pipeline": 1320,
-    "preparation": 3370,
-    "training": 4700,
+    "clips": 3100,
+    "codecs": 1900,
+    "commands": 1400,
+    "corpora": 4500,
+    "diffusion": 650,
+    "evaluation": 6750,
+    "latents": 900,
+    "models": 1800,
+    "pipeline": 1400,
+    "preparation": 3550,
+    "training": 4900,
 }
-# Lines of all that runs from a prompt to a clip by the shipped model: at most.
-PROMPT_TO_CLIP = 8600
+# Lines of all that runs from a prompt to a clip by the shipped model, likewise.
+PROMPT_TO_CLIP = 9000
 WAY = ("avgen.commands.generate", "avgen.codecs.video", "avgen.codecs.audio")
 
 

@@ -1,1 +1,1 @@
-"""CORPORA -> MANIFEST: one file a corpus, one file a preparation stage."""
+"""CORPORA -> RECORDS: one file a corpus."""

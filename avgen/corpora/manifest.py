@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any, Literal, Protocol, cast
 
 from avgen.clips.files import atomic
@@ -22,20 +23,6 @@ from avgen.models.phonemes import TimedPhoneme
 
 Split = Literal["train", "validation", "test"]
 Consent = Literal["given", "unknown", "withdrawn"]
-
-CORPORA = (
-    "celebv_hq",
-    "crema_d",
-    "folder",
-    "grid",
-    "hdtf",
-    "librispeech",
-    "lrs3",
-    "mead",
-    "ravdess",
-    "talkvid",
-    "voxceleb2",
-)
 
 
 @dataclass(frozen=True)
@@ -132,6 +119,12 @@ class Corpus(Protocol):
         ...
 
 
+def corpora() -> list[str]:
+    """The names of avgen's own corpora: the modules beside this one that have `records`."""
+    beside = [module.name for module in iter_modules([str(Path(__file__).parent)])]
+    return [name for name in beside if hasattr(import_module(f"avgen.corpora.{name}"), "records")]
+
+
 def find_corpus(name: str) -> Corpus:
     """The module of a corpus: one of avgen's by its name, or any by its import path.
 
@@ -139,17 +132,16 @@ def find_corpus(name: str) -> Corpus:
         UserError: there is no such module, or it is not a corpus.
     """
     path = name if "." in name else f"avgen.corpora.{name.lower().replace('-', '_')}"
-    rule = f"it must be one of {', '.join(CORPORA)}, or a module of yours as package.module"
     try:
         spec = find_spec(path)
     except (ImportError, ValueError):  # a package on the way is missing, or no name at all
         spec = None
-    if spec is None:
-        raise UserError(f"corpus {name!r}: no such module; {rule}")
-    module = import_module(path)
+    module = None if spec is None else import_module(path)
     missing = [part for part in ("NAME", "LICENCE", "records") if not hasattr(module, part)]
     if missing:
-        raise UserError(f"corpus {name!r}: {path} has no {' and no '.join(missing)}; {rule}")
+        rule = f"it must be one of {', '.join(corpora())}, or a module of yours as package.module"
+        wrong = "no such module" if module is None else f"{path} has no {' and no '.join(missing)}"
+        raise UserError(f"corpus {name!r}: {wrong}; {rule}")
     return cast(Corpus, module)
 
 

@@ -19,7 +19,7 @@ def items(
     """The records of a corpus, and what it cannot make a record of.
 
     Args:
-        corpus: Its name (avgen/datasets).
+        corpus: Its name (avgen/corpora).
         root: Where it is.
         speakers: Only these, where any are named.
         limit: Only the first so many.
