@@ -30,7 +30,7 @@ UNTRAINED = sorted(path.stem for path in (ROOT / "recipes/untrained").glob("*.ya
 SPOKEN = {"crema_d", "ravdess"}  # with --aligner: these copies have sentences, not words
 TRANSFORMERS = (*(f"untrained/{name}" for name in UNTRAINED), "grid/config", "grid/config_more",
                 "mixed/config", "mixed/config_more", "finetune_speaker/config",
-                "distill/config")  # fmt: skip
+                "distill/config", "people/sound", "people/joint")  # fmt: skip
 CODECS = sorted(
     path.relative_to(ROOT / "recipes").with_suffix("").as_posix()
     for name in ("video_*", "audio_codec", "speech_codec")
@@ -121,6 +121,10 @@ def test_a_transformer_goes_all_the_way(name, prepare_for, tmp_path, tiny_model,
         starts = {f"{NETWORK}.distillation.teacher": tiny_model}
     elif "initial_model" in start:
         starts = {f"{NETWORK}.initial_model": tiny_model}
+    elif name.startswith(
+        "people/"
+    ):  # of sizes that the tiny model has not; test_people.py chains them
+        starts = {f"{NETWORK}.initial_weights": "null"}
     elif "initial_weights" in start:
         starts = {f"{NETWORK}.initial_weights": tiny_model / "transformer/model.safetensors"}
     arguments = ["--config", str(path), *flags(TINY | RUN | starts), *batching]
