@@ -19,15 +19,19 @@ from typing import Any, NoReturn
 
 from avgen import __version__
 from avgen.commands import (
+    batch,
     compare,
     evaluate,
     export,
     generate,
     prepare,
     probe,
+    provenance,
     reconstruct,
     resync,
+    serve,
     train,
+    verify,
 )
 from avgen.errors import UserError
 
@@ -51,6 +55,10 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, module in (
         ("generate", generate),
+        ("serve", serve),
+        ("batch", batch),
+        ("verify", verify),
+        ("provenance", provenance),
         ("prepare", prepare),
         ("train", train),
         ("export", export),

@@ -6,4 +6,12 @@ class UserError(ValueError):
 
     The message is one line that names the file, the value and the rule. The command line prints
     it and exits with code 2; any other exception is a fault of avgen's and keeps its traceback.
+
+    Args:
+        message: The line.
+        field: Of `GenerateRequest`, where one of them is wrong.
     """
+
+    def __init__(self, message: object = "", field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field

@@ -17,7 +17,19 @@ from avgen.cli import main
 from avgen.clips import Clip, read_clip, read_metadata, write_clip
 from avgen.clips.timed_words import parse_words
 
-COMMANDS = ("generate", "train", "reconstruct", "probe", "evaluate", "compare", "resync")
+COMMANDS = (
+    "generate",
+    "serve",
+    "batch",
+    "verify",
+    "provenance",
+    "train",
+    "reconstruct",
+    "probe",
+    "evaluate",
+    "compare",
+    "resync",
+)
 
 
 @pytest.fixture

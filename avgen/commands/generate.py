@@ -8,21 +8,17 @@ from dataclasses import Field, fields
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from avgen.commands.output import (
     add_model_arguments,
     add_output_arguments,
     check_output,
     resolve_device,
-    write_chunks,
 )
 from avgen.errors import UserError
 from avgen.pipeline.config import DEFAULT_MODEL, PipelineConfig
-from avgen.pipeline.request import GenerateRequest, check, read_files
-
-if TYPE_CHECKING:
-    import numpy as np
+from avgen.pipeline.request import CROPS, GenerateRequest, check
 
 SUMMARY = "make a clip from a prompt, a picture, a voice, a silent video or a beginning"
 DESCRIPTION = """\
@@ -57,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
     groups["what is given"].add_argument(
         "--crop",
-        choices=["face", "center"],
+        choices=CROPS,
         default="face",
         help="what of a given picture that is not square is used: a square around the face, as in "
         "training, or the middle (default: face, unless --height or --width is given)",
@@ -73,6 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a .mp4, .mov, .webm or .mkv",
     )
     add_output_arguments(group)
+    group.add_argument(
+        "--no-marks",
+        action="store_true",
+        help="leave out the invisible marks in picture and sound that say that a model made them",
+    )
 
 
 def _value(about: Field, text: str) -> Any:
@@ -93,8 +94,9 @@ def run(args: argparse.Namespace) -> int:
     asked = GenerateRequest(**{f.name: getattr(args, f.name) for f in fields(GenerateRequest)})
     _check_size(asked, args.output)
     started, folder = time.monotonic(), Path(args.model) if args.model else DEFAULT_MODEL
-    fps = Fraction(PipelineConfig.read(folder).fps)
-    request = read_files(asked, fps, partial(_cropped, args))
+    from avgen.studio.making import Manner, make_clip, read
+
+    request = read(asked, Fraction(PipelineConfig.read(folder).fps), args.crop)
     # Not above: what is wrong with the request is said before the seconds that torch takes.
     import torch
 
@@ -102,15 +104,20 @@ def run(args: argparse.Namespace) -> int:
 
     dtype = getattr(torch, args.dtype) if args.dtype else None
     pipe = AVPipeline.from_pretrained(folder, device=resolve_device(args.device), dtype=dtype)
-    conditions = pipe.conditions(request)
-    parameters = asked.record() | conditions.record()
-    parameters["model"] = folder.resolve().name if args.model else "default"
-    clip = write_chunks(pipe.stream(conditions, progress=True), args, "AI-generated", parameters)
-    sound = f"{clip.sample_rate} Hz sound" if clip.sample_rate else "no sound"
-    rate = f"{float(clip.fps):.2f}".rstrip("0").rstrip(".")
+    manner = Manner(
+        model=folder.resolve().name if args.model else "default",
+        metadata=not args.no_metadata,
+        marks=not args.no_marks,
+        overwrite=args.overwrite,
+    )
+    made = make_clip(pipe, asked, request, args.output, manner, True)
+    said, energy = made["parameters"], made["energy"]
+    rate = f"{float(Fraction(said['fps'])):.2f}".rstrip("0").rstrip(".")
+    joules = "" if energy["joules"] is None else f", {energy['joules']:.0f} J"
     print(
-        f"{args.output}: {parameters['seconds']:.2f} s, {clip.width}x{clip.height}, {rate} fps, "
-        f"{sound}, made in {time.monotonic() - started:.0f} s"
+        f"{args.output}: {said['seconds']:.2f} s, {said['width']}x{said['height']}, {rate} fps, "
+        f"{made['sample_rate']} Hz sound, made in {time.monotonic() - started:.0f} s "
+        f"({energy['cpu_seconds']:.0f} s of processor{joules})"
     )
     return 0
 
@@ -123,22 +130,3 @@ def _check_size(asked: GenerateRequest, output: Path) -> None:
             raise UserError(
                 f"--{name} {size}: {output.suffix} holds even sizes only; .mkv holds odd ones"
             )
-
-
-def _cropped(args: argparse.Namespace, frames: np.ndarray, path: Path) -> np.ndarray:
-    """Given frames [T, H, W, 3] cut to the face, where --crop asks for it and they are not square.
-
-    Square pictures are taken to be crops already; what the pipeline gets it scales to its size.
-
-    Raises:
-        UserError: there is no face to crop to.
-    """
-    if args.crop == "center" or frames.shape[1] == frames.shape[2] or args.height or args.width:
-        return frames
-    from avgen.clips.transforms import crop
-    from avgen.evaluation.faces.head import head_box
-
-    box = head_box(frames)
-    if box is None:
-        raise UserError(f"{path}: no face found to crop to; --crop center takes the middle")
-    return crop(frames, box)

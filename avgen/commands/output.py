@@ -1,22 +1,15 @@
-"""What the commands that write a clip share: a check of its place first, how it was made last."""
+"""What the commands that write a clip share: their flags, and a check of its place first."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
-from collections.abc import Iterator, Mapping
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from avgen import __version__
-from avgen.clips.files import atomic, may_write
+from avgen.clips.files import may_write
 from avgen.clips.media.formats import format_of
 from avgen.errors import UserError
-
-if TYPE_CHECKING:
-    from avgen.clips import Clip
+from avgen.provenance.sidecar import sidecar
 
 Flags = argparse.ArgumentParser | argparse._ArgumentGroup  # argparse has no public name for both
 
@@ -88,67 +81,3 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     format_of(path)
     may_write(path, overwrite=overwrite)
     may_write(sidecar(path), overwrite=overwrite)
-
-
-def sidecar(path: Path) -> Path:
-    """Where the JSON about the clip at `path` goes: a.mp4 -> a.mp4.json."""
-    return path.with_name(path.name + ".json")
-
-
-def tags(comment: str, parameters: Mapping[str, Any]) -> dict[str, str]:
-    """What goes into the container: that avgen made the clip, and with which parameters."""
-    return {
-        "comment": f"{comment} with avgen {__version__}",
-        "ai_generated": "true",
-        "avgen_version": __version__,
-        "avgen_parameters": json.dumps(parameters),
-    }
-
-
-def write_sidecar(path: Path, comment: str, parameters: Mapping[str, Any]) -> None:
-    """Write the same beside the clip at `path`, atomically."""
-    content = {
-        "file": path.name,
-        "comment": f"{comment} with avgen {__version__}",
-        "ai_generated": True,
-        "avgen_version": __version__,
-        "parameters": parameters,
-    }
-    with atomic(sidecar(path)) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def write_chunks(
-    chunks: Iterator[Clip], args: argparse.Namespace, made: str, parameters: Mapping[str, Any]
-) -> Clip:
-    """Write the pieces of a clip as they come, and into it and beside it how it was made.
-
-    Args:
-        chunks: At least one.
-        args: What `add_output_arguments` added, and `output`.
-        made: How, in words.
-        parameters: How, JSON-able.
-
-    Returns:
-        The first piece.
-    """
-    from avgen.clips import ClipWriter
-
-    first = next(chunks)
-    with ClipWriter(
-        args.output,
-        fps=first.fps,
-        height=first.height,
-        width=first.width,
-        sample_rate=first.sample_rate,
-        num_channels=first.num_channels or None,
-        metadata=None if args.no_metadata else tags(made, parameters),
-        overwrite=args.overwrite,
-    ) as writer:
-        for chunk in chain([first], chunks):
-            writer.write_frames(chunk.frames)
-            if chunk.waveform is not None:
-                writer.write_waveform(chunk.waveform)
-    if not args.no_metadata:
-        write_sidecar(args.output, made, parameters)
-    return first

@@ -20,9 +20,9 @@ from avgen.commands.output import (
     add_output_arguments,
     check_output,
     resolve_device,
-    write_chunks,
 )
 from avgen.errors import UserError
+from avgen.provenance.sidecar import tags, write_chunks, write_sidecar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,8 +86,11 @@ def run(args: argparse.Namespace) -> int:
                 progress.update(clip.num_frames)
                 yield clip
 
-        first = write_chunks(counted(), args, made, parameters)
+        metadata = None if args.no_metadata else tags(made, parameters)
+        first = write_chunks(counted(), args.output, metadata, args.overwrite)
         num_frames = progress.n
+    if metadata:
+        write_sidecar(args.output, made, parameters)
     print(f"{args.output}: {num_frames} frames at {float(first.fps):.6g} fps")
     return 0
 

@@ -109,7 +109,8 @@ def resolve(
     for clip in (request.video, request.extend):
         if isinstance(clip, Clip) and clip.fps != fps:
             raise UserError(
-                f"a clip at {clip.fps} fps is given, {fps} fps asked for; read it at that rate"
+                f"a clip at {clip.fps} fps is given, {fps} fps asked for; read it at that rate",
+                "fps",
             )
     caption, quoted = parse_prompt(request.prompt)
     speech = (quoted if request.words is None else "") if request.speech is None else request.speech
@@ -117,12 +118,15 @@ def resolve(
     if is_silent and config.needs_words and request.audio is None and request.video is None:
         raise UserError(
             "nothing to say: this model needs words, as in "
-            "prompt='a man says \"place red at g nine now\"'"
+            "prompt='a man says \"place red at g nine now\"'",
+            "prompt",
         )
     begun = request.extend.num_frames if isinstance(request.extend, Clip) else 0
     total = _num_frames(request, speech, config, fps, timing)
     if total <= begun:
-        raise UserError(f"{total} frames asked for; it must be more than the {begun} given")
+        raise UserError(
+            f"{total} frames asked for; it must be more than the {begun} given", "seconds"
+        )
     check_memory(total, config, LATENT_BYTES)
     return Conditions(
         settings=config,
@@ -167,7 +171,9 @@ def _num_frames(
             total = max(total, begun + to_index(timed.words[-1].end_s + timed.tail_s, fps))
     if isinstance(request.video, Clip) and total > request.video.num_frames:
         raise UserError(
-            f"{total} frames asked for, {request.video.num_frames} given by video; it must give all"
+            f"{total} frames asked for, {request.video.num_frames} given by video; "
+            "it must give all",
+            "seconds",
         )
     return total
 
@@ -191,7 +197,8 @@ def _phonemes(
         if word.end_s > length_s + LATE_S:
             raise UserError(
                 f"the word {word.text!r} ends at {start_s + word.end_s:.2f} s; "
-                f"the clip ends at {float(end_s):.2f} s"
+                f"the clip ends at {float(end_s):.2f} s",
+                "words" if request.words else "speech",
             )
     return during(phonemes, -float(start_s), float(end_s))
 
@@ -238,5 +245,6 @@ def check_memory(num_frames: int, settings: PipelineConfig, held: float) -> None
     if need > have:
         raise UserError(
             f"{num_frames} frames of {height}x{width} need about {need / 2**30:.0f} GiB of memory; "
-            f"{have / 2**30:.0f} may be used here"
+            f"{have / 2**30:.0f} may be used here",
+            "seconds",
         )

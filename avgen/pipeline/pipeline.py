@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,19 @@ from avgen.pipeline.config import DEFAULT_MODEL, PipelineConfig
 from avgen.pipeline.continuation import LatentQueue, Window, mirror, padded, windows
 from avgen.pipeline.denoiser import Denoiser
 from avgen.pipeline.joins import Output
+from avgen.pipeline.progress import Latents, Step, Watch
 from avgen.pipeline.request import GenerateRequest, read_files
 
 PARTS = ("transformer", "video_codec", "audio_codec")
 DURATIONS = "durations"  # a part that a model may have besides: how long phonemes last
 VOICE_S = 2.0  # of a voice to be like, as in training
 Handover = tuple[Window, Tensor, Tensor]  # the window before, its video and its audio latents
+
+
+def _unpacked(tokens: Tensor, layout: Layout) -> Latents:
+    video, audio = unpack(tokens, layout)
+    assert video is not None and audio is not None
+    return video, audio
 
 
 def load_durations(folder: Path) -> DurationModel | None:
@@ -129,13 +137,14 @@ class AVPipeline:
         return next(self.transformer.parameters()).device
 
     def __call__(
-        self, prompt: str | GenerateRequest = "", *, progress: bool = True, **fields: Any
+        self, prompt: str | GenerateRequest = "", *, progress: bool | Watch = True, **fields: Any
     ) -> Clip:
         """Make a clip. What is given comes out as it went in; the rest is made to go with it.
 
         Args:
             prompt: How it looks and sounds; words in double quotes are spoken. Or a whole request.
-            progress: Show progress bars.
+            progress: Show progress bars; or a function, called with every `Step` that is done: an
+                exception raised in it ends the making.
             **fields: The other fields of `GenerateRequest`, which describes them.
 
         Raises:
@@ -168,6 +177,8 @@ class AVPipeline:
         request = read_files(request, Fraction(self.config.fps))
         timing, rate = self.durations or self.config.timer, self.audio_codec.sample_rate
         conditions, face, voice = resolve(request, settings, rate, timing), None, None
+        if self.device.type == "meta":
+            return conditions
         with torch.inference_mode():
             if isinstance(request.face, np.ndarray):
                 picture = center_crop_resize(request.face[None], settings.height, settings.width)
@@ -178,10 +189,10 @@ class AVPipeline:
         return replace(conditions, face=face, voice=voice)
 
     @torch.inference_mode()
-    def stream(self, conditions: Conditions, progress: bool = False) -> Iterator[Clip]:
+    def stream(self, conditions: Conditions, progress: bool | Watch = False) -> Iterator[Clip]:
         """The clip in pieces that follow one another, each as soon as nothing can change it.
 
-        Memory is that of one window, however long the clip.
+        Memory is that of one window, however long the clip. `progress`: as calling the pipeline.
         """
         plan = list(windows(conditions, self.video_codec, self.audio_codec))
         start, begin, hop = plan[0].start, plan[0].begin, self.audio_codec.hop_length
@@ -204,8 +215,11 @@ class AVPipeline:
             if not conditions.is_pictured:
                 latents = video.push(made[0][:, :, window.new_video], is_last)
                 grid = self.video_grid(conditions, window.stop - start)
-                for frames in self.decode_video(*latents, grid, progress):
+                for frames in self.decode_video(*latents, grid, progress is True):
                     output.frames.push(frames)
+                    if callable(progress):
+                        shown, total = output.frames.at, conditions.num_frames
+                        progress(Step(conditions, "decoding", window, shown, total))
             if not conditions.is_voiced:
                 latents = audio.push(made[1][:, :, window.new_audio], is_last)
                 length = window.end - begin if is_last else hop * latents[0].shape[2]
@@ -214,8 +228,12 @@ class AVPipeline:
             yield from output.pop()
 
     def make_window(
-        self, conditions: Conditions, window: Window, before: Handover | None, progress: bool
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        conditions: Conditions,
+        window: Window,
+        before: Handover | None,
+        progress: bool | Watch,
+    ) -> Latents:
         """The normalised latents of one window, video [1, C, T, H, W] and audio [1, C, T]."""
         settings = conditions.settings
         layout = self.layout(conditions, window).to(self.device)
@@ -231,16 +249,26 @@ class AVPipeline:
         like = self.reference(conditions)
         denoise = Denoiser(self.transformer, layout, text, settings, self.dtype, like)
         steps = settings.num_inference_steps
-        with tqdm(total=steps, desc="denoising", unit="step", disable=not progress) as bar:
+        with tqdm(total=steps, desc="denoising", unit="step", disable=progress is not True) as bar:
 
-            def advance(_step: int, _denoised: Tensor) -> None:
+            def advance(step: int, denoised: Tensor) -> None:
                 bar.update()
+                if callable(progress):
+                    expected = partial(_unpacked, denoised, layout)
+                    progress(Step(conditions, "denoising", window, step + 1, steps, expected))
 
             noisy = mix(clean, noise, sigmas[0])
             tokens = SAMPLERS[settings.sampler](denoise, noisy, sigmas, callback=advance)
-        video, audio = unpack(tokens, layout)
-        assert video is not None and audio is not None
-        return video, audio
+        return _unpacked(tokens, layout)
+
+    def preview(self, step: Step) -> np.ndarray:
+        """One frame uint8 [H, W, 3] from the middle of what a step expects to come out."""
+        assert step.estimate is not None, "only steps of denoising expect anything"
+        with torch.inference_mode():
+            video, window = step.estimate()[0], step.window
+            grid = self.video_grid(step.conditions, window.stop - window.start)
+            middle = video.shape[2] // 2
+            return next(self.decode_video(video, middle, middle + 1, grid))[-1]
 
     def video_grid(self, conditions: Conditions, num_frames: int) -> VideoGrid:
         """Where the latents of a stretch of a clip lie."""

@@ -14,7 +14,7 @@ from fractions import Fraction
 from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from avgen.clips.timebase import parse_rate
 from avgen.clips.timed_words import Word, parse_words
@@ -27,16 +27,32 @@ if TYPE_CHECKING:
 
     Crop = Callable[[np.ndarray, Path], np.ndarray]
 
+CROPS = ("face", "center")  # of a given picture that is not square
 FILES = ("image", "audio", "video", "extend", "voice", "face")  # fields that may be files
 
-# What a value must be besides of its type: in words, and as a test.
-POSITIVE = "more than 0", lambda value: value > 0
-COUNT = "at least 1", lambda value: value >= 1
-SIDE = "at least 16", lambda value: value >= 16  # pixels: one latent
-SHARE = "from 0 to 1", lambda value: 0 <= value <= 1
-PACE = "from 0.25 to 4", lambda value: 0.25 <= value <= 4
-SAMPLER = "euler, heun, ab2 or mean", lambda value: value in ("euler", "heun", "ab2", "mean")
-RISING = "two, rising within 0 to 1", lambda v: len(v) == 2 and 0 <= v[0] < v[1] <= 1
+
+class Rule(NamedTuple):
+    """What a value must be besides of its type: in words, as a test, and in JSON Schema's."""
+
+    words: str
+    holds: Callable[[Any], bool]
+    schema: dict[str, Any]
+
+
+SAMPLERS = ("euler", "heun", "ab2", "mean")
+POSITIVE = Rule("more than 0", lambda value: value > 0, {"exclusiveMinimum": 0})
+COUNT = Rule("at least 1", lambda value: value >= 1, {"minimum": 1})
+SIDE = Rule("at least 16", lambda value: value >= 16, {"minimum": 16})  # pixels: one latent
+SHARE = Rule("from 0 to 1", lambda value: 0 <= value <= 1, {"minimum": 0, "maximum": 1})
+PACE = Rule("from 0.25 to 4", lambda value: 0.25 <= value <= 4, {"minimum": 0.25, "maximum": 4})
+SAMPLER = Rule(
+    "euler, heun, ab2 or mean", lambda value: value in SAMPLERS, {"enum": list(SAMPLERS)}
+)
+RISING = Rule(
+    "two, rising within 0 to 1",
+    lambda v: len(v) == 2 and 0 <= v[0] < v[1] <= 1,
+    {"minItems": 2, "maxItems": 2},
+)
 
 
 def parse_interval(text: str) -> tuple[float, ...]:
@@ -158,13 +174,14 @@ class GenerateRequest:
             *(("extend", name, "a beginning already has both") for name in FILES[:3]),
         ):
             if getattr(self, one) is not None and getattr(self, other) is not None:
-                raise UserError(f"{one} and {other} are both given; {rule}")
+                raise UserError(f"{one} and {other} are both given; {rule}", one)
         words = self.words or ()
         for before, word in zip(words, words[1:], strict=False):
             if word.start_s < before.end_s:
                 raise UserError(
                     f"words: {word.text!r} starts at {word.start_s:g} s; it must start when "
-                    f"{before.text!r} has ended, at {before.end_s:g} s"
+                    f"{before.text!r} has ended, at {before.end_s:g} s",
+                    "words",
                 )
         for name in FILES:
             _check_given(name, getattr(self, name))
@@ -194,12 +211,13 @@ GenerateRequest.__doc__ = f"{GenerateRequest.__doc__}\n    Attributes:\n" + "\n"
 def check(about: Field, value: Any) -> None:
     """Raise UserError unless a value is of its field's type and follows its rule."""
     kind, noun = KINDS.get(about.metadata["parse"], (object, ""))
-    words, holds = about.metadata.get("rule", ("", None))
+    rule: Rule | None = about.metadata.get("rule")
     right = isinstance(value, kind) and not isinstance(value, bool)
     if right and kind in (Integral, Real):
         right = math.isfinite(value)
-    if not right or (holds and not holds(value)):
-        raise UserError(f"{about.name} is {value}; it must be {noun}{words and ', '}{words}")
+    if not right or (rule and not rule.holds(value)):
+        words = (", " if noun else "") + rule.words if rule else ""
+        raise UserError(f"{about.name} is {value}; it must be {noun}{words}", about.name)
 
 
 def _check_given(name: str, value: Any) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -25,72 +24,13 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.profilers import PassThroughProfiler
 from torch import nn
 
+from avgen.energy import Energy
 from avgen.models.transformer import AVTransformer
 from avgen.training.draws import rank_and_world
 from avgen.training.flops import FORWARDS_OF_A_STEP, forward_flops
 
-RAPL = Path("/sys/class/powercap")
 WAITS_FOR_DATA = "train_dataloader_next"  # the end of the name of what Lightning times
 log = logging.getLogger(__name__)
-
-
-class Energy:
-    """Joules since it was made, of the device that trains.
-
-    Of a CPU by RAPL's counters of its packages (all that runs on them is counted), of a GPU by
-    NVML's.
-
-    Args:
-        device: Which.
-        rapl: Where the counters are.
-
-    Attributes:
-        missing: Why there is nothing to read, or None.
-    """
-
-    def __init__(self, device: torch.device, rapl: Path = RAPL) -> None:
-        self.device, self.missing = device, None
-        self.files = sorted(rapl.glob("intel-rapl:?/energy_uj")) if device.type == "cpu" else []
-        self.total = 0.0
-        try:
-            if device.type == "cpu" and not self.files:
-                raise OSError(f"no {rapl}/intel-rapl:*/energy_uj")
-            self.last = self._counters()
-        except (OSError, RuntimeError, ImportError) as error:
-            self.missing = str(error)
-
-    def _counters(self) -> list[tuple[float, float]]:
-        """Joules of every counter, and those at which it starts again from 0."""
-        if self.device.type == "cpu":
-            return [
-                (
-                    int(file.read_text()) / 1e6,
-                    int((file.parent / "max_energy_range_uj").read_text()) / 1e6,
-                )
-                for file in self.files
-            ]
-        if self.device.type != "cuda":
-            raise RuntimeError(f"no counter of a {self.device.type}")
-        import pynvml  # pyright: ignore[reportMissingImports] - nvidia-ml-py, where there is a GPU
-
-        uuid = torch.cuda.get_device_properties(self.device).uuid
-        try:
-            pynvml.nvmlInit()
-            handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
-            millijoules = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-        except pynvml.NVMLError as error:
-            raise RuntimeError(f"NVML: {error}") from error
-        return [(millijoules / 1e3, float("inf"))]
-
-    def joules(self) -> float | None:
-        """So far; None where nothing can be read."""
-        if self.missing is not None:
-            return None
-        now = self._counters()
-        for (before, _), (after, limit) in zip(self.last, now, strict=True):
-            self.total += after - before if after >= before else after - before + limit
-        self.last = now
-        return self.total
 
 
 class _Waits(PassThroughProfiler):

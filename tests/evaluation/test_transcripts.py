@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from avgen.clips import Clip, write_clip
-from avgen.commands.output import tags, write_sidecar
 from avgen.evaluation.report.differences import compare
 from avgen.evaluation.rows import read_rows
 from avgen.evaluation.run.runner import Request, evaluate
@@ -17,6 +16,7 @@ from avgen.evaluation.speech.transcripts import (
     spoken_words,
     transcript_of,
 )
+from avgen.provenance.sidecar import tags, write_sidecar
 
 RATE = 16_000
 HERE = f"{__name__}"

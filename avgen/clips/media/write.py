@@ -88,6 +88,12 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         return {name.lower(): value for name, value in container.metadata.items()}
 
 
+def write_image(frame: np.ndarray, path: str | Path) -> None:
+    """Write a picture uint8 [H, W, 3], RGB, as *.jpg or *.png, in place of what is there."""
+    with atomic(Path(path)) as temporary:
+        VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").save(str(temporary))
+
+
 class ClipWriter:
     """Writes a clip piece by piece, as a context manager.
 

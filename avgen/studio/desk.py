@@ -1,0 +1,55 @@
+"""A question by its name in, the clerk's answer out: what the server knows of the clerk.
+
+The server imports no torch; the clerk, in its own process, imports all that it needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+MAX_GIVEN_S = 30.0  # of media that a request may bring
+
+
+@dataclass(frozen=True)
+class Refused:
+    """What is wrong with what a user sent: the message, and the field."""
+
+    message: str
+    field: str | None
+
+
+def answer(question: str, *arguments: Any) -> Any:
+    """What the clerk's function of that name says."""
+    return getattr(importlib.import_module("avgen.studio.clerk"), question)(*arguments)
+
+
+def process_name() -> str:
+    """This process, by its id and when it began: an id alone may be another's later."""
+    return f"{os.getpid()}-{psutil.Process().create_time():.2f}"
+
+
+def is_alive(name: str) -> bool:
+    """Whether the process of that name is there."""
+    pid, _, began = name.partition("-")
+    try:
+        return abs(psutil.Process(int(pid)).create_time() - float(began)) < 0.05
+    except (psutil.Error, ValueError):
+        return False
+
+
+def leave_with(parent: int) -> None:
+    """End this process soon after its parent has."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
