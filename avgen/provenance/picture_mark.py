@@ -1,6 +1,6 @@
 """Frames in, frames with an invisible mark out; any frames in, how sure the mark is there out.
 
-The mark is a fixed pattern of light and dark on 40 x 40 cells of the picture, so faint that the
+The mark is a fixed pattern of light and dark on 28 x 28 cells of the picture, so faint that the
 picture's own texture hides it: stronger where there is texture, weaker where there is none. It
 stands still, so that no frame steps and a video encoder keeps what the first frame has. It is found
 by correlation with the mean of the frames, whitened: texture that is louder counts for less. Cells
@@ -15,11 +15,11 @@ import numpy as np
 
 from avgen.provenance.mark_key import PUBLIC_KEY, signs
 
-CELLS = 40
+CELLS = 28
 MIN_SIDE = 96  # pixels; a smaller picture has too few of them a cell to hold the mark
-FLAT, SLOPE, CEILING = 1.3, 0.16, 4.5  # levels of 255: on a wall, per level of texture, at most
+FLAT, SLOPE, CEILING = 1.7, 0.12, 4.5  # levels of 255: on a wall, per level of texture, at most
 LEAN, LEAN_RANGE = 0.6, (0.2, 2.2)  # how much less or more a cell that leans gets
-THRESHOLD = 6.5
+THRESHOLD = 5.0
 MAX_FRAMES = 100  # looked at, spread over the clip
 SHARES = (1.0, 0.95, 0.9, 0.85, 0.8)  # of the picture's sides that a crop may have left
 
@@ -61,7 +61,7 @@ def embed(frames: np.ndarray, key: str = PUBLIC_KEY) -> np.ndarray:
 def find(frames: np.ndarray, key: str = PUBLIC_KEY) -> float:
     """How far the mark stands out of chance, in its standard deviations, after a search of crops.
 
-    Without a mark it is about 4, the largest of thousands of places that are looked at.
+    Without a mark it is about 3, the largest of the places that are looked at.
 
     Args:
         frames: uint8 [T, H, W, 3].
@@ -98,8 +98,8 @@ def score(seen: np.ndarray, key: str, share: float) -> float:
 def whitened(picture: np.ndarray) -> np.ndarray:
     """A picture [H, W] without what is smooth in it, each place divided by its own contrast."""
     high = _high(picture)
-    contrast = np.sqrt(_box(high**2, 9))
-    return _high(np.clip(high / (contrast + 0.5), -2.5, 2.5))
+    contrast = np.sqrt(_box(high**2, 7))
+    return _high(np.clip(high / (contrast + 0.2), -1.5, 1.5))
 
 
 def luma(frame: np.ndarray) -> np.ndarray:
@@ -114,9 +114,8 @@ def _texture(picture: np.ndarray) -> np.ndarray:
 
 
 def _high(picture: np.ndarray) -> np.ndarray:
-    """What is left when each pixel's neighbourhood, two cells wide, is taken away."""
-    height, width = picture.shape
-    return picture - _box(picture, 2 * round(max(height, width) / CELLS) + 1)
+    """What is left when each pixel's neighbourhood, a cell and a half wide, is taken away."""
+    return picture - _box(picture, 2 * round(0.7 * max(picture.shape) / CELLS) + 1)
 
 
 def _box(picture: np.ndarray, side: int) -> np.ndarray:

@@ -219,7 +219,7 @@ def sound_file(path: str, output: str) -> Any:
 
 @_answered
 def heard_words(path: str, said: str) -> Any:
-    """When each word of what is said is heard: [[word, start, end], ...], or why that is unknown."""
+    """When each word is heard: [[word, start, end], ...], or why that is unknown."""
     sound, rate = read_audio(path, num_channels=1)
     try:
         words = align_english(sound, rate, said)

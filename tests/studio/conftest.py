@@ -33,8 +33,9 @@ class Served:
         self.start()
 
     def start(self):
-        command = [sys.executable, "-m", "avgen.cli", "serve", "--port", "0", "--threads", "1",
-                   "--model", str(self.model), "--data", str(self.folder), *self.arguments]  # fmt: skip
+        told = {"--port": 0, "--threads": 1, "--model": self.model, "--data": self.folder}
+        flags = [str(part) for pair in told.items() for part in pair]
+        command = [sys.executable, "-m", "avgen.cli", "serve", *flags, *self.arguments]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, env=self.environment
         )
