@@ -20,21 +20,18 @@ from avgen.provenance.signer import CHAIN, KEY, ROOT, Identity, config_folder
 YEARS = 10
 
 
-def create(
-    name: str, folder: Path | None = None, days: float = 365.25 * YEARS, begins_days_ago: float = 0
-) -> Identity:
+def create(name: str, folder: Path | None = None, days: float = 365.25 * YEARS) -> Identity:
     """Make and store a root and a certificate signed by it, both P-256.
 
     Args:
         name: Whose: the common name in the certificate, which everybody can read.
         folder: Where to, the user's where None; its files are for their owner alone.
         days: For how long they are valid.
-        begins_days_ago: From when on.
     """
     folder = folder or config_folder()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    begins = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=begins_days_ago)
-    begins -= datetime.timedelta(minutes=5)  # clocks differ
+    now = datetime.datetime.now(datetime.UTC)
+    begins = now - datetime.timedelta(minutes=5)  # clocks differ
 
     def certificate(common: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
         return (

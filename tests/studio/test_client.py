@@ -1,11 +1,12 @@
 """OpenAI's client, unchanged, against the studio: clips, lists, errors, files and batches."""
 
-import io
 import json
 from pathlib import Path
 
+import httpx
 import openai
 import pytest
+from served import Served
 
 from avgen.clips import read_clip
 from avgen.clips.media.streams import probe
@@ -79,11 +80,37 @@ def test_a_picture_in_a_remix_and_an_extension(client, clip, served, tmp_path):
     assert by_id["seconds"] == by_file.seconds == "1"
 
 
-def test_lists_by_pages_in_both_orders_and_deletion(client, serve):
-    server = serve().ready()
-    client = client.with_options(base_url=f"{server.url}/v1")
-    server.call("/v1/queue", {"paused": True})
-    made = [server.make(seed=seed) for seed in range(5)]
+@pytest.fixture(scope="module")
+def limited(moving_model, tmp_path_factory):
+    """A server that holds six clips and marks none."""
+    server = Served(
+        moving_model, tmp_path_factory.mktemp("limited"), "--max-queued", "6", "--no-marks"
+    )
+    yield server.ready()
+    server.stop()
+
+
+def test_same_as_the_command_line(limited, moving_model, tmp_path):
+    """Without marks, a clip of the API has the frames and samples of `avgen generate`."""
+    import numpy as np
+
+    from avgen.cli import main
+
+    name = limited.make(seed=5)
+    assert limited.wait(name)["status"] == "completed"
+    own = tmp_path / "own.mp4"
+    arguments = ["generate", "--prompt", SAID, "--seed", "5", "--model", str(moving_model)]
+    assert main([*arguments, "--no-marks", "-o", str(own)]) == 0
+    one, other = (read_clip(Path(path)) for path in (own, limited.folder / "clips" / f"{name}.mp4"))
+    assert np.array_equal(one.frames, other.frames)
+    assert np.array_equal(one.waveform, other.waveform)
+    limited.call(f"/v1/videos/{name}", method="DELETE")
+
+
+def test_lists_by_pages_in_both_orders_and_deletion(client, limited):
+    client = client.with_options(base_url=f"{limited.url}/v1")
+    limited.call("/v1/queue", {"paused": True})
+    made = [limited.make(seed=seed) for seed in range(5)]
     for order, expected in (("asc", made), ("desc", made[::-1])):
         assert [v.id for v in client.videos.list(limit=2, order=order)] == expected
     gone = client.videos.delete(made[2])
@@ -92,10 +119,6 @@ def test_lists_by_pages_in_both_orders_and_deletion(client, serve):
         client.videos.retrieve(made[2])
     assert caught.value.code == "not_found"
     assert [v.id for v in client.videos.list(order="asc")] == [m for m in made if m != made[2]]
-
-
-def picture(suffix="PNG"):
-    return io.BytesIO(b"\x89PNG\r\n\x1a\n" + b"broken" * 9)
 
 
 BAD = [
@@ -146,21 +169,19 @@ def test_two_things_that_contradict_each_other(client, clip):
     assert "both given" in caught.value.message
 
 
-def test_a_full_queue_is_tried_again_three_times(client, serve):
-    server = serve("--max-queued", "1").ready()
-    server.call("/v1/queue", {"paused": True})
-    server.make()
+def test_a_full_queue_is_tried_again_three_times(limited):
+    limited.call("/v1/queue", {"paused": True})
+    while limited.call("/v1/queue")["queued"] < 6:
+        limited.make()
     seen = []
     hooks = {"request": [lambda request: seen.append(request.method)]}
-    import httpx
-
-    other = openai.OpenAI(
-        base_url=f"{server.url}/v1", api_key="none", http_client=httpx.Client(event_hooks=hooks)
+    client = openai.OpenAI(
+        base_url=f"{limited.url}/v1", api_key="none", http_client=httpx.Client(event_hooks=hooks)
     )
     # The server says to wait for half a minute; a test does not.
-    other._calculate_retry_timeout = lambda *_a, **_k: 0.01
+    client._calculate_retry_timeout = lambda *_arguments, **_more: 0.01
     with pytest.raises(openai.RateLimitError) as caught:
-        other.videos.create(prompt=SAID)
+        client.videos.create(prompt=SAID)
     assert caught.value.code == "queue_full"
     assert caught.value.response.headers["retry-after"] == "30"
     assert seen == ["POST"] * 3
@@ -228,20 +249,3 @@ def test_the_timeline_of_a_speech(served):
     assert [word[0] for word in found["words"]] == ["place", "red"]
     assert found["seconds"] == 1.0
     assert found["words"][0][2] <= found["words"][1][1]
-
-
-def test_same_as_the_command_line(client, serve, moving_model, tmp_path):
-    """Without marks, a clip of the API has the frames and samples of `avgen generate`."""
-    import numpy as np
-
-    from avgen.cli import main
-
-    server = serve("--no-marks").ready()
-    name = server.make(seed=5)
-    assert server.wait(name)["status"] == "completed"
-    own = tmp_path / "own.mp4"
-    arguments = ["generate", "--prompt", SAID, "--seed", "5", "--model", str(moving_model)]
-    assert main([*arguments, "--no-marks", "-o", str(own)]) == 0
-    one, other = (read_clip(Path(path)) for path in (own, server.folder / "clips" / f"{name}.mp4"))
-    assert np.array_equal(one.frames, other.frames)
-    assert np.array_equal(one.waveform, other.waveform)
