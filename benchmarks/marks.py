@@ -17,6 +17,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from pystoi import stoi
 
 from avgen.clips import read_clip
 from avgen.clips.clip import Clip
@@ -121,6 +122,11 @@ def psnr(one: np.ndarray, other: np.ndarray) -> float:
     return 10 * np.log10(255**2 / error)
 
 
+def step_of(frames: np.ndarray) -> float:
+    """The largest mean change from one frame to the next."""
+    return float(np.abs(np.diff(frames.astype(np.float32), axis=0)).mean((1, 2, 3)).max())
+
+
 def clips_in(folder: Path) -> Iterator[tuple[str, Clip]]:
     """Every clip of a folder: frames and one channel of sound."""
     for path in sorted(Path(folder).iterdir()):
@@ -153,9 +159,15 @@ def main() -> None:
     made = [marked(clip) for clip in clips]
     seconds = sum(float(clip.duration_s) for clip in clips)
     cost = (time.process_time() - spent) / seconds
-    quality = [psnr(c.frames, f) for c, (f, _) in zip(clips, made, strict=True)]
-    print(f"{len(clips)} clips, {seconds:.0f} s; PSNR {min(quality):.1f} to {max(quality):.1f} dB; "
-          f"{cost:.3f} s of processor to mark a second\n")  # fmt: skip
+    pairs = list(zip(clips, made, strict=True))
+    quality = [psnr(clip.frames, frames) for clip, (frames, _) in pairs]
+    steps = [step_of(frames) / step_of(clip.frames) for clip, (frames, _) in pairs]
+    clear = [stoi(clip.waveform[0], sound[0], clip.sample_rate) for clip, (_, sound) in pairs]
+    print(
+        f"{len(clips)} clips, {seconds:.0f} s; PSNR {min(quality):.1f} to {max(quality):.1f} dB; "
+        f"largest step between frames x {max(steps):.2f}; STOI at least {min(clear):.4f}; "
+        f"{cost:.3f} s of processor to mark a second\n"
+    )
     print("| picture | least z | median z | found |\n|---|---|---|---|")
     for name, attack in PICTURE.items():
         row(name, [picture_mark.find(attack(f)) for f, _ in made], picture_mark.THRESHOLD)

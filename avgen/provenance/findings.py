@@ -7,10 +7,12 @@ has a made one that was filmed off a screen.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from avgen.clips.files import MediaError
 from avgen.clips.media.read import read_audio, read_metadata, read_windows
 from avgen.clips.media.streams import probe
 from avgen.provenance import picture_mark, signer, signing, sound_mark
@@ -98,11 +100,19 @@ def verify(path: Path) -> Findings:
     roots = signing.trusted_roots(signer.load())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        picture = _picture(path) if "video" in kinds else _unchecked("picture", "no picture")
-        sound = _sound(path) if "audio" in kinds else _unchecked("sound", "no sound")
+        picture = _looked("picture", _picture, path) if "video" in kinds else NO_PICTURE
+        sound = _looked("sound", _sound, path) if "audio" in kinds else NO_SOUND
     tags = read_metadata(path)
     kept = {name: tags[name] for name in ("ai_generated", "comment") if name in tags}
     return Findings(signing.read(path, roots), picture, sound, kept)
+
+
+def _looked(layer: str, look: Callable[[Path], Mark], path: Path) -> Mark:
+    """What a layer says; a file that is damaged there may still say something elsewhere."""
+    try:
+        return look(path)
+    except MediaError as error:
+        return _unchecked(layer, str(error).removeprefix(f"{path}: "))
 
 
 def _picture(path: Path) -> Mark:
@@ -125,3 +135,6 @@ def _sound(path: Path) -> Mark:
 def _unchecked(layer: str, reason: str) -> Mark:
     least = picture_mark.THRESHOLD if layer == "picture" else sound_mark.THRESHOLD
     return Mark("not_checked", None, least, reason)
+
+
+NO_PICTURE, NO_SOUND = _unchecked("picture", "no picture"), _unchecked("sound", "no sound")

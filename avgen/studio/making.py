@@ -152,10 +152,11 @@ def _cropped(asked: GenerateRequest, how: str, frames: np.ndarray, path: Path) -
 def failed(error: BaseException) -> dict[str, str]:
     """What a job's error says to whoever asked."""
     words = " ".join(str(error).split())
+    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if is_full or "disk is full" in words or "No space left" in words:
+        return {"code": "disk_full", "message": "no space left on the disk for the clip"}
     if isinstance(error, UserError):
         return {"code": "bad_input", "message": words}
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return {"code": "disk_full", "message": f"no space left for the clip: {error.strerror}"}
     if isinstance(error, MemoryError) or "out of memory" in words.lower():
         return {
             "code": "out_of_memory",

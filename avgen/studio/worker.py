@@ -9,6 +9,7 @@ queue sees to that.
 from __future__ import annotations
 
 import json
+import sqlite3
 import sys
 import threading
 import time
@@ -23,7 +24,6 @@ import torch
 
 from avgen.clips.media.read import read_windows
 from avgen.clips.media.write import write_image
-from avgen.errors import UserError
 from avgen.pipeline import AVPipeline
 from avgen.pipeline.continuation import windows
 from avgen.pipeline.progress import Step
@@ -82,21 +82,24 @@ class Worker:
             result = self._made(job)
         except Stop:
             error = CANCELLED
-        except (UserError, OSError, MemoryError, RuntimeError) as failure:
+        except Exception as failure:  # the queue goes on, whatever one job does
             error = failed(failure)
             if error["code"] == "server_error":
                 traceback.print_exc()
-        except Exception as failure:  # the queue goes on, whatever one job does
-            error = failed(failure)
-            traceback.print_exc()
         finally:
             done.set()
         self.folder.preview(name).unlink(missing_ok=True)
-        stays = self.queue.end(name, self.name, result, error)
-        row = self.queue.get(name)
-        if error is not None or (not stays and (row is None or row["worker"] is None)):
-            if row is None or row["status"] != "completed":
+        while True:
+            try:
+                self.queue.end(name, self.name, result, error)
+                break
+            except sqlite3.OperationalError as failure:  # the disk is full: what is not may come
+                error = error or failed(failure)
                 self.folder.remove(name)
+                time.sleep(1)
+        row = self.queue.get(name)
+        if row is None or row["status"] == "failed":  # not where it is another worker's by now
+            self.folder.remove(name)
             self.queue.forget(name)
 
     def _beat(self, job: str, done: threading.Event) -> None:

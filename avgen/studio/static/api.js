@@ -43,7 +43,7 @@ const listeners = new Set();
 export const status = { connected: false, model: null, queue: null, said: "" };
 
 const changed = () => listeners.forEach((listener) => listener());
-export const known = () => [...videos.values()].sort((a, b) => b.created_at - a.created_at || (a.id < b.id ? 1 : -1));
+export const known = () => [...videos.values()].sort((a, b) => b.created_at - a.created_at || b.avgen.seed - a.avgen.seed);
 export const get = (id) => videos.get(id);
 export function say(words) {
   status.said = words;

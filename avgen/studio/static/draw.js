@@ -99,7 +99,7 @@ export function Curves({ lines, label, marks = [], height = 150 }) {
   const [low, high] = [Math.min(...ys), Math.max(...ys)];
   const x = (value) => 44 + ((value - left) / (right - left || 1)) * 268;
   const y = (value) => height - 22 - ((value - low) / (high - low || 1)) * (height - 32);
-  const short = (value) => (Math.abs(value) >= 1000 ? value.toExponential(1) : Number(value.toPrecision(3)));
+  const short = (value) => (Math.abs(value) >= 1000 ? value.toExponential(1) : Number(value.toPrecision(2)));
   return html`<svg class="curves" viewBox="0 0 320 ${height}" role="img" aria-label=${label}>
     <text x="40" y=${y(high) + 4} text-anchor="end">${short(high)}</text>
     <text x="40" y=${y(low) + 4} text-anchor="end">${short(low)}</text>

@@ -22,6 +22,6 @@ export function Training() {
       <span class="soft">written ${new Date(run.updated_at * 1000).toLocaleString()}</span></div>
       ${run.samples.length > 0 && html`<h2>Samples</h2><ul class="grid plain">${run.samples.map((sample) => html`<li class="card">
         <img src=${url(sample.image)} alt=${`${sample.tag} at step ${sample.step}`} /><p>${sample.tag}, step ${sample.step}</p></li>`)}</ul>`}
-      <h2>Curves</h2><ul class="grid plain">${Object.entries(run.curves).map(([tag, points]) => html`<li><h3>${tag}</h3>
+      <h2>Curves</h2><ul class="grid plain">${Object.entries(run.curves).filter(([tag]) => tag !== "epoch").map(([tag, points]) => html`<li><h3>${tag}</h3>
         <${Curves} lines=${[{ name: tag, points }]} label=${`${tag}: ${points.at(-1)[1].toPrecision(3)} at step ${points.at(-1)[0]}`} /></li>`)}</ul>`}`;
 }

@@ -45,7 +45,7 @@ export function SyncReport({ report }) {
   const line = (name, curve) => ({ name, points: curve.map((value, index) => [index - middle, value]) });
   const fits = report.reliable && report.interval_ms[0] <= 45 && report.interval_ms[1] >= -45;
   return html`<p><strong class=${fits ? "good" : "bad"}>${fits ? "Lips and sound fit." : report.reliable ? "Lips and sound are apart." : "It cannot be told whether lips and sound fit."}</strong>
-      ${" "}${report.words} (95 %: ${report.interval_ms.map((ms) => `${Math.round(ms)} ms`).join(" to ")})</p>
+      ${" "}${report.words} (ms, 95 %)</p>
     <${Curves} lines=${[line("this clip", report.curve), line("control", report.control.curve)]} marks=${[0]}
       label=${`agreement by lag in frames: ${report.r0.toFixed(2)} at none; the control, ${report.control.what}, ${report.control.r0.toFixed(2)}`} />
     <p class="soft">Agreement by lag, in frames. r ${report.r0.toFixed(2)} at none, z ${report.z.toFixed(1)} over unrelated speech.
@@ -88,8 +88,8 @@ function Watch({ video }) {
       <p class="row"><button onClick=${() => step(-1)} aria-label="one frame back">◂ frame</button>
         <button onClick=${() => step(1)} aria-label="one frame on">frame ▸</button>
         <span class="badge" title="made by a model">AI</span>
-        <span class="soft">${video.avgen.provenance?.c2pa ? "signed by you, not by an accredited signer" : "not signed"};
-        ${marks.length ? `marked in ${marks.join(" and ")}` : "no marks"}</span></p>
+        <span class="soft">${video.avgen.provenance?.c2pa ? "signed by you, not by an accredited signer" : "not signed"},
+        ${" "}${marks.length ? `marked in ${marks.join(" and ")}` : "no marks"}</span></p>
       <div class="row">
         <button onClick=${() => useSettings(video)}>Use these settings</button>
         <button onClick=${() => act(post("/v1/videos", again(video)), "Queued")}>Same with the next seed</button>
