@@ -7,6 +7,7 @@ command line accept the same names, types and rules.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields
 from pathlib import Path
@@ -17,6 +18,7 @@ from avgen.clips.timed_words import Word, parse_words
 from avgen.errors import UserError
 from avgen.pipeline.request import FILES, GenerateRequest, Rule, check, parse_interval
 
+_RATE = re.compile(r"\s*\d{1,6}(\.\d{1,6})?(/\d{1,6})?\s*")  # no power of ten without end
 MAX_TEXT = 4000  # characters of a prompt, of speech, of a timeline's text
 _WORD = {
     "type": "array",
@@ -79,6 +81,7 @@ def _value(about: Field, value: Any) -> Any:
     parse = about.metadata["parse"]
     try:
         value = _parsed(about, parse, value)
+        check(about, value)
     except UserError as error:
         error.field = about.name
         raise
@@ -86,7 +89,6 @@ def _value(about: Field, value: Any) -> Any:
         noun = "a whole number" if parse is int else "a number"
         said = f"{about.name} is {str(value)[:80]!r}; it must be {noun}"
         raise UserError(said, about.name) from error
-    check(about, value)
     return value
 
 
@@ -100,11 +102,15 @@ def _parsed(about: Field, parse: Any, value: Any) -> Any:
             raise UserError(
                 f"{about.name} has {len(value)} characters; it must have at most {MAX_TEXT}"
             )
+        if parse is parse_rate and not _RATE.fullmatch(value):
+            raise UserError(
+                f"{about.name} is {value[:80]!r}; it must be a rate, as 25 or 30000/1001"
+            )
         if parse is parse_interval and value.startswith("["):
             return tuple(map(float, json.loads(value)))
         return parse(value)
     if parse is parse_rate and isinstance(value, int | float) and not isinstance(value, bool):
-        return parse_rate(str(value))
+        return _parsed(about, parse, str(value))
     if parse is int and isinstance(value, float) and value.is_integer():
         return int(value)
     return tuple(value) if parse is parse_interval and isinstance(value, list) else value
