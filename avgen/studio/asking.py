@@ -87,7 +87,7 @@ async def read_body(request: Request, studio: Studio) -> dict[str, Any]:
             content = json.loads(await request.body() or b"{}")
             json.dumps(content, ensure_ascii=False).encode()  # half a character is no text
         except (ValueError, RecursionError) as error:
-            raise bad(f"the body is not JSON: {ascii(error)}", code="invalid_json") from error
+            raise bad(f"the body is not JSON: {error!a}", code="invalid_json") from error
         if not isinstance(content, dict):
             raise bad(f"the body is a JSON {type(content).__name__}; it must be an object")
         return content
