@@ -265,14 +265,14 @@ def test_the_api_is_as_its_document_says(served):
               response_schema_conformance]  # fmt: skip
     tried = 0
     for found in document.get_all_operations():
-        operation = found.ok()
+        operation = found.ok()  # pyright: ignore[reportAttributeAccessIssue]
         if operation.path in skipped or operation.path.endswith(("edits", "characters")):
             continue
         tried += 1
 
         @settings(
             max_examples=8, deadline=None, derandomize=True, database=None,
-            phases=[Phase.generate], suppress_health_check=list(HealthCheck),
+            phases=[Phase.generate], suppress_health_check=[*HealthCheck],  # pyright: ignore[reportArgumentType]
         )  # fmt: skip
         def ask(case):
             case.call_and_validate(checks=checks, timeout=30)

@@ -48,6 +48,13 @@ def test_the_key_is_the_same_for_ever():
     assert signs("avgen/1", "picture", 2, 8).tolist() == bits
 
 
+def identity(folder=None):
+    """Whom clips are signed by."""
+    found = signer.load(folder)
+    assert found is not None
+    return found
+
+
 def psnr(one, other):
     return 10 * np.log10(255**2 / np.mean((one.astype(float) - other) ** 2))
 
@@ -120,7 +127,7 @@ def signed(scene, folders, tmp_path, monkeypatch):
     path = tmp_path / "a.mp4"
     small = Clip(scene.frames[:25], scene.fps, scene.waveform[:, :RATE], RATE)
     write_clip(small, path, metadata={"comment": "made"})
-    assert signing.sign(path, signer.load()) == path
+    assert signing.sign(path, identity()) == path
     return path
 
 
@@ -160,7 +167,7 @@ def test_an_ended_certificate_is_said_to_have_ended(scene, folders, tmp_path, mo
     monkeypatch.setenv("AVGEN_CONFIG", str(folder))
     certificates.create("Brief", folder, days=(300 + 4) / 86400)
     until = time.monotonic() + 5
-    signing.sign(path, signer.load())
+    signing.sign(path, identity())
     assert verify(path).c2pa.state == "trusted"
     time.sleep(max(0, until - time.monotonic()))
     found = verify(path)
@@ -170,7 +177,7 @@ def test_an_ended_certificate_is_said_to_have_ended(scene, folders, tmp_path, mo
 
 
 def test_beside_a_container_that_holds_none_and_what_was_given(scene, folders, tmp_path):
-    own = signer.load(folders / "own")
+    own = identity(folders / "own")
     small = Clip(scene.frames[:25], scene.fps, scene.waveform[:, :RATE], RATE)
     write_clip(small, tmp_path / "given.mp4")
     signing.sign(tmp_path / "given.mp4", own)
@@ -197,7 +204,7 @@ def test_the_commands(scene, marked, tmp_path, monkeypatch, capsys):
     path = tmp_path / "a.mp4"
     write_clip(Clip(marked[0], scene.fps, marked[1], RATE), path)
     shutil.copy(path, tmp_path / "unsigned.mp4")
-    signing.sign(path, signer.load())
+    signing.sign(path, identity())
     assert main(["verify", str(path), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["c2pa"]["state"] == "trusted"

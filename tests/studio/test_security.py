@@ -6,6 +6,7 @@ import json
 import struct
 import urllib.error
 import zlib
+from typing import Any
 
 import pytest
 
@@ -65,7 +66,7 @@ def test_hosts_and_origins(headers, status):
 
 
 def test_a_visit_from_elsewhere_opens_the_page_only():
-    visit = {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate"}
+    visit: dict[str, Any] = {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate"}
     assert ask(Gate(), path="/", **visit)[0] == 200
     assert ask(Gate(), "POST", path="/", **visit)[0] == 403
 
@@ -102,8 +103,9 @@ def test_a_silent_body_is_given_up(monkeypatch):
     async def app(scope, receive, send):
         await receive()
 
-    async def receive():
+    async def receive() -> dict[str, Any]:
         await asyncio.sleep(5)
+        return {}
 
     async def send(message):
         sent.append(message)
