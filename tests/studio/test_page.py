@@ -58,6 +58,16 @@ def seen(browser, served):
     context.close()
 
 
+def until(page, expression, seconds=30):
+    """Wait for a condition. (Playwright's own waiting evaluates text in the page, which the page's
+    policy forbids.)"""
+    for _ in range(20 * seconds):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"after {seconds} s not: {expression}")
+
+
 def words_of(page):
     """What the lane says: [[word, start, end], ...] in ms, by text and by ARIA."""
     told = page.locator(".lane [role=slider]").evaluate_all(
@@ -71,9 +81,7 @@ def words_of(page):
 
 
 def wait_for_words(page, number=2):
-    page.wait_for_function(
-        f"document.querySelectorAll('.lane [role=slider]').length === {number}", timeout=20000
-    )
+    until(page, f"document.querySelectorAll('.lane [role=slider]').length === {number}")
 
 
 def say(page, text):
@@ -224,7 +232,7 @@ def test_what_is_queued_is_there_when_the_browser_comes_back(browser, served):
     say(page, "place red")
     page.fill("input[name=seeds]", "21-23")
     page.click("button.main")
-    page.wait_for_function("document.querySelector('[role=status]').innerText.includes('queued')")
+    until(page, "document.querySelector('[role=status]').innerText.includes('queued')")
     context.close()
     names = [v["id"] for v in served.call("/v1/videos?limit=3")["data"]]
     assert sorted(served.wait(name)["avgen"]["seed"] for name in names) == [21, 22, 23]
@@ -239,7 +247,7 @@ def test_progress_does_not_fall_on_a_reload(seen, served):
     name = served.make(num_inference_steps=400, seed=31)
     page = seen.go("queue")
     bar = f"[data-id={name}] progress"
-    page.wait_for_function(f"document.querySelector('{bar}')?.value > 3", timeout=30000)
+    until(page, f"document.querySelector('{bar}')?.value > 3")
     before = page.locator(bar).evaluate("bar => bar.value")
     page.reload()
     page.wait_for_selector(bar)
@@ -250,9 +258,10 @@ def test_progress_does_not_fall_on_a_reload(seen, served):
 
 def test_clips_play_in_step_and_one_is_heard(seen, made):
     page = seen.go(f"compare/{','.join(made)}")
-    page.wait_for_function(
+    until(
+        page,
         "document.querySelectorAll('video').length === 3 &&"
-        " [...document.querySelectorAll('video')].every(v => v.readyState >= 3)"
+        " [...document.querySelectorAll('video')].every(v => v.readyState >= 3)",
     )
     page.click("text=Play all")
     apart = page.evaluate("""() => new Promise(done => {
@@ -283,7 +292,7 @@ def test_judging_hides_what_is_judged_and_waits_until_both_were_played(seen, mad
     page.keyboard.press("ArrowLeft")
     before = len(served.call("/v1/judgements")["data"])
     page.evaluate("document.querySelectorAll('video').forEach(v => { v.muted = true; v.play(); })")
-    page.wait_for_function("!document.querySelector('.main').disabled", timeout=20000)
+    until(page, "!document.querySelector('.main').disabled")
     page.keyboard.press("ArrowRight")
     page.wait_for_selector("text=So far")
     found = served.call("/v1/judgements")
@@ -352,7 +361,7 @@ def test_by_the_keyboard_alone(seen, served):
     page.wait_for_selector("video")
     tab_to("video")
     page.keyboard.press("Space")
-    page.wait_for_function("document.querySelector('video').currentTime > 0")
+    until(page, "document.querySelector('video').currentTime > 0")
     page.evaluate("document.querySelector('header a').focus()")
     tab_to("nav a[href='#check']")
     page.keyboard.press("Enter")
