@@ -55,7 +55,7 @@ class Energy:
         if self.device.type != "cuda":
             raise RuntimeError(f"no counter of a {self.device.type}")
         import pynvml  # pyright: ignore[reportMissingImports] - nvidia-ml-py, where there is a GPU
-        import torch
+        import torch.cuda
 
         uuid = torch.cuda.get_device_properties(self.device).uuid
         try:

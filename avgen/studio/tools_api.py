@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
+import psutil
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
@@ -220,8 +221,6 @@ def ready(request: Request) -> Response:
 @router.get("/metrics", response_class=PlainTextResponse)
 def metrics(request: Request) -> Response:
     """Counts for monitors, in Prometheus' text format."""
-    import psutil
-
     studio = studio_of(request)
     lines = ["# TYPE avgen_jobs gauge"]
     for status in ("queued", "in_progress", "completed", "failed"):
