@@ -17,13 +17,13 @@ import torch
 from avgen import cli
 from avgen.cli import make_parser
 from avgen.clips import Clip, Word, read_clip, write_clip
-from avgen.codecs.base import load_module
+from avgen.codecs.base import load_module, save_module
 from avgen.corpora.manifest import ClipRecord, find_corpus
 from avgen.pipeline import PipelineConfig
 from avgen.preparation.encode import encode
 from avgen.preparation.run import Request, prepare
 from avgen.preparation.settings import Settings
-from avgen.training.lightning_cli import read_recipe
+from avgen.training.lightning_cli import instantiate, read_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 UNTRAINED = sorted(path.stem for path in (ROOT / "recipes/untrained").glob("*.yaml"))
@@ -121,10 +121,10 @@ def test_a_transformer_goes_all_the_way(name, prepare_for, tmp_path, tiny_model,
         starts = {f"{NETWORK}.distillation.teacher": tiny_model}
     elif "initial_model" in start:
         starts = {f"{NETWORK}.initial_model": tiny_model}
-    elif name.startswith(
-        "people/"
-    ):  # of sizes that the tiny model has not; test_people.py chains them
-        starts = {f"{NETWORK}.initial_weights": "null"}
+    elif name == "people/joint":
+        begin_with_sound(
+            path, [*flags(TINY | RUN), *batching], recipe["data"]["init_args"]["folder"]
+        )
     elif "initial_weights" in start:
         starts = {f"{NETWORK}.initial_weights": tiny_model / "transformer/model.safetensors"}
     arguments = ["--config", str(path), *flags(TINY | RUN | starts), *batching]
@@ -148,6 +148,13 @@ def test_a_transformer_goes_all_the_way(name, prepare_for, tmp_path, tiny_model,
         assert "trained on clips without words" in capsys.readouterr().err
     evaluated = ["evaluate", "clip.mp4", "-o", "report", "--metrics", "media"]
     assert cli.main(evaluated) == 0, capsys.readouterr().err
+
+
+def begin_with_sound(path, arguments, folder):
+    """Write sound/, which joint.yaml goes on from, as sound.yaml makes it on that folder."""
+    arguments = ["--config", str(path.with_name("sound.yaml")), *arguments]
+    arguments += flags({f"{part}.init_args.folder": folder for part in ("model", "data")})
+    save_module(instantiate(arguments).model.transformer, "sound")
 
 
 def json_of(model):
@@ -193,8 +200,6 @@ def test_a_codec_trains_and_is_exported(name, tmp_path, monkeypatch, capsys):
 
 
 def read_encoder(arguments):
-    from avgen.training.lightning_cli import instantiate
-
     return instantiate(arguments).model.codec.encoder.parameters()
 
 
