@@ -113,6 +113,7 @@ def run(args: argparse.Namespace) -> int:
             server_header=False,
         )
     )
+    studio.is_leaving = lambda: server.should_exit
     _serve(server, gate, args.host)
     return 0
 

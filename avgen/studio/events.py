@@ -18,7 +18,7 @@ from avgen.studio.state import Studio
 from avgen.studio.video_object import percent, preview_url, video_object
 
 LOOK_S = 0.15
-SILENCE_S = 15.0  # a comment is sent when nothing happened for so long
+SILENCE_S = 15  # a comment is sent when nothing happened for so long
 KEPT = 2000  # events that are kept in memory
 
 
@@ -79,7 +79,7 @@ class Events:
             self.at = max(self.at, await run_in_threadpool(self.studio.queue.last_event))
             self.recent.clear()
             self.first = self.at + 1
-        at = self.at if after is None else min(after, self.at)
+        at, silent_s = self.at if after is None else min(after, self.at), 0
         try:
             yield f"retry: 2000\nid: {at}\n\n"
             while True:
@@ -95,10 +95,15 @@ class Events:
                     if not found:
                         at = self.at
                     continue
+                if self.studio.is_leaving():
+                    return
                 try:
                     async with self.news:
-                        await asyncio.wait_for(self.news.wait(), SILENCE_S)
+                        await asyncio.wait_for(self.news.wait(), 1)
+                    silent_s = 0
                 except TimeoutError:
-                    yield ": nothing new\n\n"
+                    silent_s += 1
+                    if silent_s % SILENCE_S == 0:
+                        yield ": nothing new\n\n"
         finally:
             self.watchers -= 1

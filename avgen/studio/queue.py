@@ -183,7 +183,7 @@ class Queue:
             row = change.execute(
                 "UPDATE jobs SET lease_until = ?, progress = coalesce(?, progress) WHERE id = ?"
                 " AND worker = ? AND status = 'in_progress' RETURNING cancelling, removed",
-                (time.time() + LEASE_S, progress and json.dumps(progress), job, worker),
+                (time.time() + LEASE_S, _text(progress), job, worker),
             ).fetchone()
             if row is not None and progress is not None:
                 tell(change, job, "progress", progress)
@@ -201,8 +201,8 @@ class Queue:
             row = change.execute(
                 "UPDATE jobs SET status = ?, result = ?, error = ?, completed_at = ?, worker = NULL"
                 " WHERE id = ? AND worker = ? AND status = 'in_progress' RETURNING removed",
-                ("completed" if error is None else "failed", result and json.dumps(result),
-                 error and json.dumps(error), time.time(), job, worker),
+                ("completed" if error is None else "failed", _text(result),
+                 _text(error), time.time(), job, worker),
             ).fetchone()  # fmt: skip
             if row is None:
                 return False
@@ -273,6 +273,10 @@ class Queue:
     def last_event(self) -> int:
         """The number of the newest event."""
         return self.read("SELECT coalesce(max(number), 0) AS n FROM events")[0]["n"]
+
+
+def _text(content: Mapping[str, Any] | None) -> str | None:
+    return None if content is None else json.dumps(content)
 
 
 CANCELLED = {"code": "cancelled", "message": "cancelled by the user"}

@@ -76,7 +76,7 @@ class Studio:
         self.worker: subprocess.Popen | None = None
         self.stopping = threading.Event()
         self.deaths = 0
-        self.requests: dict[str, int] = {}
+        self.is_leaving = lambda: False  # whether the server is about to stop
         self._pool: ProcessPoolExecutor | None = None
 
     def start(self) -> None:
@@ -90,9 +90,9 @@ class Studio:
         if self.worker is not None:
             self.worker.terminate()
         if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
             for process in list((self._pool._processes or {}).values()):
                 process.terminate()
+            self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _keep_working(self) -> None:
         wait_s = 0.0

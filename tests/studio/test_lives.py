@@ -135,7 +135,7 @@ def test_cancel_ends_a_running_clip_within_a_step(served):
 
 def test_a_killed_worker_is_followed_by_another(serve):
     server = serve().ready()
-    name = server.make(num_inference_steps=400)
+    name = server.make(num_inference_steps=120)
     server.wait(name, ("in_progress",))
     worker_of(server).send_signal(signal.SIGKILL)
     video = server.wait(name)
@@ -181,17 +181,16 @@ def test_a_server_killed_again_and_again_loses_nothing(serve):
 def test_a_full_disk_is_one_clear_error(serve, tmp_path):
     folder = tmp_path / "small"
     folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]).returncode:
         pytest.skip("this machine does not let root mount a tmpfs")
     try:
         server = serve(folder=folder).ready()
         filler = folder / "filler"
-        with filler.open("wb") as file, pytest.raises(OSError):
+        with filler.open("wb", buffering=0) as file, pytest.raises(OSError):
             while True:
                 file.write(bytes(4096))
-                file.flush()
         with filler.open("rb+") as file:  # room for the queue, none for a clip
-            file.truncate(filler.stat().st_size - 48 * 1024)
+            file.truncate(filler.stat().st_size - 256 * 1024)
         name = server.make(width=512, height=512, num_inference_steps=1)
         video = server.wait(name)
         assert video["error"]["code"] == "disk_full", video
