@@ -353,9 +353,12 @@ def test_by_the_keyboard_alone(seen, served):
     served.call("/v1/queue", {"paused": False})
     page.evaluate("document.querySelector('h1').focus()")
     tab_to("button.main")
-    page.keyboard.press("Enter")
-    name = served.call("/v1/videos?limit=1")["data"][0]["id"]
-    page.wait_for_selector(f"a[href='#watch/{name}']", timeout=30000)
+    with page.expect_response(
+        lambda r: r.request.method == "POST" and "/v1/videos" in r.url
+    ) as got:
+        page.keyboard.press("Enter")
+    name = got.value.json()["id"]
+    page.wait_for_selector(f"a[href='#watch/{name}']", timeout=60000)
     tab_to(f"a[href='#watch/{name}']")
     page.keyboard.press("Enter")
     page.wait_for_selector("video")
