@@ -172,7 +172,8 @@ export function Create() {
   const cost = status.queue?.s_per_step_pixel;
   const given = Object.keys(draft.given).length > 0;
   const schema = model?.schema.properties ?? {};
-  const jobs = known().filter((video) => running(video) || waiting(video)).slice(0, 6);
+  const jobs = known().filter((video) => running(video) || waiting(video))
+    .sort((a, b) => (a.avgen.queue_position ?? -1) - (b.avgen.queue_position ?? -1)).slice(0, 6);
   const recent = known().filter((video) => video.status === "completed").slice(0, 3);
   const number = (name, label, placeholder, step = "any") => html`<label>${label}<input type="number" step=${step} name=${name}
     placeholder=${placeholder} value=${draft.fields[name] ?? ""} onInput=${(e) => field(name, e.target.value && Number(e.target.value))} /></label>`;

@@ -2,8 +2,6 @@
 
 import { html, useEffect, useRef } from "./vendor/htm-preact.js";
 
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-
 function sized(canvas) {
   const scale = window.devicePixelRatio || 1;
   const { width, height } = canvas.getBoundingClientRect();
@@ -19,7 +17,7 @@ export function Waveform({ peaks, label }) {
       const context = sized(ref.current);
       const { width, height } = ref.current;
       context.clearRect(0, 0, width, height);
-      context.fillStyle = colour("--wave");
+      context.fillStyle = getComputedStyle(ref.current).color;
       const loudest = Math.max(0.05, ...(peaks ?? [0]));
       (peaks ?? []).forEach((peak, index) => {
         const tall = Math.max(1, (peak / loudest) * height * 0.95);

@@ -13,6 +13,7 @@ export function Training() {
   const read = () => call("/v1/runs").then((found) => { setRuns(found); setFault(null); }).catch((error) => setFault(error.message));
   useEffect(() => { read(); }, []);
   const run = runs?.data[chosen];
+  const curves = Object.entries(run?.curves ?? {}).filter(([tag]) => tag !== "epoch");
   return html`<h1 tabindex="-1">Training</h1>
     ${fault && html`<p class="bad" role="alert">${fault}</p>`}
     ${runs && !runs.folder && html`<p>No folder of runs was named: start with <code>avgen serve --runs FOLDER</code>.</p>`}
@@ -22,6 +23,6 @@ export function Training() {
       <span class="soft">written ${new Date(run.updated_at * 1000).toLocaleString()}</span></div>
       ${run.samples.length > 0 && html`<h2>Samples</h2><ul class="grid plain">${run.samples.map((sample) => html`<li class="card">
         <img src=${url(sample.image)} alt=${`${sample.tag} at step ${sample.step}`} /><p>${sample.tag}, step ${sample.step}</p></li>`)}</ul>`}
-      <h2>Curves</h2><ul class="grid plain">${Object.entries(run.curves).filter(([tag]) => tag !== "epoch").map(([tag, points]) => html`<li><h3>${tag}</h3>
+      <h2>Curves</h2>${!curves.length && html`<p>Nothing is logged yet.</p>`}<ul class="grid plain">${curves.map(([tag, points]) => html`<li><h3>${tag}</h3>
         <${Curves} lines=${[{ name: tag, points }]} label=${`${tag}: ${points.at(-1)[1].toPrecision(3)} at step ${points.at(-1)[0]}`} /></li>`)}</ul>`}`;
 }
