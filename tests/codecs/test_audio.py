@@ -7,7 +7,7 @@ import torch
 
 from avgen.codecs.audio import AudioAutoencoder, AudioAutoencoderConfig
 from avgen.codecs.base import AudioCodec, load_module, save_module
-from avgen.codecs.hops import overlap_add
+from avgen.codecs.hops import blocks, overlap_add
 
 TINY = AudioAutoencoderConfig(
     sample_rate=8000,
@@ -177,3 +177,7 @@ def test_in_bfloat16_the_sound_is_nearly_the_same(codec) -> None:
     assert (codec.encode(waveform).float() - latents).abs().mean() < 0.05
     coarse = codec.decode(latents.bfloat16(), num_samples=900).float()
     assert (coarse - made).square().mean() < 0.01 * made.square().mean()
+
+
+def test_many_blocks_start_out_as_small_as_they_are_many():
+    assert [block.scale.unique().tolist() for block in blocks(6, 8, 4)] == [[0.25]] * 4
