@@ -88,4 +88,7 @@ def _connect(ray: Any, workers: int) -> None:
     try:
         ray.init(address, log_to_driver=False)
     except (ConnectionError, ValueError) as error:
-        raise UserError(f"RAY_ADDRESS {address}: no cluster can be reached ({error})") from error
+        hint = "a cluster that wants a token is reached with RAY_AUTH_MODE=token"
+        raise UserError(
+            f"RAY_ADDRESS {address}: no cluster can be reached ({error}); {hint}"
+        ) from error
