@@ -199,6 +199,15 @@ def test_sides_are_drawn(served):
     assert binomtest(left, 40).pvalue > 1e-4
 
 
+def test_the_server_loads_no_torch():
+    import subprocess
+    import sys
+
+    code = "import sys, avgen.studio.app; print({'torch', 'numpy', 'av'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
 def test_percent_goes_one_way():
     told = [{"phase": "encoding"}, *({"phase": "denoising", "share": s / 9} for s in range(1, 10)),
             {"phase": "decoding"}, {"phase": "signing"}, {"phase": "measuring"}]  # fmt: skip
