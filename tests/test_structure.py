@@ -141,6 +141,7 @@ LATE = {
     "resource",  # Unix has it
     "scenedetect",
     "silero_vad",
+    "tensorboard",  # studio/runs.py, of a process that most never ask for runs
     "torch.cuda",  # energy.py, which the command line reads before anything is loaded
     "torch.nn.attention.varlen",  # newer torch has it
     "transformers",

@@ -6,8 +6,6 @@ import base64
 from pathlib import Path
 from typing import Any
 
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
 MAX_RUNS, MAX_POINTS, MAX_TAGS, MAX_SAMPLES = 20, 300, 60, 8
 
 
@@ -24,6 +22,8 @@ def read_runs(folder: Path) -> list[dict[str, Any]]:
 
 
 def _read(place: Path, folder: Path) -> dict[str, Any]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
     held = EventAccumulator(str(place), {"scalars": MAX_POINTS, "images": 1})
     held.Reload()
     tags = held.Tags()

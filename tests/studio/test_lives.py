@@ -156,7 +156,7 @@ def test_a_server_killed_again_and_again_loses_nothing(serve):
     server = serve().ready()
     names = [server.make(seed=seed, num_inference_steps=2) for seed in range(6)]
     generator = random.Random(4)
-    for _ in range(int(os.environ.get("AVGEN_KILLS", 3))):
+    for _ in range(int(os.environ.get("AVGEN_KILLS", 2))):
         time.sleep(generator.uniform(0.1, 4))
         server.process.send_signal(signal.SIGKILL)
         server.process.wait()
