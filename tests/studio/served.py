@@ -37,13 +37,13 @@ class Served:
         self.url = re.search(r"http://[^/\s]+", line)[0]
 
     def ready(self):
-        for _ in range(600):
+        for _ in range(1800):
             try:
                 if self.call("/ready")["status"] == "ready":
                     return self
             except OSError:
                 time.sleep(0.1)
-        raise AssertionError("the server did not become ready within a minute")
+        raise AssertionError("the server did not become ready within three minutes")
 
     def call(self, path, body=None, method=None, headers=None):
         data = None if body is None else json.dumps(body).encode()

@@ -208,6 +208,25 @@ def test_the_server_loads_no_torch():
     assert done.stdout.strip() == "set()"
 
 
+def test_runs_are_read_with_their_curves_and_samples(tmp_path):
+    import base64
+
+    from torch.utils.tensorboard import SummaryWriter
+
+    from avgen.studio.runs import read_runs
+
+    with SummaryWriter(str(tmp_path / "mine" / "version_0")) as writer:
+        for step in range(5):
+            writer.add_scalar("train/loss", 2.0 / (step + 1), step)
+        writer.add_image("sample_0", np.full((8, 8, 3), 90, np.uint8), 4, dataformats="HWC")
+    (run,) = read_runs(tmp_path)
+    assert run["name"] == "mine/version_0"
+    assert run["curves"]["train/loss"][3] == [3, 0.5]
+    assert (run["samples"][0]["tag"], run["samples"][0]["step"]) == ("sample_0", 4)
+    assert base64.b64decode(run["samples"][0]["image"])[:4] == b"\x89PNG"
+    assert read_runs(tmp_path / "none") == []
+
+
 def test_percent_goes_one_way():
     told = [{"phase": "encoding"}, *({"phase": "denoising", "share": s / 9} for s in range(1, 10)),
             {"phase": "decoding"}, {"phase": "signing"}, {"phase": "measuring"}]  # fmt: skip
