@@ -21,6 +21,7 @@ from avgen import __version__
 from avgen.commands import (
     batch,
     compare,
+    encoding,
     evaluate,
     export,
     generate,
@@ -60,6 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
         ("verify", verify),
         ("provenance", provenance),
         ("prepare", prepare),
+        ("encode", encoding),
         ("train", train),
         ("export", export),
         ("reconstruct", reconstruct),

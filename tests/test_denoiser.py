@@ -25,6 +25,7 @@ ASKED, AVOIDED, APART = range(3)
 class Known:
     distilled: bool = False
     has_references: bool = False
+    has_sound: bool = True
 
 
 class KnownNetwork(nn.Module):

@@ -49,6 +49,11 @@ class VideoCodec(Protocol):
         """Latents in time on each side of a latent that may change what it decodes to."""
         ...
 
+    @property
+    def windows_are_exact(self) -> bool:
+        """Whether a still and the latents after it are those of the window that it begins."""
+        ...
+
     def encode(self, video: Tensor) -> Tensor:
         """Encode float [B, 3, T, H, W] in [-1, 1] as latents [B, C, T', H', W']."""
         ...
@@ -78,12 +83,22 @@ class VideoCodec(Protocol):
 class AudioCodec(Protocol):
     """Sound to a latent sequence and back.
 
-    Latent i covers samples [i * hop_length, (i + 1) * hop_length).
+    Latent i covers samples [i * hop_length - lead, (i + 1) * hop_length - lead) of what is encoded.
     """
 
     @property
     def sample_rate(self) -> int:
-        """Samples per second."""
+        """Samples per second of what is encoded, by which hop_length and lead are told."""
+        ...
+
+    @property
+    def output_sample_rate(self) -> int:
+        """Samples per second of what is decoded."""
+        ...
+
+    @property
+    def lead(self) -> int:
+        """Samples that latent 0 is short of a hop; 0 where it is one like the others."""
         ...
 
     @property
@@ -112,11 +127,14 @@ class AudioCodec(Protocol):
         ...
 
     def encode(self, waveform: Tensor) -> Tensor:
-        """Encode float [B, num_channels, N] in [-1, 1] as latents [B, C, ceil(N / hop_length)]."""
+        """Encode float [B, num_channels, N] in [-1, 1] as latents [B, C, T].
+
+        T is ceil((N + lead) / hop_length).
+        """
         ...
 
     def decode(self, latents: Tensor, *, num_samples: int) -> Tensor:
-        """Decode latents [B, C, T'] to float [B, num_channels, num_samples]."""
+        """Decode latents [B, C, T'] to float [B, num_channels, num_samples] of the output."""
         ...
 
     def decode_chunks(
@@ -126,10 +144,29 @@ class AudioCodec(Protocol):
         ...
 
 
+class EvenLatents:
+    """A codec of sound whose latents are all of one length, and whose two rates are one."""
+
+    sample_rate: int
+    hop_length: int
+    lead = 0
+
+    @property
+    def output_sample_rate(self) -> int:
+        """Of what is decoded, in Hz."""
+        return self.sample_rate
+
+    @property
+    def latent_rate(self) -> Fraction:
+        """Latents per second."""
+        return Fraction(self.sample_rate, self.hop_length)
+
+
 def save_module(module: nn.Module, folder: str | Path, dtype: torch.dtype = torch.bfloat16) -> None:
     """Write `module` (with its frozen `config` dataclass) as `config.json` and `model.safetensors`.
 
     Floating-point tensors are stored as `dtype`; each file is written beside its place and renamed.
+    Of a module that `refers` to weights elsewhere the configuration is all.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -138,14 +175,19 @@ def save_module(module: nn.Module, folder: str | Path, dtype: torch.dtype = torc
         "class": f"{kind.__module__}.{kind.__qualname__}",
         **dataclasses.asdict(module.config),  # pyright: ignore[reportArgumentType]
     }
+    if not getattr(module, "refers", False):
+        _save_tensors(module, folder / "model.safetensors", dtype)
+    with atomic(folder / "config.json") as temporary:
+        temporary.write_text(json.dumps(config, indent=2) + "\n")
+
+
+def _save_tensors(module: nn.Module, path: Path, dtype: torch.dtype) -> None:
     state = {
         name: (t.to(dtype) if t.is_floating_point() else t).contiguous().cpu()
         for name, t in module.state_dict().items()
     }
-    with atomic(folder / "model.safetensors") as temporary:
+    with atomic(path) as temporary:
         save_file(state, temporary)
-    with atomic(folder / "config.json") as temporary:
-        temporary.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def load_module(folder: str | Path) -> nn.Module:
@@ -169,7 +211,8 @@ def load_module(folder: str | Path) -> nn.Module:
         module = kind(get_type_hints(kind.__init__)["config"](**config))
     except (ImportError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / 'config.json'}: does not describe a {path}: {error}") from error
-    load_tensors(module, folder / "model.safetensors")
+    if not getattr(module, "refers", False):
+        load_tensors(module, folder / "model.safetensors")
     return module.eval()
 
 

@@ -14,7 +14,6 @@ import pickle
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Self
 
@@ -22,6 +21,7 @@ import torch
 from encodec.model import EncodecModel
 from torch import Tensor, nn
 
+from avgen.codecs.base import EvenLatents
 from avgen.codecs.hops import check_latents, check_waveform
 from avgen.errors import UserError
 
@@ -64,7 +64,7 @@ class EncodecAudioConfig:
             )
 
 
-class EncodecAudio(nn.Module):
+class EncodecAudio(EvenLatents, nn.Module):
     """One of encodec's models as an `avgen.codecs.base.AudioCodec`.
 
     Made with fresh weights; `from_release` gives it the released ones. The 48 kHz model has one
@@ -137,11 +137,6 @@ class EncodecAudio(nn.Module):
     def latent_channels(self) -> int:
         """Numbers per latent, with the loudness where the model has one."""
         return self.model.encoder.dimension + int(self.model.normalize)
-
-    @property
-    def latent_rate(self) -> Fraction:
-        """Latents per second."""
-        return Fraction(self.sample_rate, self.hop_length)
 
     def encode(self, waveform: Tensor) -> Tensor:
         """Return latents [B, latent_channels, ceil(N / hop_length)], before any quantisation.

@@ -8,7 +8,6 @@ Reference: Siuzdak, "Vocos", ICLR 2024, section 3; Liu et al., "A ConvNet for th
 """
 
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 
 import torch
 import torchaudio
@@ -16,7 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
-from avgen.codecs.base import AudioCodec
+from avgen.codecs.base import AudioCodec, EvenLatents
 from avgen.errors import UserError
 
 KERNEL_SIZE = 7  # latents a depthwise convolution sees, as in ConvNeXt
@@ -70,7 +69,7 @@ def blocks(width: int, hidden: int, depth: int) -> nn.Sequential:
     return nn.Sequential(*(ConvNextBlock(width, hidden, 1 / depth) for _ in range(depth)))
 
 
-class HopCodec(nn.Module):
+class HopCodec(EvenLatents, nn.Module):
     """One channel of sound to `latent_channels` numbers every `hop_length` samples, and back.
 
     Latent i is centred on samples [i * hop_length, (i + 1) * hop_length). Any length goes: the
@@ -99,11 +98,6 @@ class HopCodec(nn.Module):
     def hop_length(self) -> int:
         """Samples per latent."""
         return self.config.hop_length  # pyright: ignore
-
-    @property
-    def latent_rate(self) -> Fraction:
-        """Latents per second."""
-        return Fraction(self.sample_rate, self.hop_length)
 
     def encode(self, waveform: Tensor, *, chunk_latents: int = CHUNK) -> Tensor:
         """Return latents [B, latent_channels, ceil(N / hop_length)] of about unit variance.

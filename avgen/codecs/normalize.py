@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+Moments = tuple[int, "Tensor", "Tensor"]  # numbers a channel, their sums and those of squares
+
+
+def moments(latents: Tensor) -> Moments:
+    """Of latents [C, ...], in float64."""
+    flat = latents.double().flatten(1)
+    return flat.shape[1], flat.sum(1), flat.square().sum(1)
+
+
 @dataclass(frozen=True)
 class LatentStatistics:
     """Mean and standard deviation of every channel of a codec's latents.
@@ -43,12 +52,16 @@ class LatentStatistics:
 
         Each number counts once.
         """
+        return cls.of_moments(moments(clip) for clip in latents)
+
+    @classmethod
+    def of_moments(cls, parts: Iterable[Moments]) -> LatentStatistics:
+        """Those of latents whose moments are known, clip by clip or many at a time."""
         count, total, square = 0, None, None
-        for clip in latents:
-            flat = clip.double().flatten(1)
-            count += flat.shape[1]
-            total = flat.sum(1) + (0 if total is None else total)
-            square = flat.square().sum(1) + (0 if square is None else square)
+        for own, sums, squares in parts:
+            count += own
+            total = sums if total is None else total + sums
+            square = squares if square is None else square + squares
         if total is None or square is None:
             raise UserError("no latents to fit statistics to; at least one clip is needed")
         mean = total / count

@@ -211,6 +211,8 @@ class ConvVideoCodec(nn.Module):
         self.decoder = Decoder(self.config)
         self.to(memory_format=torch.channels_last)
 
+    windows_are_exact = True  # blocks of frames are folded alone
+
     @property
     def stride(self) -> tuple[int, int, int]:
         """Frames, rows and columns of pixels that one latent stands for."""

@@ -60,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     made.add_argument("--fps", type=_rate, default=Fraction(25), metavar="RATE", help="25; or own")
     made.add_argument("--sample-rate", type=int, default=24_000, metavar="HZ", help="24000")
+    made.add_argument("--channels", type=int, default=1, choices=[1, 2], help="of sound: 1")
     made.add_argument("--min-s", type=float, default=2.0, metavar="S", help="shortest clip: 2")
     made.add_argument("--max-s", type=float, default=10.0, metavar="S", help="longest clip: 10")
     made.add_argument(
@@ -76,6 +77,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="remove latents that other codecs made; without it they are refused",
     )
+    made.add_argument(
+        "--shards",
+        metavar="URL",
+        help="put the latents (--codecs) into tars there, a folder or object storage, as they are "
+        "made, in place of a file a clip",
+    )
+    made.add_argument("--clips-per-shard", type=int, default=64, metavar="N", help="of a tar: 64")
     made.add_argument(
         "--no-frames",
         action="store_true",
@@ -195,7 +203,9 @@ def run(args: argparse.Namespace) -> int:
     from avgen.preparation import corpus
     from avgen.preparation.run import Request, as_text, prepare
 
-    settings, shard = _settings(args), _shard(args.shard, args.num_shards, os.environ)
+    settings, shard = _settings(args), share_of(args.shard, args.num_shards, os.environ)
+    if args.shards is not None and args.codecs is None:
+        raise UserError("--shards needs --codecs: they are of latents")
     if args.no_frames and args.codecs is None:
         raise UserError("--no-frames needs --codecs: nothing would be left to train on")
     for name in (settings.aligner, settings.recognizer, settings.captioner):
@@ -269,6 +279,7 @@ def _settings(args: argparse.Namespace) -> Settings:
         size=args.size,
         fps=args.fps,
         sample_rate=args.sample_rate,
+        num_channels=args.channels,
         stages=args.stages,
         keep_silent=args.keep_silent,
         limits=limits,
@@ -279,7 +290,7 @@ def _settings(args: argparse.Namespace) -> Settings:
     )
 
 
-def _shard(
+def share_of(
     shard: int | None, num_shards: int | None, environment: Mapping[str, str]
 ) -> tuple[int, int]:
     """This task's share: as it was asked for, or as SLURM's array tells, which may begin anywhere.
@@ -328,23 +339,35 @@ def _encoder(args: argparse.Namespace) -> Encode | None:
     if args.codecs is None:
         return None
     from avgen.codecs.base import load_module
-    from avgen.preparation.encode import encode
+    from avgen.preparation.encode import encode, own_statistics
+    from avgen.preparation.shards import Packer
     from avgen.preparation.store import Store
 
     video, audio = (load_module(args.codecs / name) for name in ("video_codec", "audio_codec"))
+    packer = None
+    if args.shards is not None:
+        share = share_of(args.shard, args.num_shards, os.environ)[0]
+        packer = Packer(args.out, args.shards, share, args.clips_per_shard)
 
     def run_encoder(records: Sequence[ClipRecord], complete: bool) -> None:
         if complete and records and not any(record.split == "train" for record in records):
             raise UserError(f"{args.out}: no clip is of the split train; --split-by clip has some")
-        if records:
+        missing = records
+        if packer is not None:
+            if complete:
+                packer.look()
+            missing = [record for record in records if record.id not in packer.done]
+        if missing:
             encode(
                 args.out,
                 video,  # pyright: ignore[reportArgumentType]
                 audio,  # pyright: ignore[reportArgumentType]
                 device=args.device,
-                records=None if complete else records,
+                records=None if complete and packer is None else missing,
                 overwrite=args.replace_latents,
             )
+        if packer is not None:
+            packer.add(missing, own_statistics(video, audio) if complete else None)  # pyright: ignore[reportArgumentType]
         if args.no_frames:
             for record in records:
                 Store(args.out).remove_media(record.id)

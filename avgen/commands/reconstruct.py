@@ -171,11 +171,17 @@ def _audio_through(pipe: AVPipeline, waveform: np.ndarray) -> np.ndarray:
     """Waveform float32 [C, N] in [-1, 1] encoded and decoded."""
     import torch
 
+    from avgen.pipeline.conditions import at_rate, fit
+
     codec = pipe.audio_codec
     with torch.inference_mode(), _arithmetic(pipe):
         latents = codec.encode(torch.from_numpy(waveform)[None].to(pipe.device))
-        decoded = codec.decode(latents, num_samples=waveform.shape[1])
-    return decoded[0].float().clamp(-1, 1).cpu().numpy()
+        rate, made = codec.sample_rate, codec.output_sample_rate
+        count = waveform.shape[1] * made // rate
+        decoded = codec.decode(latents, num_samples=count)[0].float().clamp(-1, 1).cpu().numpy()
+    if made == rate:
+        return decoded
+    return fit(at_rate(decoded, made, rate, len(decoded)), waveform.shape[1])
 
 
 def _arithmetic(pipe: AVPipeline) -> AbstractContextManager:

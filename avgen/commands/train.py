@@ -16,7 +16,8 @@ examples:
   avgen train --config recipes/puppets_tiny/config.yaml
   avgen train --config recipes/puppets_tiny/config.yaml --trainer.max_steps 200 --data.num_workers 2
   avgen train --config recipes/puppets_tiny/config.yaml --ckpt_path runs/puppets_tiny/last.ckpt
-  avgen train --config recipes/puppets_tiny/config.yaml --print_config"""
+  avgen train --config recipes/puppets_tiny/config.yaml --print_config
+  avgen train --config recipes/scale/1b_voxceleb2_256.yaml --plan --plan.gpus 64"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print the complete configuration with the overrides applied, and stop",
     )
+    parser.add_argument(
+        "--plan",
+        action="store_true",
+        help="print what the recipe will cost, by its `plan` key, and stop: parameters, tokens, "
+        "operations, memory, bytes sent, epochs, GPU-hours; no data is needed",
+    )
     parser.add_argument_group("overrides").add_argument(
         "--KEY.SUBKEY", metavar="VALUE", help="any key of the recipe, e.g. --trainer.max_steps 200"
     )
@@ -47,7 +54,10 @@ def run(args: argparse.Namespace) -> int:
     """Hand the recipe and its overrides to LightningCLI."""
     if args.config is None:
         raise UserError("train needs a recipe: avgen train --config recipes/.../config.yaml")
-    from avgen.training.lightning_cli import main
+    from avgen.training.lightning_cli import main, plan
 
+    if args.plan:
+        print(plan([argument for argument in args.overrides if argument != "--plan"]))
+        return 0
     main(args.overrides)
     return 0

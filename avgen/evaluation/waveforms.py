@@ -51,8 +51,8 @@ def frame_power(waveform: np.ndarray, rate: int, num_frames: int, fps: Fraction)
 
 
 def at_speech_rate(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-    """A waveform float32 [1, N] in [-1, 1] at 16 kHz: [n], clipped."""
+    """A waveform float32 [C, N] in [-1, 1] as one channel at 16 kHz: [n], clipped."""
     sound = torchaudio.functional.resample(
-        torch.from_numpy(waveform[0].copy()), sample_rate, SPEECH_RATE
+        torch.from_numpy(waveform.mean(0)), sample_rate, SPEECH_RATE
     )
     return sound.clamp(-1, 1).numpy()

@@ -8,7 +8,7 @@ clip and not once a step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -47,6 +47,37 @@ class Prefix(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Sight:
+    """How far tokens of a long clip see in time, in blocks of seconds.
+
+    A token sees its own block and `blocks` before it, and as many after it unless `is_causal`; all
+    see what has no time, captions and references, which see everything, or, where it is causal,
+    each other alone. So a clip costs what its length is, and a causal one is its own beginning.
+
+    Args:
+        block_s: Seconds of a block; a token is in that of its middle.
+        blocks: That are seen on a side; None are all.
+        is_causal: Whether none after it is.
+    """
+
+    block_s: float
+    blocks: int | None = 1
+    is_causal: bool = False
+
+
+class Group(NamedTuple):
+    """Tokens of a stream that see the same.
+
+    Attributes:
+        queries: int64; their places.
+        keys: int64; the places of what they see.
+    """
+
+    queries: Tensor
+    keys: Tensor
+
+
+@dataclass(frozen=True)
 class Segments:
     """What sees what in a stream: each clip its own tokens.
 
@@ -55,11 +86,20 @@ class Segments:
         ends: int32; where the clips begin and end: 0, then the sums of lengths.
         masks: Bool [M, M] of each clip, True where a query (row) may see a key (column); None where
             every token sees all of its clip.
+        groups: In place of all this where sight is limited in time; None where it is not.
     """
 
     lengths: tuple[int, ...]
     ends: Tensor
     masks: tuple[Tensor, ...] | None
+    groups: tuple[Group, ...] | None = None
+
+    @property
+    def num_pairs(self) -> int:
+        """Queries times keys that are multiplied, which is what attention costs."""
+        if self.groups is None:
+            return sum(length**2 for length in self.lengths)
+        return sum(len(group.queries) * len(group.keys) for group in self.groups)
 
 
 @dataclass(frozen=True)
@@ -139,7 +179,10 @@ def caption_places(num_words: int) -> Tensor:
 
 
 def make_stream(
-    layout: Layout | PackedLayout, prefixes: Sequence[Prefix], decoupled: bool
+    layout: Layout | PackedLayout,
+    prefixes: Sequence[Prefix],
+    decoupled: bool,
+    sight: Sight | None = None,
 ) -> Stream:
     """Lay the stream of some clips out.
 
@@ -148,6 +191,7 @@ def make_stream(
         prefixes: What stands before each clip's own tokens, in this order; a row a clip.
         decoupled: Keep picture and sound from seeing each other, and what is neither from seeing
             either, since it would carry from one to the other.
+        sight: How far tokens see in time; None is all of their clip.
     """
     device, num_clips = layout.spans.device, len(prefixes[0].seen)
     rows = 1 if isinstance(layout, PackedLayout) else num_clips
@@ -164,15 +208,45 @@ def make_stream(
     places = [*(p.places.to(device).flatten(0, 1) for p in prefixes), places.repeat(rows, 1)]
     seconds = [p.seconds.to(device).flatten() for p in prefixes]
     seconds.append(layout.spans.mean(-1).repeat(rows))
-    masks = None
-    if decoupled:
+    masks = groups = None
+    times = torch.cat(seconds)[order]
+    if sight is not None:
+        kinds = torch.cat([prefix_kinds, layout.modality.repeat(rows)])[order]
+        parts = (part.cpu().split(lengths) for part in (kinds, times))
+        groups = _groups(zip(*parts, strict=True), sight, decoupled, device)
+    elif decoupled:
         kinds = torch.cat([prefix_kinds, layout.modality.repeat(rows)])[order]
         masks = tuple(_coupled(of_clip) for of_clip in kinds.split(lengths))
     ends = torch.tensor([0, *lengths]).cumsum(0).int().to(device)
-    segments = Segments(tuple(lengths), ends, masks)
-    return Stream(
-        order, own, prefix_kinds, torch.cat(seconds)[order], torch.cat(places)[order], segments
-    )
+    segments = Segments(tuple(lengths), ends, masks, groups)
+    return Stream(order, own, prefix_kinds, times, torch.cat(places)[order], segments)
+
+
+def _groups(
+    clips: Iterable[tuple[Tensor, Tensor]],
+    sight: Sight,
+    decoupled: bool,
+    device: torch.device,
+) -> tuple[Group, ...]:
+    """What the tokens of each clip see, given their kinds and seconds, both on the CPU."""
+    groups, first = [], 0
+    for kinds, seconds in clips:
+        timeless = (kinds == CAPTION) | (kinds == REFERENCE)
+        block = torch.where(timeless, -1, (seconds / sight.block_s).floor().clamp(min=0)).long()
+        own = (kinds == VIDEO) | (kinds == AUDIO)
+        for number in block.unique().tolist():
+            reach = block.max() if sight.blocks is None else sight.blocks
+            last = number if sight.is_causal else number + reach
+            seen = timeless | ((block >= number - reach) & (block <= last))
+            if number < 0:
+                seen = timeless if sight.is_causal else torch.ones_like(timeless)
+            for kind in kinds[block == number].unique() if decoupled else [None]:
+                asks = (block == number) & (True if kind is None else kinds == kind)
+                shown = seen if kind is None else seen & (~own | (kinds == kind))
+                pair = (part.nonzero()[:, 0] + first for part in (asks, shown))
+                groups.append(Group(*(part.to(device) for part in pair)))
+        first += len(kinds)
+    return tuple(groups)
 
 
 def _coupled(kinds: Tensor) -> Tensor:

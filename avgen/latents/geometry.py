@@ -107,6 +107,7 @@ class AudioGrid:
         channels: Numbers in one latent (the codec's).
         patch: Latents in one token.
         start_s: When the first sample is heard.
+        lead: Samples that the first latent is short of a hop (the codec's).
     """
 
     num_samples: int
@@ -115,6 +116,7 @@ class AudioGrid:
     channels: int
     patch: int
     start_s: Fraction = Fraction(0)
+    lead: int = 0
 
     def __post_init__(self) -> None:
         """Check that there is something to cover."""
@@ -124,7 +126,7 @@ class AudioGrid:
     @property
     def num_latents(self) -> int:
         """Latents of the whole clip."""
-        return -(-self.num_samples // self.hop_length)
+        return -(-(self.num_samples + self.lead) // self.hop_length)
 
     @property
     def num_tokens(self) -> int:
@@ -139,4 +141,5 @@ class AudioGrid:
     def span(self, token: int) -> Span:
         """Seconds [start, end) of a token."""
         length = to_seconds(self.patch * self.hop_length, self.sample_rate)
-        return self.start_s + token * length, self.start_s + (token + 1) * length
+        origin = self.start_s - to_seconds(self.lead, self.sample_rate)
+        return max(self.start_s, origin + token * length), origin + (token + 1) * length

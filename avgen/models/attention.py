@@ -6,13 +6,15 @@ Reference: Vaswani et al. 2017 (arXiv:1706.03762), section 3.2; QK-norm as in De
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from avgen.latents.context import Segments
-from avgen.models.rope import rotate
+from avgen.latents.context import Group, Segments
+from avgen.models.fused import normalize_and_turn
 
 
 class Attention(nn.Module):
@@ -43,8 +45,8 @@ class Attention(nn.Module):
         query, key, value = rearrange(
             self.inward(tokens), "m (n k e) -> n k m e", n=3, k=self.num_heads
         ).unbind()
-        query = rotate(normalize(query, self.query_gain), cos, sin).to(value.dtype)
-        key = rotate(normalize(key, self.key_gain), cos, sin).to(value.dtype)
+        query = normalize_and_turn(query, self.query_gain, cos, sin)
+        key = normalize_and_turn(key, self.key_gain, cos, sin)
         return self.outward(rearrange(attend(query, key, value, segments), "k m e -> m (k e)"))
 
 
@@ -53,6 +55,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Ten
     """Attention of heads [K, M, E], each clip to itself: it costs the sum of the clips' squares."""
     lengths, masks = segments.lengths, segments.masks
     attention = F.scaled_dot_product_attention
+    if segments.groups is not None:
+        return attend_groups(query, key, value, segments.groups)
     if masks is None and len(set(lengths)) == 1:  # a batch
         clips = [rearrange(x, "k (b m) e -> b k m e", b=len(lengths)) for x in (query, key, value)]
         return rearrange(attention(clips[0], clips[1], clips[2]), "b k m e -> k (b m) e")
@@ -70,6 +74,26 @@ def attend(query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Ten
     return torch.cat(attended, 2)[0]
 
 
-def normalize(heads: Tensor, gain: Tensor) -> Tensor:
-    """RMS norm over the width of each head [..., E], in float32."""
-    return F.rms_norm(heads.float(), gain.shape, eps=1e-6) * gain
+def attend_groups(query: Tensor, key: Tensor, value: Tensor, groups: Sequence[Group]) -> Tensor:
+    """Attention where tokens see parts of their clip: every group what it sees, without a mask."""
+    order = torch.cat([group.queries for group in groups])
+    if query.is_cuda and query.dtype != torch.float32:
+        from torch.nn.attention.varlen import varlen_attn  # not run so far: it needs CUDA
+
+        seen = torch.cat([group.keys for group in groups])
+        counts = [[len(part) for part in pair] for pair in zip(*groups, strict=True)]
+        ends = [torch.tensor([0, *own], device=order.device).cumsum(0).int() for own in counts]
+        longest = [max(own) for own in counts]
+        heads = query[:, order], key[:, seen], value[:, seen]
+        made = varlen_attn(*(part.transpose(0, 1).contiguous() for part in heads), *ends, *longest)
+        assert isinstance(made, Tensor)
+        attended = made.transpose(0, 1)
+    else:
+        parts = [
+            F.scaled_dot_product_attention(
+                query[None, :, asks], key[None, :, seen], value[None, :, seen]
+            )
+            for asks, seen in groups
+        ]
+        attended = torch.cat(parts, 2)[0]
+    return torch.empty_like(query).index_copy(1, order, attended.to(query.dtype))

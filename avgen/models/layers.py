@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from avgen.latents.context import Segments
 from avgen.models.attention import Attention
+from avgen.models.fused import add_gated, gelu_linear, modulate
 
 TIMESTEP_FEATURES = 64
 
@@ -69,15 +69,6 @@ class Modulation(NamedTuple):
     kinds: Tensor
     index: Tensor
 
-    def of_tokens(self, rows: Tensor, parts: int) -> list[Tensor]:
-        """Rows [N, parts * D], as they are or with something added, as [M, D] of each part."""
-        return [F.embedding(self.index, part) for part in rows.chunk(parts, -1)]
-
-
-def modulate(tokens: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Normalised tokens [..., D], scaled and shifted: DiT's adaLN."""
-    return F.layer_norm(tokens, tokens.shape[-1:], eps=1e-6) * (1 + scale) + shift
-
 
 class Block(nn.Module):
     """Attention and a two-layer network, both modulated and gated by noise level and modality.
@@ -118,7 +109,15 @@ class Block(nn.Module):
             segments: Likewise.
         """
         own = modulation.levels + self.table.to(modulation.levels.dtype)[modulation.kinds]
-        shift1, scale1, gate1, shift2, scale2, gate2 = modulation.of_tokens(own, 6)
-        attended = self.attention(modulate(tokens, shift1, scale1), cos, sin, segments)
-        tokens = tokens + gate1 * attended
-        return tokens + gate2 * self.mlp(modulate(tokens, shift2, scale2))
+        shift1, scale1, gate1, shift2, scale2, gate2 = own.chunk(6, -1)
+        index = modulation.index
+        attended = self.attention(modulate(tokens, shift1, scale1, index), cos, sin, segments)
+        tokens = add_gated(tokens, attended, gate1, index)
+        return add_gated(tokens, self.feed(modulate(tokens, shift2, scale2, index)), gate2, index)
+
+    def feed(self, tokens: Tensor) -> Tensor:
+        """The two-layer network of every token [M, D]."""
+        last = self.mlp[2]
+        if type(last) is not nn.Linear:  # with something beside its weight (lora.py)
+            return self.mlp(tokens)
+        return gelu_linear(self.mlp[0](tokens), last.weight)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from avgen.errors import UserError
 from avgen.models.phonemes import ARPABET, TimedPhoneme, known_to, table_rows
 
 CAPTION_BUCKETS = 512
@@ -33,6 +34,8 @@ class Text:
         speech_ids: int64 [B, S], indices into PHONEMES.
         speech_spans: float32 [B, S, 2], seconds [start, end) of every phoneme.
         speech_mask: bool [B, S], False at padding.
+        caption_features: [B, P, F], what a pretrained encoder makes of the caption, where it is
+            known already; None where it is not.
     """
 
     caption_ids: Tensor
@@ -40,10 +43,36 @@ class Text:
     speech_ids: Tensor
     speech_spans: Tensor
     speech_mask: Tensor
+    caption_features: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Text:
         """The same text on a device."""
-        return Text(**{name: value.to(device) for name, value in vars(self).items()})
+        return self.map(lambda value: value.to(device))
+
+    def rows(self, count: int) -> Text:
+        """The first clips' text."""
+        return self.map(lambda value: value[:count])
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Text:
+        """The same with every tensor that is there mapped."""
+        parts = {n: None if part is None else function(part) for n, part in vars(self).items()}
+        return Text(**parts)  # type: ignore[arg-type]
+
+    def with_features(self, features: Sequence[Tensor | None]) -> Text:
+        """The same with captions' features [p, F] of every clip, if all of them have any.
+
+        Raises:
+            UserError: they are of other captions than these.
+        """
+        if not all(feature is not None for feature in features):
+            return self
+        known = [feature for feature in features if feature is not None]
+        if [len(feature) for feature in known] != self.caption_mask.sum(1).tolist():
+            raise UserError("cached features of captions are not of these captions; encode anew")
+        padded = torch.zeros(*self.caption_ids.shape, known[0].shape[1])
+        for row, feature in zip(padded, known, strict=True):
+            row[: len(feature)] = feature
+        return replace(self, caption_features=padded)
 
     def drop(self, caption: Tensor, speech: Tensor) -> Text:
         """The same text without the captions and speech of the clips where bool [B] is True."""

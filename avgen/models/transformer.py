@@ -11,13 +11,14 @@ modulation tables. Nothing here knows a frame rate, a sample rate or a size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 from avgen.errors import UserError
 from avgen.latents.context import (
@@ -27,6 +28,7 @@ from avgen.latents.context import (
     SPEECH_PLACE,
     NoiseLevels,
     Prefix,
+    Sight,
     Stream,
     caption_places,
     distinct_levels,
@@ -34,13 +36,22 @@ from avgen.latents.context import (
 )
 from avgen.latents.packing import AUDIO, VIDEO, Layout, PackedLayout
 from avgen.latents.reference import Reference
+from avgen.models.fused import modulate
 from avgen.models.heard import HeardSpeech
-from avgen.models.layers import Block, Modulation, StepEmbedding, TimestepEmbedding, modulate
+from avgen.models.layers import Block, Modulation, StepEmbedding, TimestepEmbedding
 from avgen.models.phonemes import ARPABET, TimedPhoneme
 from avgen.models.rope import angles
 from avgen.models.text import CaptionEmbedding, SpeechEmbedding, Text, make_text
 from avgen.models.text_pretrained import PretrainedCaptions
 from avgen.models.word_vectors import WordCaptions
+
+DEAR = (  # what a block computes that costs more than to keep
+    torch.ops.aten.mm.default,
+    torch.ops.aten._scaled_dot_product_flash_attention.default,
+    torch.ops.aten._scaled_dot_product_efficient_attention.default,
+    torch.ops.aten._scaled_dot_product_cudnn_attention.default,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,7 @@ class AVTransformerConfig:
         mlp_ratio: Hidden width of each block's network over D.
         caption_encoder: Name or folder of a Hugging Face text encoder for captions, frozen; None
             has none.
+        caption_layers: Whose hidden states are read; see `TextEncoder`.
         word_vectors: Read captions by what their words mean (see `WordCaptions`); else, and without
             an encoder, a table of words is learned.
         num_phonemes: Rows of the table of phonemes; the first 39 have neither stress nor pauses.
@@ -63,6 +75,10 @@ class AVTransformerConfig:
         num_expressions: Numbers of every frame's face that a linear head tells from the middle of
             the network; 0 has no head.
         frames_per_latent: Frames of a latent frame, whose faces the head tells.
+        sight_s: Seconds of a block of time; with it tokens see their own block and those beside it
+            (see `avgen.latents.context.Sight`), for long clips. None sees all of a clip.
+        sight_blocks: That are seen on a side.
+        sight_is_causal: Whether those after it are not.
         has_references: Know tokens of a reference (see `Reference`) from others.
         distilled: Whether it is told how long a step is and how strong guidance, and predicts the
             guided mean velocity of the step (avgen/diffusion/distillation.py).
@@ -74,6 +90,7 @@ class AVTransformerConfig:
     num_heads: int = 5
     mlp_ratio: float = 4.0
     caption_encoder: str | None = None
+    caption_layers: tuple[int, ...] = (-1,)
     word_vectors: bool = False
     num_phonemes: int = len(ARPABET)
     has_speech_tokens: bool = True
@@ -81,12 +98,24 @@ class AVTransformerConfig:
     num_expressions: int = 0
     frames_per_latent: int = 4
     has_references: bool = False
+    sight_s: float | None = None
+    sight_blocks: int | None = 1
+    sight_is_causal: bool = False
     distilled: bool = False
+
+    has_sound: ClassVar[bool] = True
 
     @property
     def num_kinds(self) -> int:
         """Rows of a modulation table: video, audio, speech, caption, reference."""
         return REFERENCE + self.has_references
+
+    @property
+    def sight(self) -> Sight | None:
+        """How far tokens see in time; None is everywhere."""
+        if self.sight_s is None:
+            return None
+        return Sight(self.sight_s, self.sight_blocks, self.sight_is_causal)
 
     def __post_init__(self) -> None:
         """Check that the heads fit."""
@@ -122,16 +151,19 @@ class AVTransformer(nn.Module):
     """See the module's docstring.
 
     Attributes:
-        checkpoint_blocks: Recompute activations in the backward pass, for memory (set by training).
+        checkpoint_blocks: Recompute activations in the backward pass, for memory (set by training):
+            all, or all but the outcomes of products and of attention ("products").
     """
 
-    def __init__(self, config: AVTransformerConfig) -> None:
+    def __init__(
+        self, config: AVTransformerConfig, each: Callable[[nn.Module], object] | None = None
+    ) -> None:
         super().__init__()
         self.config = config
         width = config.width
         self.inward = nn.ModuleList(nn.Linear(config.token_width, width) for _ in (VIDEO, AUDIO))
         if config.caption_encoder is not None:
-            self.caption = PretrainedCaptions(config.caption_encoder, width)
+            self.caption = PretrainedCaptions(config.caption_encoder, width, config.caption_layers)
         else:
             self.caption = (WordCaptions if config.word_vectors else CaptionEmbedding)(width)
         self.speech = (
@@ -141,15 +173,17 @@ class AVTransformer(nn.Module):
         self.timestep = TimestepEmbedding(width)
         self.step = StepEmbedding(width) if config.distilled else None
         self.modulation = nn.Linear(width, 6 * width)
-        self.blocks = nn.ModuleList(
-            Block(width, config.num_heads, config.mlp_ratio, config.num_kinds)
-            for _ in range(config.depth)
-        )
+        self.blocks = nn.ModuleList()
+        for _ in range(config.depth):
+            block = Block(width, config.num_heads, config.mlp_ratio, config.num_kinds)
+            if each is not None:
+                each(block)
+            self.blocks.append(block)
         self.last_modulation = nn.Linear(width, 2 * width)
         self.outward = nn.ModuleList(nn.Linear(width, config.token_width) for _ in (VIDEO, AUDIO))
         told = config.frames_per_latent * config.num_expressions
         self.expressions = nn.Linear(width, told) if told else None
-        self.checkpoint_blocks = False
+        self.checkpoint_blocks: bool | str = False
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -195,7 +229,8 @@ class AVTransformer(nn.Module):
         """
         prefixes = text_prefixes(text)[: 1 if self.speech is None else 2]
         text = text.to(layout.spans.device)
-        tokens = [self.caption(text.caption_ids, text.caption_mask)]
+        known = () if text.caption_features is None else (text.caption_features,)
+        tokens = [self.caption(text.caption_ids, text.caption_mask, *known)]
         if self.speech is not None:
             tokens.append(self.speech(text.speech_ids, text.speech_spans))
         if reference is not None:
@@ -204,7 +239,7 @@ class AVTransformer(nn.Module):
             prefixes.append(Prefix(REFERENCE, reference.seen, reference.seconds, reference.places))
             reference = reference.to(layout.spans.device)
             tokens.append(self.embed(reference.tokens, reference.modality))
-        stream = make_stream(layout, prefixes, decoupled)
+        stream = make_stream(layout, prefixes, decoupled, self.config.sight)
         prefix = torch.cat([part.flatten(0, 1).to(tokens[0].dtype) for part in tokens])
         head_width = self.config.width // self.config.num_heads
         angle = angles(stream.seconds, stream.places, head_width)
@@ -265,17 +300,18 @@ class AVTransformer(nn.Module):
             level = level + F.pad(steps, (0, 0, 0, len(level) - len(steps)))  # text is in none
         level = F.silu(level)
         modulation = Modulation(self.modulation(level), kinds, index)
+        saved = {} if self.checkpoint_blocks is True else {"context_fn": save_products}
         arguments = modulation, context.cos, context.sin, context.stream.segments
         told = stream
         for number, block in enumerate(self.blocks, 1):
             if self.checkpoint_blocks and self.training:
-                stream = checkpoint(block, stream, *arguments, use_reentrant=False)
+                stream = checkpoint(block, stream, *arguments, use_reentrant=False, **saved)
             else:
                 stream = block(stream, *arguments)
             if with_expressions and number == (len(self.blocks) + 1) // 2:
                 told = self.tell_expressions(stream[own].view(*tokens.shape[:2], -1), layout)
-        last = Modulation(self.last_modulation(level), kinds, index[own])
-        stream = modulate(stream[own], *last.of_tokens(last.levels, 2)).view(*tokens.shape[:2], -1)
+        shift, scale = self.last_modulation(level).chunk(2, -1)
+        stream = modulate(stream[own], shift, scale, index[own]).view(*tokens.shape[:2], -1)
         is_video = (layout.modality == VIDEO)[:, None]
         made = torch.where(is_video, self.outward[VIDEO](stream), self.outward[AUDIO](stream))
         made = made.float() * layout.used
@@ -295,6 +331,11 @@ class AVTransformer(nn.Module):
         total = hidden.new_zeros(len(hidden), rows, hidden.shape[-1])
         mean = total.index_add(1, layout.latent, hidden)[:, :-1] / count[:-1, None]
         return self.expressions(mean).unflatten(-1, (-1, self.config.num_expressions)).float()
+
+
+def save_products() -> tuple[Any, Any]:
+    """Contexts of a forward pass that keeps what is dear to compute, and of its repetition."""
+    return create_selective_checkpoint_contexts(list(DEAR))
 
 
 def text_prefixes(text: Text) -> list[Prefix]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from typing import Any
 
@@ -43,11 +43,12 @@ class Conditions:
         fps: Frames per second.
         num_begun: Frames that are given with their sound; making starts after them.
         frames: Given frames from the start, uint8 [t, height, width, 3], t <= num_frames.
-        waveform: Given sound from the start, float32 [1, n] at the codec's rate: of the whole
-            clip, or of the beginning.
+        waveform: Given sound from the start, float32 [num_channels, n] at the codec's rate: of
+            the whole clip, or of the beginning.
         sound: All the sound as it was given, which comes out again: (float32 [C, N], rate).
         face: Normalised latents of a picture to look like, [1, C, 1, H, W].
         voice: Normalised latents of a voice to sound like, [1, C, T].
+        num_channels: Of the sound that is made.
     """
 
     settings: PipelineConfig
@@ -63,6 +64,7 @@ class Conditions:
     sound: tuple[np.ndarray, int] | None = None
     face: Tensor | None = None
     voice: Tensor | None = None
+    num_channels: int = 1
 
     @property
     def num_pictured(self) -> int:
@@ -91,7 +93,11 @@ class Conditions:
 
 
 def resolve(
-    request: GenerateRequest, config: PipelineConfig, sample_rate: int, timing: SpeechTiming
+    request: GenerateRequest,
+    config: PipelineConfig,
+    sample_rate: int,
+    timing: SpeechTiming,
+    num_channels: int = 1,
 ) -> Conditions:
     """Settle sizes, lengths and times.
 
@@ -100,6 +106,7 @@ def resolve(
         config: Of the model, with what the request asks for (`PipelineConfig.settings`).
         sample_rate: The audio codec's; given sound is brought to it.
         timing: Where times of speech come from.
+        num_channels: The audio codec's.
 
     Raises:
         UserError: words are missing, late or cannot be pronounced; rates or lengths do not fit
@@ -138,9 +145,20 @@ def resolve(
         fps=fps,
         num_begun=begun,
         frames=_frames(request, total, config),
-        waveform=_waveform(request, num_samples(begun or total, fps, sample_rate), sample_rate),
+        waveform=_waveform(
+            request, num_samples(begun or total, fps, sample_rate), sample_rate, num_channels
+        ),
         sound=request.audio if isinstance(request.audio, tuple) else None,
+        num_channels=num_channels,
     )
+
+
+def silent(conditions: Conditions, sample_rate: int) -> Conditions:
+    """The same with a sound that is given, silence where there is none, for who makes no sound."""
+    begun = conditions.waveform
+    given = np.zeros((conditions.num_channels, 0), np.float32) if begun is None else begun
+    given = fit(given, num_samples(conditions.num_frames, conditions.fps, sample_rate))
+    return replace(conditions, waveform=given, sound=(given, sample_rate))
 
 
 def _num_frames(
@@ -215,21 +233,23 @@ def _frames(request: GenerateRequest, num_frames: int, config: PipelineConfig) -
     return center_crop_resize(frames, config.height, config.width)
 
 
-def _waveform(request: GenerateRequest, length: int, sample_rate: int) -> np.ndarray | None:
-    """Given sound, float32 [1, length] at the codec's rate."""
+def _waveform(
+    request: GenerateRequest, length: int, sample_rate: int, num_channels: int
+) -> np.ndarray | None:
+    """Given sound, float32 [num_channels, length] at the codec's rate."""
     if isinstance(request.audio, tuple):
-        return fit(at_rate(*request.audio, sample_rate), length)
+        return fit(at_rate(*request.audio, sample_rate, num_channels), length)
     if isinstance(request.extend, Clip):
         assert request.extend.waveform is not None and request.extend.sample_rate is not None
-        waveform = at_rate(request.extend.waveform, request.extend.sample_rate, sample_rate)
-        return fit(waveform, length)
+        rates = request.extend.sample_rate, sample_rate
+        return fit(at_rate(request.extend.waveform, *rates, num_channels), length)
     return None
 
 
-def at_rate(waveform: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
-    """A waveform [C, N] at `rate` as one channel, float32 [1, M], at `sample_rate`."""
-    mono = torch.from_numpy(np.ascontiguousarray(remix(waveform, 1)))
-    return torchaudio.functional.resample(mono, rate, sample_rate).numpy()
+def at_rate(waveform: np.ndarray, rate: int, sample_rate: int, num_channels: int = 1) -> np.ndarray:
+    """A waveform [C, N] at `rate` in other channels, float32 [num_channels, M], `sample_rate`."""
+    mixed = torch.from_numpy(np.ascontiguousarray(remix(waveform, num_channels)))
+    return torchaudio.functional.resample(mixed, rate, sample_rate).numpy()
 
 
 def fit(waveform: np.ndarray, length: int) -> np.ndarray:

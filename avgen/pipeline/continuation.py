@@ -31,6 +31,7 @@ class Window:
         stop: After its last frame.
         begin: The first sample of its first token of sound, at or just before its first frame's.
         end: The first sample after its last frame.
+        lead: Samples that its first latent of sound is short of a hop.
         new_video: Its video latents that the window before did not hand on.
         new_audio: Its audio latents that are neither that nor made again by the window after it,
             as is a token that its end cuts.
@@ -42,6 +43,7 @@ class Window:
     stop: int
     begin: int
     end: int
+    lead: int
     new_video: slice
     new_audio: slice
 
@@ -66,15 +68,16 @@ def windows(conditions: Conditions, video: VideoCodec, audio: AudioCodec) -> Ite
         if is_whole := stop < conditions.num_frames:
             stop -= (length - 1) % stride
         begin, end = num_samples(start, fps, rate), num_samples(stop, fps, rate)
-        origin = origin if index else begin
-        begin -= (begin - origin) % token
+        lead = 0 if index else audio.lead
+        origin = origin if index else begin - lead
+        begin -= (begin - origin) % token if index else 0
         before, after = (  # latents of the tokens that end by these frames
-            int((to_seconds(frame, fps) * rate - begin) // token) * settings.audio_patch
+            int((to_seconds(frame, fps) * rate - begin + lead) // token) * settings.audio_patch
             for frame in (done, stop)
         )
         new_video = slice(1 + (context - 1) // stride if index else 0, None)
         new_audio = slice(before if index else 0, after if is_whole else None)
-        yield Window(index, start, done, stop, begin, end, new_video, new_audio)
+        yield Window(index, start, done, stop, begin, end, lead, new_video, new_audio)
         index, done = index + 1, stop
 
 

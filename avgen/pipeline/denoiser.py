@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,8 +13,8 @@ from avgen.diffusion.path import clean_from_velocity
 from avgen.latents.context import NoiseLevels, distinct_levels
 from avgen.latents.packing import MODALITIES, Layout
 from avgen.latents.reference import make_reference
+from avgen.models.backbone import Backbone
 from avgen.models.text import Text
-from avgen.models.transformer import AVTransformer, Context
 from avgen.pipeline.config import PipelineConfig
 
 
@@ -30,13 +31,13 @@ class Denoiser:
         like: Tokens [N, W] of a voice and face to be like, and their layout, or None.
     """
 
-    transformer: AVTransformer
+    transformer: Backbone
     layout: Layout
     text: Text
     settings: PipelineConfig
     dtype: torch.dtype
     like: tuple[Tensor, Layout] | None = None
-    _contexts: dict[tuple[int, bool], Context] = field(default_factory=dict)
+    _contexts: dict[tuple[int, bool], Any] = field(default_factory=dict)
 
     def __call__(self, noisy: Tensor, sigma: Tensor, end: Tensor | None = None) -> Tensor:
         """Clean tokens [1, L, W] from noisy ones [1, L, W] at noise levels sigma [1, L].
@@ -76,7 +77,7 @@ class Denoiser:
         """Velocity [rows, L, W] for the first rows of the text; decoupled: see the transformer."""
         with torch.autocast(noisy.device.type, self.dtype, enabled=self.dtype != torch.float32):
             if (rows, decoupled) not in self._contexts:  # worked out once, not once a step
-                text = Text(**{name: value[:rows] for name, value in vars(self.text).items()})
+                text = self.text.rows(rows)
                 reference = None if self.like is None else make_reference([self.like] * rows)
                 context = self.transformer.prepare(self.layout, text, decoupled, reference)
                 self._contexts[rows, decoupled] = context

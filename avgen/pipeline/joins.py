@@ -99,7 +99,9 @@ class Output:
         shape = (0, conditions.settings.height, conditions.settings.width, 3)
         frames = np.zeros(shape, np.uint8) if conditions.frames is None else conditions.frames
         self.frames = Join(frames, len(frames) if conditions.is_pictured else start, ease_frames)
-        sound = np.zeros((1, 0), np.float32) if conditions.waveform is None else conditions.waveform
+        sound = conditions.waveform
+        if sound is None:
+            sound = np.zeros((conditions.num_channels, 0), np.float32)
         if conditions.sound is not None:  # as it was given, whatever the codec's rate
             sound, self.rate = conditions.sound
             sound = fit(sound, num_samples(conditions.num_frames, self.fps, self.rate))

@@ -32,11 +32,12 @@ from avgen.errors import UserError
 from avgen.latents.conditioning import before_given, latents_given, modality_given
 from avgen.latents.geometry import AudioGrid, VideoGrid
 from avgen.latents.packing import AUDIO, VIDEO, Layout, make_layout, pack, unpack
+from avgen.models.backbone import Backbone
 from avgen.models.durations import DurationModel
 from avgen.models.phonemes import during
 from avgen.models.text import Text
-from avgen.models.transformer import AVTransformer
-from avgen.pipeline.conditions import CLIP_BYTES, Conditions, at_rate, check_memory, resolve
+from avgen.pipeline.coding import Coding
+from avgen.pipeline.conditions import CLIP_BYTES, Conditions, at_rate, check_memory, resolve, silent
 from avgen.pipeline.config import DEFAULT_MODEL, PipelineConfig
 from avgen.pipeline.continuation import LatentQueue, Window, mirror, padded, windows
 from avgen.pipeline.denoiser import Denoiser
@@ -70,7 +71,7 @@ def load_durations(folder: Path) -> DurationModel | None:
     return found
 
 
-class AVPipeline:
+class AVPipeline(Coding):
     """A transformer, two codecs and what they need to know, from a folder.
 
     Args:
@@ -83,7 +84,7 @@ class AVPipeline:
 
     def __init__(
         self,
-        transformer: AVTransformer,
+        transformer: Backbone,
         video_codec: VideoCodec,
         audio_codec: AudioCodec,
         config: PipelineConfig,
@@ -134,6 +135,7 @@ class AVPipeline:
     @property
     def device(self) -> torch.device:
         """Where the transformer is."""
+        assert isinstance(self.transformer, nn.Module)
         return next(self.transformer.parameters()).device
 
     def __call__(
@@ -174,9 +176,12 @@ class AVPipeline:
         for name in ("voice", "face"):
             if getattr(request, name) is not None and not self.transformer.config.has_references:
                 raise UserError(f"{name} is given; this model was trained without any to be like")
-        request = read_files(request, Fraction(self.config.fps))
-        timing, rate = self.durations or self.config.timer, self.audio_codec.sample_rate
-        conditions, face, voice = resolve(request, settings, rate, timing), None, None
+        rate, channels = self.audio_codec.sample_rate, self.audio_codec.num_channels
+        request = read_files(request, Fraction(self.config.fps), num_channels=channels)
+        timing = self.durations or self.config.timer
+        conditions, face, voice = resolve(request, settings, rate, timing, channels), None, None
+        if not self.transformer.config.has_sound and conditions.sound is None:
+            conditions = silent(conditions, rate)
         if self.device.type == "meta":
             return conditions
         with torch.inference_mode():
@@ -184,7 +189,7 @@ class AVPipeline:
                 picture = center_crop_resize(request.face[None], settings.height, settings.width)
                 face = self.encode_video(picture)
             if isinstance(request.voice, tuple):
-                heard = at_rate(*request.voice, rate)[:, : to_index(VOICE_S, rate)]
+                heard = at_rate(*request.voice, rate, channels)[:, : to_index(VOICE_S, rate)]
                 voice = self.encode_audio(heard)
         return replace(conditions, face=face, voice=voice)
 
@@ -195,8 +200,8 @@ class AVPipeline:
         Memory is that of one window, however long the clip. `progress`: as calling the pipeline.
         """
         plan = list(windows(conditions, self.video_codec, self.audio_codec))
-        start, begin, hop = plan[0].start, plan[0].begin, self.audio_codec.hop_length
-        output = Output(conditions, start, begin, self.audio_codec.sample_rate)
+        start, begin = plan[0].start, plan[0].begin
+        output = self.output(conditions, start, begin)
         video, audio = LatentQueue(self.video_codec.reach), LatentQueue(self.audio_codec.reach)
         before: Handover | None = None
         for window in plan:
@@ -222,10 +227,17 @@ class AVPipeline:
                         progress(Step(conditions, "decoding", window, shown, total))
             if not conditions.is_voiced:
                 latents = audio.push(made[1][:, :, window.new_audio], is_last)
-                length = window.end - begin if is_last else hop * latents[0].shape[2]
-                for waveform in self.decode_audio(*latents, length):
+                for waveform in self.decode_audio(*latents, window.end - begin, is_last):
                     output.sound.push(waveform.T)
             yield from output.pop()
+
+    def output(self, conditions: Conditions, start: int, begin: int) -> Output:
+        """Where what is decoded from a frame and a sample on is joined to what is given."""
+        rate, made = self.audio_codec.sample_rate, self.audio_codec.output_sample_rate
+        if conditions.waveform is not None and made != rate:
+            given = at_rate(conditions.waveform, rate, made, conditions.num_channels)
+            conditions = replace(conditions, waveform=given)
+        return Output(conditions, start, begin * made // rate, made)
 
     def make_window(
         self,
@@ -287,6 +299,7 @@ class AVPipeline:
             codec.latent_channels,
             conditions.settings.audio_patch,
             to_seconds(window.begin, codec.sample_rate) - to_seconds(window.start, conditions.fps),
+            window.lead,
         )
         return make_layout(self.video_grid(conditions, window.stop - window.start), audio)
 
@@ -299,12 +312,16 @@ class AVPipeline:
         if before is not None:
             last, *latents = before
             video = latents[0][:, :, -(window.new_video.start) :]
-            audio = latents[1][:, :, (window.begin - last.begin) // self.audio_codec.hop_length :]
+            passed = window.begin - last.begin + last.lead
+            audio = latents[1][:, :, passed // self.audio_codec.hop_length :]
         if frames is not None and (conditions.is_pictured or before is None):
             stop = window.stop if conditions.is_pictured else max(1, window.done)
             video = self.encode_video(frames[window.start : stop])
         if waveform is not None and conditions.is_voiced:
-            audio = self.encode_audio(waveform[:, window.begin : window.end])
+            codec = self.audio_codec  # whose first latent, where it is short, is of what is before
+            before_s = codec.hop_length - codec.lead if codec.lead and window.index else 0
+            audio = self.encode_audio(waveform[:, window.begin - before_s : window.end])
+            audio = audio[:, :, bool(before_s) :]
         elif waveform is not None and before is None:
             length = window.end - window.begin
             audio = self.encode_audio(mirror(waveform[:, window.begin :], length))
@@ -352,45 +369,3 @@ class AVPipeline:
         picture = self.video_grid(conditions, 1)
         layout = make_layout(picture, audio, voice is not None, face is not None).to(self.device)
         return pack(face, voice, layout)[0], layout
-
-    def encode_video(self, frames: np.ndarray) -> Tensor:
-        """Frames uint8 [T, H, W, 3] to normalised latents [1, C, T', H', W']."""
-        pixels = torch.from_numpy(np.ascontiguousarray(frames)).to(self.device)
-        pixels = pixels.movedim(-1, 0)[None].float() / 127.5 - 1
-        return self.config.video_statistics.normalize(self.video_codec.encode(pixels).float())
-
-    def encode_audio(self, waveform: np.ndarray) -> Tensor:
-        """A waveform float32 [1, N] to normalised latents [1, C, T']."""
-        sound = torch.from_numpy(np.ascontiguousarray(waveform)).to(self.device)[None]
-        return self.config.audio_statistics.normalize(self.audio_codec.encode(sound).float())
-
-    def decode_video(
-        self, latents: Tensor, start: int, stop: int, clip: VideoGrid, progress: bool = False
-    ) -> Iterator[np.ndarray]:
-        """The frames uint8 [T, H, W, 3] of normalised latents [start, stop), a few at a time.
-
-        Args:
-            latents: [1, C, T', H', W'], from the first that there is.
-            start: Of the stretch.
-            stop: Of the stretch.
-            clip: What the latents cover.
-            progress: Show a progress bar.
-        """
-        latents = self.config.video_statistics.denormalize(latents)
-        size = {"num_frames": clip.num_frames, "height": clip.height, "width": clip.width}
-        first, last = (clip.latent_frames(latent)[0] for latent in (start, stop))
-        total = min(clip.num_frames, last) - min(clip.num_frames, first)
-        with tqdm(total=total, desc="decoding", unit="frame", disable=not progress) as bar:
-            for pixels in self.video_codec.decode_chunks(latents, **size, start=start, stop=stop):
-                shown = ((pixels[0].movedim(0, -1) + 1) * 127.5).round().clamp(0, 255)
-                yield shown.byte().cpu().numpy()
-                bar.update(shown.shape[0])
-
-    def decode_audio(
-        self, latents: Tensor, start: int, stop: int, num_samples: int
-    ) -> Iterator[np.ndarray]:
-        """The samples float32 [1, N] of normalised latents [start, stop) of `num_samples`."""
-        latents = self.config.audio_statistics.denormalize(latents)
-        span = {"start": start, "stop": stop}
-        for waveform in self.audio_codec.decode_chunks(latents, num_samples=num_samples, **span):
-            yield waveform[0].float().clamp(-1, 1).cpu().numpy()

@@ -247,7 +247,7 @@ def _check_given(name: str, value: Any) -> None:
 
 
 def read_files(
-    request: GenerateRequest, fps: Fraction, crop: Crop | None = None
+    request: GenerateRequest, fps: Fraction, crop: Crop | None = None, num_channels: int = 1
 ) -> GenerateRequest:
     """The request with what its files hold in their place, each read once.
 
@@ -255,6 +255,7 @@ def read_files(
         request: May name files.
         fps: Of clips, where the request says none.
         crop: From frames [T, H, W, 3] and their file to what is used of them.
+        num_channels: Of sound.
 
     Raises:
         MediaError: a file cannot be read.
@@ -271,8 +272,8 @@ def read_files(
         if name in ("image", "face"):
             read[name] = crop(read_image(path)[None], path)[0]
         elif name in ("audio", "voice"):
-            read[name] = read_audio(path, num_channels=1)
+            read[name] = read_audio(path, num_channels=num_channels)
         else:
-            clip = read_clip(path, fps=request.fps or fps, num_channels=1)
+            clip = read_clip(path, fps=request.fps or fps, num_channels=num_channels)
             read[name] = replace(clip, frames=crop(clip.frames, path))
     return replace(request, **read)

@@ -95,9 +95,8 @@ class Collector:
             said = words.place(said, start_s, end_s)
             phonemes = None if phonemes is None else words.place(phonemes, start_s, end_s)
         if not said and self.settings.recognizer is not None and piece.waveform is not None:
-            said = tuple(
-                call_plugin(self.settings.recognizer, piece.waveform, self.settings.sample_rate)
-            )
+            mono, rate = piece.waveform.mean(0, keepdims=True), self.settings.sample_rate
+            said = tuple(call_plugin(self.settings.recognizer, mono, rate))
         record = replace(
             self.record,
             id=name,

@@ -20,8 +20,10 @@ from tqdm import tqdm
 from avgen.clips.media.read import read_audio
 from avgen.clips.timebase import to_seconds
 from avgen.codecs.base import AudioCodec, VideoCodec
+from avgen.codecs.normalize import LatentStatistics
 from avgen.corpora.manifest import ClipRecord, read_manifest, write_manifest
 from avgen.errors import UserError
+from avgen.models.text_pretrained import TextEncoder
 from avgen.preparation.latent_store import (
     ClipShape,
     LatentConfig,
@@ -44,6 +46,7 @@ def encode(
     patches: tuple[int, int] = PATCHES,
     device: str = "cpu",
     records: Sequence[ClipRecord] | None = None,
+    captions: TextEncoder | None = None,
     *,
     overwrite: bool = False,
 ) -> None:
@@ -56,6 +59,7 @@ def encode(
         patches: Latents each way in a video token, and latents in an audio token.
         device: Where to encode.
         records: Only these clips, as a share of several does; None is all of the manifest.
+        captions: Caches what it makes of captions as well.
         overwrite: Whether latents of other codecs or patches may be removed.
 
     Raises:
@@ -69,15 +73,40 @@ def encode(
     rate = store.rates()["sample_rate"]
     if rate != audio.sample_rate:
         raise UserError(f"{folder}: sound at {rate} Hz; the audio codec needs {audio.sample_rate}")
+    channels = store.num_channels()
+    if channels != audio.num_channels:
+        raise UserError(
+            f"{folder}: sound of {channels} channels; the audio codec needs {audio.num_channels} "
+            f"(prepare it with --channels {audio.num_channels})"
+        )
     config = _config(store, records, video, audio, patches)
+    config = replace(config, captions="" if captions is None else captions.key)
     begin_latents(folder, config, overwrite=overwrite)
     codecs = [codec.to(device) for codec in (video, audio)]  # type: ignore[attr-defined]
     for record in tqdm(records, desc="encoding", unit="clip"):
         if not _is_current(store, record):
             latents, shape = _encode_clip(store, record, codecs[0], codecs[1], config, device)
+            if captions is not None:
+                latents["caption"] = encode_caption(record.caption, captions, device)
             save_latents(store.latents(record.id), latents, shape)
     if everything:
-        finish_latents(folder, records, config)
+        finish_latents(folder, records, config, own_statistics(video, audio))
+
+
+def own_statistics(*codecs: VideoCodec | AudioCodec) -> dict[str, LatentStatistics]:
+    """The statistics that codecs of picture and sound were published with, as far as they were."""
+    own = zip(
+        ("video", "audio"), (getattr(codec, "statistics", None) for codec in codecs), strict=True
+    )
+    return {name: statistics for name, statistics in own if statistics is not None}
+
+
+def encode_caption(caption: str, captions: TextEncoder, device: str) -> Tensor:
+    """What a text encoder makes of a caption: [p, F]; nothing of an empty one."""
+    ids = torch.tensor([captions.tokenize(caption)], dtype=torch.int64, device=device)
+    if not ids.numel():
+        return torch.zeros(0, captions.width)
+    return captions(ids, torch.ones_like(ids, dtype=torch.bool))[0]
 
 
 def _config(
@@ -105,6 +134,8 @@ def _config(
         audio_channels=audio.latent_channels,
         audio_patch=patches[1],
         fingerprint=encoder_fingerprint(video, audio),  # type: ignore[arg-type]
+        audio_lead=audio.lead,
+        windows_are_exact=video.windows_are_exact,
     )
 
 
@@ -145,7 +176,9 @@ def _encode_clip(
     frames = np.load(store.frames(record.id), mmap_mode="r")
     num_frames, height, width, _ = frames.shape
     pixels = _floats(frames, device)
-    latents |= {"video": video.encode(pixels)[0], "still": encode_stills(pixels, video)}
+    latents["video"] = video.encode(pixels)[0]
+    if config.windows_are_exact:
+        latents["still"] = encode_stills(pixels, video)
     fps = store.fps(record.id)
     return latents, ClipShape(num_frames, height, width, fps, waveform is not None)
 
@@ -201,6 +234,7 @@ def encode_voices(
         hop_length=audio.hop_length,
         audio_channels=audio.latent_channels,
         fingerprint=encoder_fingerprint(None, audio),  # type: ignore[arg-type]
+        audio_lead=audio.lead,
     )
     begin_latents(folder, config)
     audio.to(device)  # type: ignore[attr-defined]
@@ -209,7 +243,9 @@ def encode_voices(
         if not store.latents(record.id).is_file():
             try:
                 sound, _ = read_audio(
-                    root / record.media, sample_rate=audio.sample_rate, num_channels=1
+                    root / record.media,
+                    sample_rate=audio.sample_rate,
+                    num_channels=audio.num_channels,
                 )
             except UserError as error:
                 failures.append(str(error))
@@ -225,5 +261,6 @@ def encode_voices(
         kept.append(record)
     write_json(folder / "lexicon.json", {})
     write_manifest(kept, folder / "manifest.jsonl")
-    finish_latents(folder, kept, config)
+    own = getattr(audio, "statistics", None)
+    finish_latents(folder, kept, config, {} if own is None else {"audio": own})
     return failures

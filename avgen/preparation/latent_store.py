@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -72,6 +73,9 @@ class LatentConfig:
         audio_channels: Latent channels of the audio codec.
         audio_patch: Latents in an audio token.
         fingerprint: Of both codecs' encoders; latents of another encoder mean something else.
+        audio_lead: Samples that the audio codec's first latent is short of a hop.
+        captions: The text encoder whose features of captions are cached, and its layers; or "".
+        windows_are_exact: Whether stretches are latents of a clip that begin with a still.
     """
 
     height: int
@@ -85,6 +89,9 @@ class LatentConfig:
     audio_channels: int
     audio_patch: int
     fingerprint: str
+    audio_lead: int = 0
+    captions: str = ""
+    windows_are_exact: bool = True
 
     def grids(self, num_frames: int) -> tuple[VideoGrid, AudioGrid]:
         """The grids of a clip of `num_frames` frames and of the sound that covers them."""
@@ -107,7 +114,12 @@ class LatentConfig:
                 self.video_patch,
             ),
             AudioGrid(
-                samples, self.sample_rate, self.hop_length, self.audio_channels, self.audio_patch
+                samples,
+                self.sample_rate,
+                self.hop_length,
+                self.audio_channels,
+                self.audio_patch,
+                lead=self.audio_lead,
             ),
         )
 
@@ -116,7 +128,8 @@ class LatentConfig:
 
         Sizes and rates may differ, and one may have no pictures.
         """
-        own = replace(other, height=self.height, width=self.width, fps=self.fps)
+        like = {"height": self.height, "width": self.width, "captions": self.captions}
+        own = replace(other, fps=self.fps, **like)
         codecs = zip(self.fingerprint.split("."), other.fingerprint.split("."), strict=False)
         alike = all(one == another or not (one and another) for one, another in codecs)
         return alike and replace(own, fingerprint=self.fingerprint) == self
@@ -142,12 +155,15 @@ def save_latents(path: Path, latents: Mapping[str, Tensor], shape: ClipShape) ->
     Args:
         path: The file.
         latents: "video" and "still" [C, T, H, W] where the clip has a picture; "audio" [C, T']
-            where it has sound.
+            where it has sound; "caption" [P, F], which is stored in bfloat16.
         shape: Of the clip.
     """
     assert shape.has_sound == ("audio" in latents)
     assert shape.has_picture == ("video" in latents)
-    tensors = {name: value.float().contiguous() for name, value in latents.items()}
+    tensors = {
+        name: value.bfloat16() if name == "caption" else value.float().contiguous()
+        for name, value in latents.items()
+    }
     facts = {name: str(getattr(shape, name)) for name in ("num_frames", "height", "width", "fps")}
     with atomic(path) as temporary:  # one key of metadata: never reordered
         save_file(tensors, temporary, metadata={SHAPE: json.dumps(facts)})
@@ -179,14 +195,18 @@ def read_shape(path: Path, config: LatentConfig) -> ClipShape:
     )
 
 
+def facts_of_shape(shape: ClipShape) -> dict[str, Any]:
+    """A shape as JSON has it."""
+    return vars(shape) | {"fps": str(shape.fps)}
+
+
 def write_shapes(folder: Path, records: Iterable[ClipRecord], config: LatentConfig) -> None:
     """Write `latents/shapes.json`: clip -> its shape, so that training opens no file to know it."""
     out = folder / "latents"
     shapes = {}
     for record in records:
         shape = read_shape(out / f"{record.id}.safetensors", config)
-        facts = vars(shape) | {"fps": str(shape.fps)}
-        shapes[record.id] = list(facts.values())
+        shapes[record.id] = list(facts_of_shape(shape).values())
     with atomic(out / "shapes.json") as temporary:
         temporary.write_text(json.dumps(shapes))
 
@@ -212,14 +232,23 @@ def read_shapes(
     return shapes
 
 
-def write_statistics(out: Path, records: Iterable[ClipRecord], config: LatentConfig) -> None:
+def write_statistics(
+    out: Path,
+    records: Iterable[ClipRecord],
+    config: LatentConfig,
+    own: Mapping[str, LatentStatistics] | None = None,
+) -> None:
     """Fit and write `statistics.json` over the cached latents of some records.
 
-    Of what none of them has, they are those of numbers that are normal already.
+    Of what none of them has, they are those of numbers that are normal already. `own` are those
+    that a codec came with, which are taken instead.
     """
     paths = [out / f"{record.id}.safetensors" for record in records]
     statistics = {}
     for name, channels in (("video", config.video_channels), ("audio", config.audio_channels)):
+        if own and name in own:
+            statistics[name] = asdict(own[name])
+            continue
         latents = latents_named(name, paths)
         first = next(latents, None)
         fitted = LatentStatistics((0.0,) * channels, (1.0,) * channels)
@@ -261,7 +290,8 @@ def begin_latents(folder: Path, config: LatentConfig, *, overwrite: bool = False
     out.mkdir(parents=True, exist_ok=True)
     if (out / "config.json").is_file():
         before, there = read_latent_config(folder), list(out.glob("*.safetensors"))
-        if there and not (before.fits(config) and before.fingerprint == config.fingerprint):
+        same = before.captions == config.captions and before.fingerprint == config.fingerprint
+        if there and not (before.fits(config) and same):
             if not overwrite:
                 raise UserError(
                     f"{out}: has {len(there)} clips' latents of other codecs or patches; "
@@ -273,11 +303,16 @@ def begin_latents(folder: Path, config: LatentConfig, *, overwrite: bool = False
         temporary.write_text(json.dumps(asdict(config), indent=2))
 
 
-def finish_latents(folder: Path, records: Sequence[ClipRecord], config: LatentConfig) -> None:
-    """Write the shapes of all clips, and the statistics of the training split."""
+def finish_latents(
+    folder: Path,
+    records: Sequence[ClipRecord],
+    config: LatentConfig,
+    own: Mapping[str, LatentStatistics] | None = None,
+) -> None:
+    """Write the shapes of all clips, and the statistics of the training split or of the codecs."""
     write_shapes(folder, records, config)
     train = [record for record in records if record.split == "train"]
-    write_statistics(folder / "latents", train, config)
+    write_statistics(folder / "latents", train, config, own)
 
 
 def encoder_fingerprint(video: nn.Module | None, audio: nn.Module) -> str:

@@ -55,11 +55,12 @@ def picture(frames: np.ndarray, boxes: np.ndarray, limits: Limits) -> dict[str, 
 
 
 def sound(waveform: np.ndarray, rate: int, speech: Times, limits: Limits) -> dict[str, float]:
-    """Numbers of a waveform float32 [1, N], with speech at the times.
+    """Numbers of a waveform float32 [C, N], with speech at the times.
 
     Raises:
         Dropped: too little speech, too quiet, too noisy, or clipped.
     """
+    waveform = waveform.mean(0, keepdims=True)
     spoken = seconds(speech)
     if spoken < limits.min_speech_s:
         raise Dropped("no speech", f"{spoken:.2f} s of speech of {limits.min_speech_s}")

@@ -28,6 +28,7 @@ from avgen.preparation.summary import Summary, as_text, summarize
 
 Item = ClipRecord | Problem
 Progress = Callable[[int, int], None]
+ENCODED_TOGETHER = 4  # records, whose frames are on disk at a time
 Encode = Callable[[Sequence[ClipRecord], bool], None]  # clips, and whether they are all
 
 
@@ -81,7 +82,8 @@ def prepare(
         opt_out: Who does not want to be in the data. Clips of theirs that an earlier run kept are
             removed.
         progress: Called with records done and records in all.
-        encode: Called with the clips of this share, if it is one of several, and at last with all.
+        encode: Called with the clips of some records as they are done, with those of this share, if
+            it is one of several, and at last with all.
 
     Returns:
         What came of all records, or, while other shares have records that are not done, of this
@@ -104,8 +106,13 @@ def prepare(
     progress(done, len(own))
     lost = partial(_lost, store)
     run = engines.run(request.engine, clip.prepare, jobs, request.workers, lost)
-    for count, _ in enumerate(run, done + 1):
+    waiting: list[str] = []
+    for count, name in enumerate(run, done + 1):
         progress(count, len(own))
+        waiting.append(name)
+        if encode is not None and len(waiting) == ENCODED_TOGETHER:  # frames are never all on disk
+            encode(_kept(store, waiting), False)
+            waiting = []
     if encode is not None and len(own) < len(by_id):
         encode(_kept(store, own), False)
     if not all(store.outcome(name).is_file() for name in by_id):

@@ -70,7 +70,8 @@ class Settings:
     Attributes:
         size: Height and width in pixels; None leaves each clip its own.
         fps: Frames per second; None leaves each clip its own.
-        sample_rate: Samples per second; sound is mixed down to one channel.
+        sample_rate: Samples per second.
+        num_channels: That sound is mixed to: 1, or 2 for a codec of stereo.
         stages: "all" finds scenes, faces, speech and the speaker, and applies the limits. The
             others keep each record whole and apply no limit: "head" crops it to the record's box
             or else to a still square around the head, "none" to the box alone.
@@ -85,6 +86,7 @@ class Settings:
     size: tuple[int, int] | None = (128, 128)
     fps: Fraction | None = Fraction(25)
     sample_rate: int = 24_000
+    num_channels: int = 1
     stages: Stages = "all"
     keep_silent: bool = False
     limits: Limits = field(default_factory=Limits)

@@ -86,12 +86,16 @@ class Source:
                 end_s=end_s,
                 fps=settings.fps,
                 sample_rate=rate,
-                num_channels=1,
+                num_channels=settings.num_channels,
             )
             if self.sound is None:
                 return clip
-            waveform = np.zeros((1, num_samples(clip.num_frames, clip.fps, rate)), np.float32)
-            sound, _ = read_audio(self.sound, sample_rate=rate, num_channels=1, start_s=start_s)
+            channels = settings.num_channels
+            shape = channels, num_samples(clip.num_frames, clip.fps, rate)
+            waveform = np.zeros(shape, np.float32)
+            sound, _ = read_audio(
+                self.sound, sample_rate=rate, num_channels=channels, start_s=start_s
+            )
             count = min(sound.shape[1], waveform.shape[1])
             waveform[:, :count] = sound[:, :count]
             return Clip(clip.frames, clip.fps, waveform, rate)
@@ -102,11 +106,11 @@ class Source:
         Raises:
             Dropped: it cannot be decoded.
         """
-        rate = settings.sample_rate
+        rate, channels = settings.sample_rate, settings.num_channels
         with _unreadable():
             part_of = None if end_s == self.end_s else end_s
             sound, _ = read_audio(
-                self.path, sample_rate=rate, num_channels=1, start_s=start_s, end_s=part_of
+                self.path, sample_rate=rate, num_channels=channels, start_s=start_s, end_s=part_of
             )
         return sound[:, : to_index(end_s - start_s, rate)]
 

@@ -107,6 +107,11 @@ class Store:
         size = json.loads(path.read_text()).get("size") if path.is_file() else None
         return None if size is None else (size[0], size[1])
 
+    def num_channels(self) -> int:
+        """Of the sound of all clips."""
+        path = self.folder / SETTINGS
+        return json.loads(path.read_text()).get("num_channels", 1) if path.is_file() else 1
+
     def lexicon(self) -> dict[str, list[str]]:
         """Pronunciations that the corpus needs besides the dictionary's."""
         return json.loads((self.folder / "lexicon.json").read_text())

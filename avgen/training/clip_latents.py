@@ -9,6 +9,7 @@ stretches that start at any latent frame. The first latent of a stretch stands f
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +25,7 @@ from avgen.clips.timebase import to_index, to_seconds
 from avgen.corpora.manifest import ClipRecord
 from avgen.errors import UserError
 from avgen.preparation.latent_store import ClipShape, LatentConfig, read_latent_config, read_shapes
+from avgen.preparation.shards import INDEX, Shards, Slices
 from avgen.preparation.store import Prepared
 from avgen.training.batches import Batching
 from avgen.training.draws import hash_seed
@@ -80,6 +82,7 @@ class ClipLatents:
         expressions: float32 [F, K], numbers of every frame's face, or None where none are known.
         face: Raw latents [C, 1, H, W] of a picture of the same person, or None.
         voice: Raw latents [C, T'] of another utterance of the same person, or None.
+        caption: [p, F], what a text encoder made of the caption; None where it was not cached.
     """
 
     record: ClipRecord
@@ -91,6 +94,7 @@ class ClipLatents:
     expressions: Tensor | None = None
     face: Tensor | None = None
     voice: Tensor | None = None
+    caption: Tensor | None = None
 
 
 class ClipDraw(NamedTuple):
@@ -109,6 +113,31 @@ class ClipDraw(NamedTuple):
     sound_alone: bool = False
 
 
+class LatentFiles:
+    """The clips of one split as files of their own; as `Shards` has them in tars.
+
+    Args:
+        prepared: The folder and split.
+        config: What its latents were made with.
+
+    Attributes:
+        shapes: Of the clips.
+        speakers: Corpus and name, likewise.
+    """
+
+    tars = None
+
+    def __init__(self, prepared: Prepared, config: LatentConfig) -> None:
+        self.folder, self.records = prepared.folder, prepared.records()
+        self.shapes = read_shapes(prepared.folder, self.records, config)
+        self.speakers = [f"{record.corpus}/{record.speaker}" for record in self.records]
+
+    def read(self, clip: int) -> tuple[ClipRecord, Path]:
+        """Record of a clip, and where its latents are."""
+        record = self.records[clip]
+        return record, self.folder / "latents" / f"{record.id}.safetensors"
+
+
 class Clips(Dataset[dict[str, Any]]):
     """The clips of one split that can be trained on; batches of them by their draws.
 
@@ -120,7 +149,8 @@ class Clips(Dataset[dict[str, Any]]):
         seed: Of where stretches start, and of references.
 
     Attributes:
-        records: Of the clips.
+        source: What they are read of.
+        kept: Its clips that are trained on; what follows is of them.
         wholes: The shapes of the clips.
         shapes: What is trained on of each: its beginning.
 
@@ -139,19 +169,30 @@ class Clips(Dataset[dict[str, Any]]):
         self.config = read_latent_config(prepared.folder)
         self.folder, self.seed = prepared.folder, seed
         self.stretches, self.references = stretches, references
-        records = prepared.records()
-        wholes = read_shapes(prepared.folder, records, self.config)
+        if stretches.share and not self.config.windows_are_exact:
+            raise UserError(
+                f"{prepared.folder}: stretches of its clips are other latents, by the picture's "
+                "codec; set stretches.share to 0"
+            )
+        is_sharded = (prepared.folder / "latents" / INDEX).is_file()
+        self.source = (
+            Shards(prepared.folder, prepared.split)
+            if is_sharded
+            else LatentFiles(prepared, self.config)
+        )
+        wholes = self.source.shapes
         stride = self.config.video_stride[0]
         cuts = {shape: batching.cut(shape, stride) for shape in set(wholes)}
-        kept = [i for i, whole in enumerate(wholes) if cuts[whole] is not None]
+        kept = self.kept = [i for i, whole in enumerate(wholes) if cuts[whole] is not None]
         if not kept:
             raise UserError(f"{prepared.folder}: no {prepared.split} clip is long enough")
-        self.records = [records[i] for i in kept]
         self.wholes = [wholes[i] for i in kept]
         self.shapes = [shape for i in kept if (shape := cuts[wholes[i]]) is not None]
-        self.by_speaker: dict[tuple[str, str], list[int]] = {}
-        for clip, record in enumerate(self.records):
-            self.by_speaker.setdefault((record.corpus, record.speaker), []).append(clip)
+        self.tars = None if (tars := self.source.tars) is None else [tars[i] for i in kept]
+        self.speakers = [self.source.speakers[i] for i in kept]
+        self.by_speaker: dict[str, list[int]] = {}
+        for clip, speaker in enumerate(self.speakers):
+            self.by_speaker.setdefault(speaker, []).append(clip)
         longest = max(whole.num_frames for whole in self.wholes)
         if stretches.share and stretches.num_frames > longest:
             raise UserError(
@@ -169,14 +210,15 @@ class Clips(Dataset[dict[str, Any]]):
 
     def clip(self, drawn: ClipDraw) -> ClipLatents:
         """A clip from its beginning, or a stretch of it from where the draw says."""
-        index, record = drawn.clip, self.records[drawn.clip]
-        whole, shape, start = self.wholes[index], self.shapes[index], 0
+        index, start = drawn.clip, 0
+        record, file = self.source.read(self.kept[index])
+        whole, shape = self.wholes[index], self.shapes[index]
         if drawn.stretch and self.stretches.num_frames < whole.num_frames:
             shape = replace(shape, num_frames=self.stretches.num_frames)
             start = draw_start(self.config, whole, shape, hash_seed(self.seed, drawn.draw, 2))
         if drawn.sound_alone:
             shape = replace(shape, has_picture=False)
-        video, audio = read_stretch(self.file(index), self.config, shape, start)
+        video, audio = read_stretch(file, self.config, shape, start)
         stride = self.config.video_stride[0]
         track = record.tracks.get("expressions") if shape.has_picture else None
         return ClipLatents(
@@ -188,11 +230,8 @@ class Clips(Dataset[dict[str, Any]]):
             audio,
             None if track is None else read_track(self.folder / track, start * stride, shape),
             *self.reference(drawn, shape),
+            read_caption(file) if self.config.captions else None,
         )
-
-    def file(self, index: int) -> Path:
-        """Where a clip's latents are."""
-        return self.folder / "latents" / f"{self.records[index].id}.safetensors"
 
     def reference(self, drawn: ClipDraw, shape: ClipShape) -> tuple[Tensor | None, Tensor | None]:
         """Face and voice of another clip of the same person, as often as `references` says.
@@ -201,12 +240,12 @@ class Clips(Dataset[dict[str, Any]]):
         """
         random = np.random.default_rng(hash_seed(self.seed, drawn.draw, 3))
         has_face, has_voice = random.random(2) < self.references.share
-        record, face, voice = self.records[drawn.clip], None, None
-        others = [i for i in self.by_speaker[record.corpus, record.speaker] if i != drawn.clip]
+        face = voice = None
+        others = [i for i in self.by_speaker[self.speakers[drawn.clip]] if i != drawn.clip]
         if not others or not (has_face or has_voice):
             return None, None
         other = others[int(random.integers(len(others)))]
-        whole, file = self.wholes[other], self.file(other)
+        whole, (_, file) = self.wholes[other], self.source.read(self.kept[other])
         same = (whole.height, whole.width) == (shape.height, shape.width)
         if has_face and same and shape.has_picture and whole.has_picture:
             picture = replace(whole, num_frames=1, has_sound=False)
@@ -231,6 +270,8 @@ def draw_start(config: LatentConfig, whole: ClipShape, part: ClipShape, seed: in
     With sound, an audio latent must start there as well; at 30000/1001 frames a second few do.
     """
     (video, audio), (own, sound) = config.clip_grids(whole), config.clip_grids(part)
+    if part.has_picture and not config.windows_are_exact:
+        return 0
     room, step = video.num_latents - own.num_latents, 1
     if whole.has_sound:
         ratio = audio_latents_per_video_latent(config, whole.fps)
@@ -239,8 +280,19 @@ def draw_start(config: LatentConfig, whole: ClipShape, part: ClipShape, seed: in
     return step * int(np.random.default_rng(seed).integers(max(0, room) // step + 1))
 
 
+def opened(path: Path | Slices) -> AbstractContextManager[Any]:
+    """A clip's latents, of which parts can be taken, wherever they are."""
+    return nullcontext(path) if isinstance(path, Slices) else safe_open(path, "pt")
+
+
+def read_caption(path: Path | Slices) -> Tensor | None:
+    """What a text encoder made of a clip's caption [p, F], if it is there."""
+    with opened(path) as file:
+        return file.get_slice("caption")[:] if "caption" in file.keys() else None  # noqa: SIM118
+
+
 def read_stretch(
-    path: Path, config: LatentConfig, shape: ClipShape, start: int
+    path: Path | Slices, config: LatentConfig, shape: ClipShape, start: int
 ) -> tuple[Tensor | None, Tensor | None]:
     """Latents of `shape` from a latent frame on: [C, T, H, W] and [C, T'].
 
@@ -252,7 +304,7 @@ def read_stretch(
     video_grid, audio_grid = config.clip_grids(shape)
     video = audio = None
     try:
-        with safe_open(path, "pt") as file:
+        with opened(path) as file:
             if shape.has_picture:
                 video = file.get_slice("video")[:, start : start + video_grid.num_latents]
                 if start:

@@ -9,6 +9,7 @@ A prepared folder holds
     lexicon.json            pronunciations besides the dictionary's
     latents/ID.safetensors  raw latents of both codecs, with the clip's shape in the header
     latents/shapes.json     the shapes of all clips, so that no file is opened before it is drawn
+    latents/index.json      in place of both where they are in tars (avgen/preparation/shards.py)
 
 A batch is {"clips": [ClipLatents, ...], "records": [...], "draws": [...]}. Of a file no more is
 read than is trained on. Which clips train together is `batching` (batches.py); what else is random
@@ -69,9 +70,10 @@ class ClipSteps(Steps):
         ):
             if share and not found:
                 raise UserError(f"sound_share is {sound_share}; no training clip has {what}")
+        tars = None if clips.tars is None else dict(enumerate(clips.tars))
         self.streams = [
-            Epochs(seen, batching, clips.config, seed),
-            Epochs(heard, batching, clips.config, hash_seed(seed, 3), SOUND_DRAWS),
+            Epochs(seen, batching, clips.config, seed, tars=tars),
+            Epochs(heard, batching, clips.config, hash_seed(seed, 3), SOUND_DRAWS, tars),
         ]
         self.taken = 0
 

@@ -19,6 +19,8 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 from avgen.errors import UserError
 
+OPEN_TARS = 16  # whose clips are mixed
+
 
 def rank_and_world() -> tuple[int, int]:
     """This process's number, and how many there are."""
@@ -37,6 +39,28 @@ def permutation(num_clips: int, seed: int) -> tuple[int, ...]:
     """An order of the clips that depends on their number and the seed alone."""
     generator = torch.Generator().manual_seed(seed)
     return tuple(torch.randperm(num_clips, generator=generator).tolist())
+
+
+def bounded_permutation(tars: Sequence[int], seed: int) -> tuple[int, ...]:
+    """An order of clips in tars in which not many tars are read at a time.
+
+    Tars come in an order of their own, and the clips of `OPEN_TARS` of them that follow one
+    another are mixed: what a buffer does, without one, so that every draw's clip is known before.
+
+    Args:
+        tars: Number of the tar of each clip.
+        seed: Of the order.
+    """
+    clips: dict[int, list[int]] = {}
+    for clip, tar in enumerate(tars):
+        clips.setdefault(tar, []).append(clip)
+    names = list(clips)
+    order = [names[i] for i in permutation(len(names), seed)]
+    mixed: list[int] = []
+    for start in range(0, len(order), OPEN_TARS):
+        own = [clip for tar in order[start : start + OPEN_TARS] for clip in clips[tar]]
+        mixed += [own[i] for i in permutation(len(own), hash_seed(seed, start))]
+    return tuple(mixed)
 
 
 def clip_of_draw(draw: int, num_clips: int, seed: int) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 from avgen.preparation.latent_store import ClipShape, LatentConfig
 from avgen.training.batches import Batching
-from avgen.training.draws import hash_seed, permutation
+from avgen.training.draws import bounded_permutation, hash_seed, permutation
 
 DRAWS_OF_AN_EPOCH = 10**9  # more than any epoch has: numbers of draws do not meet
 
@@ -29,6 +29,7 @@ class Epochs:
         config: What the latents were made with.
         seed: Of the order.
         first: The number of the first draw.
+        tars: Of clips in tars, the tar of each: the order then takes a few of them at a time.
 
     Attributes:
         segments: How many processes took how many steps of this epoch, one after another.
@@ -41,11 +42,12 @@ class Epochs:
         config: LatentConfig,
         seed: int = 0,
         first: int = 0,
+        tars: Mapping[int, int] | None = None,
     ) -> None:
         counts = {shape: config.num_tokens(shape) for shape in set(shapes.values())}
         self.shapes, self.batching = shapes, batching
         self.tokens = {clip: counts[shape] for clip, shape in shapes.items()}
-        self.seed, self.first, self.epoch = seed, first, 0
+        self.seed, self.first, self.epoch, self.tars = seed, first, 0, tars
         self.segments: list[tuple[int, int]] = []
         self._planned: tuple[Any, list[NumberedStep]] = (None, [])
 
@@ -68,7 +70,11 @@ class Epochs:
         key = epoch, tuple(segments[:-1]), segments[-1][0]
         if self._planned[0] != key:
             clips = list(self.shapes)
-            order = permutation(len(clips), hash_seed(self.seed, epoch))
+            order_seed = hash_seed(self.seed, epoch)
+            if self.tars is None:
+                order = permutation(len(clips), order_seed)
+            else:
+                order = bounded_permutation([self.tars[clip] for clip in clips], order_seed)
             numbers = {
                 clips[place]: self.first + epoch * DRAWS_OF_AN_EPOCH + i
                 for i, place in enumerate(order)

@@ -18,10 +18,14 @@ from typing import Any, NoReturn
 
 import lightning as L
 import yaml
+from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from avgen.errors import UserError
+from avgen.training.plan import Codecs, Plan, as_text, cost_of
 from avgen.training.precision import precision_for
+from avgen.training.sharding import Sharding
+from avgen.training.system import NetworkConfig
 
 log = logging.getLogger(__name__)
 
@@ -34,16 +38,26 @@ class _Parser(LightningArgumentParser):
         raise UserError(message.partition("Given value type:")[0].strip()) from ex
 
 
+STARTS = ("initial_weights", "initial_model", "initial_wan")
+
+
 class TrainingCLI(LightningCLI):
     """LightningCLI that trains, and nothing else."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Say once where the data is, which model and data must agree on."""
         parser.link_arguments("data.init_args.folder", "model.init_args.folder")
+        parser.add_argument(
+            "--sharding", type=Sharding | None, default=None, help="weights spread over processes"
+        )
+        parser.add_argument("--plan", type=Plan | None, default=None, help="what it is planned for")
 
     def before_instantiate_classes(self) -> None:
         """Choose the precision that a recipe leaves open; quiet what cannot be helped."""
         trainer = self._get(self.config, "trainer")
+        sharding = self._get(self.config, "sharding")
+        if sharding is not None and self.subcommand is not None:  # to train, not to export
+            shard_recipe(self._get(self.config, "model"), trainer, sharding)
         if trainer.precision is None:
             trainer.precision = precision_for(str(trainer.accelerator))
             log.info("precision: %s, by what this machine has", trainer.precision)
@@ -52,6 +66,31 @@ class TrainingCLI(LightningCLI):
         warnings.filterwarnings("ignore", message=".*weight_norm.*")
         # After the step is when a checkpoint of manual optimisation is meant to be taken here.
         warnings.filterwarnings("ignore", message="Using ModelCheckpoint with manual optimization")
+
+
+class _PlanningCLI(TrainingCLI):
+    """Reads a recipe, and makes nothing of it."""
+
+    def instantiate_classes(self) -> None:
+        """Nothing."""
+
+
+def shard_recipe(model: Namespace, trainer: Namespace, sharding: Namespace) -> None:
+    """Change what a recipe trains for what trains the same with its weights spread.
+
+    Raises:
+        UserError: it trains something else than `DiffusionSystem`.
+    """
+    room = "avgen.training.sharding"
+    if model.class_path != "avgen.training.system.DiffusionSystem":
+        raise UserError(f"sharding: {model.class_path} cannot be spread; DiffusionSystem can")
+    model.class_path = f"{room}.LateDiffusionSystem"
+    own = Namespace(replicas=sharding.replicas)
+    trainer.strategy = Namespace(class_path=f"{room}.ShardedStrategy", init_args=own)
+    for callback in trainer.callbacks or []:
+        if callback.class_path.endswith(".EMAWeightAveraging"):
+            callback.class_path = f"{room}.ShardedEMA"
+            callback.init_args = Namespace(decay=callback.init_args.decay)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -63,6 +102,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
         UserError: the recipe is not one (an unknown key is named).
     """
     _parse(["fit", *_whole(sys.argv[1:] if arguments is None else arguments)], run=True)
+
+
+def plan(arguments: Sequence[str]) -> str:
+    """What a recipe will cost, as lines to read; nothing of its data is looked at.
+
+    Args:
+        arguments: As of `main`, with `--plan.KEY VALUE` among them.
+
+    Raises:
+        UserError: the recipe is not one, says nothing of a plan, or trains no AVTransformer.
+    """
+    found = _parse(_whole(arguments), run=False, kind=_PlanningCLI).config
+    network = found.model.init_args.get("network")
+    if found.get("plan") is None or network is None or network.get("backbone") is not None:
+        raise UserError("plan: the recipe needs `plan`, with hours at least, and an AVTransformer")
+    values = found.plan.as_dict()
+    codecs = {n: tuple(v) if isinstance(v, list) else v for n, v in values["codecs"].items()}
+    own = Plan(**values | {"codecs": Codecs(**codecs), "size": tuple(values["size"])})
+    plain = {n: v for n, v in network.as_dict().items() if n not in ("lora", "distillation")}
+    plain |= dict.fromkeys((*STARTS, "caption_encoder"))  # which nothing is downloaded for
+    config = NetworkConfig(**plain).sizes(own.latents())
+    return as_text(own, cost_of(own, config, found.as_dict()))
 
 
 def instantiate(arguments: Sequence[str]) -> TrainingCLI:
@@ -122,10 +183,10 @@ def _whole(arguments: Sequence[str]) -> list[str]:
     return whole + rest
 
 
-def _parse(arguments: list[str], run: bool) -> TrainingCLI:
+def _parse(arguments: list[str], run: bool, kind: type[TrainingCLI] = TrainingCLI) -> TrainingCLI:
     # The arguments are a command line's or a recipe's own; sys.argv is whoever called's.
     warnings.filterwarnings("ignore", message=".*args parameter is intended to run from within.*")
-    return TrainingCLI(
+    return kind(
         L.LightningModule,
         L.LightningDataModule,
         subclass_mode_model=True,

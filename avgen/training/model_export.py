@@ -18,13 +18,13 @@ from torch import Tensor
 from avgen.clips.files import atomic
 from avgen.codecs.base import load_module, save_module
 from avgen.errors import UserError
+from avgen.models.lora import adapted, merge, save_adapter
 from avgen.pipeline.pipeline import PARTS
 from avgen.training.audio_codec import AudioCodecSystem
 from avgen.training.callbacks import build_pipeline
 from avgen.training.card import write_card
 from avgen.training.data import ClipData
 from avgen.training.lightning_cli import TrainingCLI, instantiate
-from avgen.training.lora import merge
 from avgen.training.sharding import AVERAGED, read_checkpoint
 from avgen.training.system import DiffusionSystem
 from avgen.training.video_codec import VideoCodecSystem
@@ -66,6 +66,8 @@ def export_model(checkpoint: Path, recipe: Sequence[str], codecs: Path, out: Pat
     if not isinstance(system, DiffusionSystem) or not isinstance(data, ClipData):
         raise UserError(f"{recipe[1]}: trains a {type(system).__name__}, which is no transformer")
     system.transformer.load_state_dict(averaged_weights(checkpoint, "transformer."))
+    if adapted(system.transformer):
+        save_adapter(system.transformer, out / "adapter")
     merge(system.transformer)
     pipe = build_pipeline(system.eval(), data.folder, codecs, longest_clip(data))
     pipe.save_pretrained(out)

@@ -13,21 +13,27 @@ whole.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Replicate
 
-from avgen.training.lora import LowRank
+from avgen.errors import UserError
+from avgen.models.lora import LowRank
+from avgen.plugins import load_plugin
+from avgen.training.draws import rank_and_world
 from avgen.training.precision import computes_bfloat16
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of Jordan et al.
 NUM_ITERATIONS = 5  # bring singular values near 1
 THINNEST = 16  # rows or columns that a weight needs for Muon
 TABLES = (nn.Embedding, LowRank)  # whose weights are Adam's, whatever their size
+AHEAD = 2  # matrices of each process that are under way at a time
 ADAM_RMS = 0.2  # size of an Adam step over its rate; Muon's is scaled to it (arXiv:2502.16982, 2.2)
 
 
@@ -40,7 +46,7 @@ def orthogonalize(matrix: Tensor) -> Tensor:
     Reference: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
     """
     a, b, c = NEWTON_SCHULZ
-    x = matrix.to(torch.bfloat16 if computes_bfloat16(matrix.device.type) else torch.float32)
+    x = matrix.to(products_of(matrix))
     x = x / (x.norm() + 1e-7)
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
@@ -48,6 +54,21 @@ def orthogonalize(matrix: Tensor) -> Tensor:
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
     return x.T if tall else x
+
+
+def products_of(matrix: Tensor) -> torch.dtype:
+    """What `orthogonalize` computes a matrix in."""
+    return torch.bfloat16 if computes_bfloat16(matrix.device.type) else torch.float32
+
+
+def owners_of(shapes: Sequence[torch.Size], world: int) -> list[int]:
+    """The process that orthogonalises each matrix: the largest first, to who has least to do."""
+    cost = [s.numel() * min(s[0], s.numel() // s[0]) for s in shapes]
+    load, owners = [0] * world, [0] * len(shapes)
+    for index in sorted(range(len(shapes)), key=lambda i: (-cost[i], i)):
+        owners[index] = load.index(min(load))
+        load[owners[index]] += cost[index]
+    return owners
 
 
 class Muon(torch.optim.Optimizer):
@@ -88,28 +109,55 @@ class Muon(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            update = self._muon if group["muon"] else self._adam
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.add_(update(parameter, group).to(parameter.dtype), alpha=-group["lr"])
+            moving = [p for p in group["params"] if p.grad is not None]
+            updates = self._muon(moving, group) if group["muon"] else None
+            for parameter in moving:
+                update = self._adam(parameter, group) if updates is None else next(updates)
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(update.to(parameter.dtype), alpha=-group["lr"])
         return loss
 
-    def _muon(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
+    def _muon(self, parameters: list[Tensor], group: dict[str, Any]) -> Iterator[Tensor]:
+        """The updates of matrices, each orthogonalised by the one process that owns it.
+
+        `AHEAD` of them are under way at a time: while one comes from its owner, this process works
+        on its own.
+        """
+        rank, world = rank_and_world()
+        owners = owners_of([p.shape for p in parameters], world)
+        under_way: deque[tuple[Tensor, Tensor, Any]] = deque()
+        for parameter, owner in zip(parameters, owners, strict=True):
+            ahead = self._ahead(parameter, group)
+            # Singular values are of the whole matrix, which is gathered.
+            whole = ahead.full_tensor() if isinstance(ahead, DTensor) else ahead
+            step = orthogonalize(whole) if rank == owner else whole.new_empty(whole.shape)
+            step = step.to(products_of(whole))
+            sent = dist.broadcast(step.contiguous(), owner, async_op=True) if world > 1 else None
+            under_way.append((parameter, step, sent))
+            if len(under_way) > AHEAD * world:
+                yield self._arrived(*under_way.popleft())
+        while under_way:
+            yield self._arrived(*under_way.popleft())
+
+    def _ahead(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
+        """Momentum as Nesterov's looks ahead of it, [rows, columns]."""
         assert parameter.grad is not None
         state = self.state[parameter]
         if not state:
             state["momentum"] = torch.zeros_like(parameter)
         average = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-        ahead = torch.lerp(parameter.grad, average, group["momentum"]).reshape(len(parameter), -1)
-        scale = ADAM_RMS * math.sqrt(max(ahead.shape))
-        if not isinstance(ahead, DTensor):
-            return scale * orthogonalize(ahead).reshape(parameter.shape)
-        # Singular values are of the whole matrix: every process gathers it and keeps its shard.
-        step = scale * orthogonalize(ahead.full_tensor()).reshape(parameter.shape)
-        whole = [Replicate()] * ahead.device_mesh.ndim
-        mesh, placements = ahead.device_mesh, average.placements
-        return DTensor.from_local(step, mesh, whole, run_check=False).redistribute(mesh, placements)
+        return torch.lerp(parameter.grad, average, group["momentum"]).reshape(len(parameter), -1)
+
+    def _arrived(self, parameter: Tensor, step: Tensor, sent: Any) -> Tensor:
+        """The update of a parameter, sharded as it is, once its step has come."""
+        if sent is not None:
+            sent.wait()
+        step = ADAM_RMS * math.sqrt(max(step.shape)) * step.reshape(parameter.shape)
+        if not isinstance(parameter, DTensor):
+            return step
+        mesh, placements = parameter.device_mesh, parameter.placements
+        whole = DTensor.from_local(step, mesh, [Replicate()] * mesh.ndim, run_check=False)
+        return whole.redistribute(mesh, placements)
 
     def _adam(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
         assert parameter.grad is not None
@@ -137,6 +185,8 @@ class OptimizerConfig:
         total_steps: Steps after which it has fallen, along a cosine, to `final_share` of the peak.
         final_share: Where it ends, as a share of the peak.
         weight_decay: Decoupled decay of matrices; vectors (gains, biases) are not decayed.
+        optimizer: Import path of another optimiser than `Muon`, "torch.optim.AdamW" say.
+        settings: Its arguments besides lr and weight_decay, or Muon's.
     """
 
     lr: float
@@ -144,6 +194,8 @@ class OptimizerConfig:
     total_steps: int
     final_share: float = 0.02
     weight_decay: float = 0.01
+    optimizer: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def factor(self, step: int) -> float:
         """Learning rate at a step, as a share of the peak."""
@@ -174,6 +226,15 @@ def configure(system: nn.Module, config: OptimizerConfig) -> dict:
         {"params": matrices, "muon": True, "weight_decay": config.weight_decay},
         {"params": others, "muon": False, "weight_decay": 0.0},
     ]
-    optimizer = Muon(groups, lr=config.lr)
+    if config.optimizer is None:
+        optimizer = Muon(groups, lr=config.lr, **config.settings)
+    else:
+        for group in groups:
+            del group["muon"]
+        kind = load_plugin(config.optimizer, "optimizer names a class, as torch.optim.AdamW")
+        try:
+            optimizer = kind([g for g in groups if g["params"]], lr=config.lr, **config.settings)
+        except TypeError as error:
+            raise UserError(f"optimizer {config.optimizer}: {error}") from error
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, config.factor)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

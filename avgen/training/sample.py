@@ -173,6 +173,7 @@ class Drawing:
     lexicon: Mapping[str, Sequence[str]]
     read: Callable[[Sequence[str], Sequence[Sequence[TimedPhoneme]]], Text]
     steps: StepDraws | None = None
+    has_features: bool = False
     _layouts: OrderedDict[ClipShape, Layout] = field(default_factory=OrderedDict, repr=False)
 
     def __call__(
@@ -206,6 +207,8 @@ class Drawing:
             references.append(self.reference(clip))
         layouts = [self.layout(clip.shape) for clip in clips]
         text = self.read([clip.record.caption for clip in clips], spoken)
+        if self.has_features:
+            text = text.with_features([clip.caption for clip in clips])
         packed = any(layout is not layouts[0] for layout in layouts)
         own, axis = (layouts, 1) if packed else (layouts[:1], 0)
         layout = concatenate(layouts) if packed else layouts[0]
@@ -249,7 +252,7 @@ class Drawing:
             return None
         video, audio = self.latents.clip_grids(replace(clip.shape, num_frames=1))
         if clip.voice is not None:
-            audio = replace(audio, num_samples=clip.voice.shape[1] * audio.hop_length)
+            audio = replace(audio, num_samples=clip.voice.shape[1] * audio.hop_length, lead=0)
         layout = make_layout(video, audio, clip.voice is not None, clip.face is not None)
         return self.tokens(clip.face, clip.voice, layout)[0], layout
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 
@@ -16,13 +18,21 @@ class Saving(ModelCheckpoint):
 
     Args:
         every_n_train_steps: How often.
+        every_minutes: How often in place of that, by the clock.
         keep: Checkpoints; at least 2.
         dirpath: Where they go; None is the trainer's `default_root_dir`.
     """
 
     def __init__(
-        self, every_n_train_steps: int = 100, keep: int = 2, dirpath: str | None = None
+        self,
+        every_n_train_steps: int = 100,
+        keep: int = 2,
+        dirpath: str | None = None,
+        every_minutes: float | None = None,
     ) -> None:
+        often = {"every_n_train_steps": every_n_train_steps}
+        if every_minutes is not None:
+            often = {"train_time_interval": timedelta(minutes=every_minutes)}
         super().__init__(
             dirpath=dirpath,
             filename="{step}",
@@ -30,7 +40,7 @@ class Saving(ModelCheckpoint):
             mode="max",
             save_top_k=max(2, keep),
             save_last="link",
-            every_n_train_steps=every_n_train_steps,
+            **often,  # type: ignore[arg-type]
             enable_version_counter=False,
         )
 

@@ -1,18 +1,19 @@
 """Training whose weights are spread over processes: FSDP2, through Lightning's strategy for it.
 
-    model: {class_path: avgen.training.sharding.ShardedDiffusionSystem, ...}
-    trainer:
-      strategy: {class_path: lightning.pytorch.strategies.ModelParallelStrategy,
-                 init_args: {data_parallel_size: N, tensor_parallel_size: 1}}
-      callbacks: [{class_path: avgen.training.sharding.ShardedEMA, init_args: {decay: 0.999}}, ...]
+    sharding: {replicas: 1}     # in a recipe: all that it takes
 
-Lightning's own averaging copies the whole model, which sharded modules refuse. Here the average is
-a module beside the one that trains, sharded as it is, so that it is saved and loaded with it.
+No process ever has the whole network: each block is made, sharded, and forgotten but for the share.
+Where the run computes in bfloat16, weights are gathered in it and gradients reduced in float32.
+Checkpoints are written while training goes on. Lightning's own averaging copies the whole model,
+which sharded modules refuse; here the average is a module beside the one that trains, sharded as it
+is, so that it is saved and loaded with it.
 """
 
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,16 +21,94 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
+from torch.distributed.checkpoint import async_save
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import (
+    FSDPModule,
+    MixedPrecisionPolicy,
+    fully_shard,
+    register_fsdp_forward_method,
+)
 
 from avgen.errors import UserError
-from avgen.models.transformer import AVTransformer
-from avgen.training.system import DiffusionSystem
+from avgen.models.backbone import Backbone
+from avgen.training.system import DiffusionSystem, NetworkConfig, build_network
 
 AVERAGED = "averaged"  # what the module of averages is called in its system
+
+
+@dataclass(frozen=True)
+class Sharding:
+    """How weights are spread.
+
+    Args:
+        replicas: Of the network; each is spread over as many processes as there are for one, those
+            of a machine say, and only gradients go between them (HSDP).
+    """
+
+    replicas: int = 1
+
+
+class ShardedStrategy(ModelParallelStrategy):
+    """Lightning's for FSDP2, with replicas, and checkpoints that are written as training goes on.
+
+    A checkpoint is whole when its `.metadata` is there, which is written last.
+
+    Args:
+        replicas: See `Sharding`.
+    """
+
+    def __init__(self, replicas: int = 1) -> None:
+        super().__init__()
+        self.replicas = replicas
+        self.saving: Any = None
+        self.group: Any = None
+
+    def setup_environment(self) -> None:
+        """Spread over all processes.
+
+        Raises:
+            UserError: they are not as many for each replica.
+        """
+        world = self.num_processes * self.num_nodes
+        if world % self.replicas:
+            raise UserError(f"sharding.replicas is {self.replicas}; it must divide {world}")
+        self._data_parallel_size, self._tensor_parallel_size = world, 1
+        super().setup_environment()
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any = None
+    ) -> None:
+        """Copy the state, and write it beside training; one that is being written is waited for."""
+        self.finish_saving()
+        path = Path(self.broadcast(filepath))
+        path.mkdir(parents=True, exist_ok=True)
+        state = {"state_dict": checkpoint.pop("state_dict")}
+        for index, own in enumerate(checkpoint.pop("optimizer_states", [])):
+            state[f"optimizer_{index}"] = own
+        if self.group is None:  # training's own group is busy
+            self.group = torch.distributed.new_group(backend="gloo")
+        self.saving = async_save(state, checkpoint_id=path, process_group=self.group)
+        if self.global_rank == 0:
+            torch.save(checkpoint, path / "meta.pt")
+
+    def finish_saving(self) -> None:
+        """Wait for the checkpoint that is being written, if one is.
+
+        Raises:
+            OSError: it could not be.
+        """
+        if self.saving is not None:
+            self.saving.result()
+            self.saving = None
+
+    def teardown(self) -> None:
+        """Finish, then end."""
+        self.finish_saving()
+        super().teardown()
 
 
 class ShardedDiffusionSystem(DiffusionSystem):
@@ -40,16 +119,74 @@ class ShardedDiffusionSystem(DiffusionSystem):
         if self.device_mesh is None:
             return
         for name, module in self.named_children():
-            if isinstance(module, AVTransformer) and not isinstance(module, FSDPModule):
-                assert name in ("transformer", AVERAGED)
-                shard(module, self.device_mesh["data_parallel"])
+            if name in ("transformer", AVERAGED) and not isinstance(module, FSDPModule):
+                assert isinstance(module, Backbone)
+                shard(module, self.mesh(), self.policy())
+
+    def mesh(self) -> DeviceMesh:
+        """Of the processes: (all), or (replicas, processes of one)."""
+        assert self.device_mesh is not None
+        mesh, strategy = self.device_mesh["data_parallel"], self.trainer.strategy
+        replicas = strategy.replicas if isinstance(strategy, ShardedStrategy) else 1
+        if replicas == 1:
+            return mesh
+        shape = replicas, mesh.size() // replicas
+        return init_device_mesh(mesh.device_type, shape, mesh_dim_names=("replicas", "shards"))
+
+    def policy(self) -> MixedPrecisionPolicy:
+        """Gathers two bytes a weight where the run computes in bfloat16; seconds stay exact."""
+        if "bf16" not in str(self.trainer.precision):
+            return MixedPrecisionPolicy()
+        half = {"param_dtype": torch.bfloat16, "reduce_dtype": torch.float32}
+        return MixedPrecisionPolicy(**half, cast_forward_inputs=False)
 
 
-def shard(transformer: AVTransformer, mesh: DeviceMesh) -> None:
+class LateDiffusionSystem(ShardedDiffusionSystem):
+    """The same; its weights are made when processes know each other, to each its share alone.
+
+    They are the numbers that one process would have made. What begins as another model is, adapted
+    or somebody else's network, is made whole on each process first.
+    """
+
+    keeps_average = False
+    is_made = False
+
+    def begin(self, network: NetworkConfig) -> Any:
+        """Shapes without numbers, until `configure_model`."""
+        self.network, self.random = network, torch.get_rng_state()
+        with torch.device("meta"):
+            return build_network(network, self.latents)
+
+    def configure_model(self) -> None:
+        """Make the network, and its average if one is kept; a second call does nothing."""
+        if self.is_made:
+            return
+        self.is_made = True
+        self.transformer = self.make()
+        statistics = self.video_statistics, self.audio_statistics  # of what it starts from
+        own = {"statistics": statistics, "read": self.transformer.read}
+        self.drawing = replace(self.drawing, **own)
+        if self.keeps_average:
+            self.add_module(AVERAGED, self.make().requires_grad_(False))
+        super().configure_model()
+
+    def make(self) -> Any:
+        """A network as it starts, blocks sharded one after another."""
+        network, each = self.network, None
+        if self.device_mesh is not None and not network.starts_whole:
+            each = partial(fully_shard, mesh=self.mesh(), mp_policy=self.policy())
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(self.random)
+            return self.started(network, each)
+
+
+def shard(transformer: Backbone, mesh: DeviceMesh, policy: MixedPrecisionPolicy) -> None:
     """Spread a transformer's weights over a mesh; each block is gathered when it is its turn."""
+    assert isinstance(transformer, nn.Module)
     for block in transformer.blocks:
-        fully_shard(block, mesh=mesh)
-    fully_shard(transformer, mesh=mesh)
+        if not isinstance(block, FSDPModule):
+            fully_shard(block, mesh=mesh, mp_policy=policy)
+    fully_shard(transformer, mesh=mesh, mp_policy=policy)
     register_fsdp_forward_method(transformer, "prepare")
 
 
@@ -69,7 +206,9 @@ class ShardedEMA(Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Make the average, before anything is sharded."""
-        if stage == "fit" and not hasattr(pl_module, AVERAGED):
+        if isinstance(pl_module, LateDiffusionSystem):
+            pl_module.keeps_average = True
+        elif stage == "fit" and not hasattr(pl_module, AVERAGED):
             assert isinstance(pl_module, DiffusionSystem)
             averaged = copy.deepcopy(pl_module.transformer).requires_grad_(False)
             pl_module.add_module(AVERAGED, averaged)

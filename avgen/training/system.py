@@ -8,14 +8,15 @@ processes, so that it does not depend on how clips are dealt out to them.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
 import torch.distributed
-from torch import Tensor
+from torch import Tensor, nn
 
 from avgen.clips.files import read_json
 from avgen.codecs.base import load_tensors
@@ -31,6 +32,7 @@ from avgen.diffusion.schedules import TrainingSigmas
 from avgen.errors import UserError
 from avgen.latents.conditioning import Tasks
 from avgen.latents.packing import MODALITIES
+from avgen.models.lora import LoraConfig, adapt
 from avgen.models.phonemes import ARPABET, PHONEMES
 from avgen.models.transformer import AVTransformer, AVTransformerConfig
 from avgen.preparation.latent_store import (
@@ -42,10 +44,15 @@ from avgen.preparation.latent_store import (
 from avgen.preparation.store import Store
 from avgen.training.card import PROVENANCE, provenance
 from avgen.training.draws import hash_seed, rank_and_world
-from avgen.training.lora import LoraConfig, adapt
 from avgen.training.optimization import OptimizerConfig, configure
 from avgen.training.sample import Drawing, LossWeights, TextDrops, TrainingSample
-from avgen.training.start import start_from
+from avgen.training.start import (
+    BackboneSource,
+    build_backbone,
+    captions_of,
+    start_from,
+    start_from_wan_folder,
+)
 from avgen.training.teacher import DistillationConfig, Teacher
 
 NEW_PARTS = ("heard", "expressions")  # that a network may have beyond the one it starts from
@@ -62,12 +69,19 @@ class NetworkConfig:
         num_heads: Heads of attention in each block.
         mlp_ratio: Hidden width of each block's network over D.
         caption_encoder: Name or folder of a Hugging Face text encoder for captions, frozen.
+        caption_layers: Whose hidden states are read, 0 of the embeddings, -1 the last; none are
+            all.
         word_vectors: Without an encoder, read captions by what their words mean, so that words that
             were never trained on are understood; else a table of words is learned.
         compile: Compile the blocks (a minute at the start, then about half the time a step).
-        checkpoint_blocks: Recompute activations in the backward pass, for memory.
+        checkpoint_blocks: Recompute activations in the backward pass, for memory; all of them, or
+            all but matrix products and attention ("products").
         has_speech_tokens: Let phonemes stand as tokens of their own.
         hears_speech: Add phonemes to the tokens that they are heard in.
+        sight_s: Seconds of a block of time; with it attention is limited to blocks beside it, for
+            long clips (see `avgen.latents.context.Sight`); None sees all of a clip.
+        sight_blocks: That are seen on a side.
+        sight_is_causal: Whether those after it are not.
         has_references: Know tokens of a reference from others; `ClipData.references` gives some.
         num_expressions: Numbers of every frame's face that are told from the middle of the network,
             where clips have a track of them; 0 tells none.
@@ -78,31 +92,48 @@ class NetworkConfig:
             these, and the statistics that its latents were normalised with.
         lora: Train low-rank additions to the weights alone.
         distillation: Learn few steps from a model, with which it starts, instead.
+        backbone: Somebody else's network in place of an AVTransformer; of the sizes, none is read.
+        initial_wan: A folder of Wan 2.1's transformer, whose weights start this one as far as they
+            have a home here; the rest is named in the log.
     """
 
-    width: int
-    depth: int
-    num_heads: int
+    width: int = 0
+    depth: int = 0
+    num_heads: int = 0
     mlp_ratio: float = 4.0
     caption_encoder: str | None = None
+    caption_layers: tuple[int, ...] = (-1,)
     word_vectors: bool = False
     compile: bool = False
-    checkpoint_blocks: bool = False
+    checkpoint_blocks: bool | Literal["products"] = False
     has_speech_tokens: bool = True
     hears_speech: bool = False
     has_references: bool = False
     num_expressions: int = 0
+    sight_s: float | None = None
+    sight_blocks: int | None = 1
+    sight_is_causal: bool = False
     initial_weights: Path | None = None
     initial_model: Path | None = None
     lora: LoraConfig | None = None
     distillation: DistillationConfig | None = None
+    backbone: BackboneSource | None = None
+    initial_wan: Path | None = None
 
     def __post_init__(self) -> None:
-        """Check that there is one start."""
+        """Check that there is one network, and one start."""
+        if not (self.width and self.depth and self.num_heads) and self.backbone is None:
+            raise UserError("a network needs width, depth and num_heads, or a backbone")
         if self.distillation is not None and self.initial_model is None:
             object.__setattr__(self, "initial_model", self.distillation.teacher)
         if self.initial_weights is not None and self.initial_model is not None:
             raise UserError("initial_weights and initial_model are both given; start from one")
+
+    @property
+    def starts_whole(self) -> bool:
+        """Whether it begins as something that is read from a file or put around it."""
+        starts = self.initial_weights, self.initial_model, self.initial_wan, self.lora
+        return any(start is not None for start in (*starts, self.backbone))
 
     def sizes(self, latents: LatentConfig) -> AVTransformerConfig:
         """The transformer's configuration, for latents of a folder."""
@@ -120,6 +151,7 @@ class NetworkConfig:
             num_heads=self.num_heads,
             mlp_ratio=self.mlp_ratio,
             caption_encoder=self.caption_encoder,
+            caption_layers=self.caption_layers,
             word_vectors=self.word_vectors,
             num_phonemes=num_phonemes,
             has_speech_tokens=self.has_speech_tokens,
@@ -127,8 +159,28 @@ class NetworkConfig:
             num_expressions=self.num_expressions,
             frames_per_latent=latents.video_stride[0],
             has_references=self.has_references,
+            sight_s=self.sight_s,
+            sight_blocks=self.sight_blocks,
+            sight_is_causal=self.sight_is_causal,
             distilled=self.distillation is not None,
         )
+
+
+EachBlock = Callable[[nn.Module], Any]
+
+
+def build_network(
+    network: NetworkConfig, latents: LatentConfig, each: EachBlock | None = None
+) -> Any:
+    """The network that is trained, an AVTransformer or somebody else's, as it starts."""
+    if network.backbone is not None:
+        width = max(grid.token_channels for grid in latents.grids(1))
+        read = network.caption_encoder, network.caption_layers
+        return build_backbone(network.backbone, width, *read)
+    transformer = AVTransformer(network.sizes(latents), each)
+    if network.initial_wan is not None:
+        start_from_wan_folder(transformer, network.initial_wan)
+    return transformer
 
 
 class DiffusionSystem(L.LightningModule):
@@ -159,20 +211,7 @@ class DiffusionSystem(L.LightningModule):
         super().__init__()
         self.latents = read_latent_config(folder)
         self.video_statistics, self.audio_statistics = load_statistics(folder)
-        self.transformer = AVTransformer(network.sizes(self.latents))
-        if network.initial_weights is not None:
-            load_tensors(self.transformer, network.initial_weights, NEW_PARTS)
-            known = statistics_beside(network.initial_weights)
-            self.video_statistics = known.get("video", self.video_statistics)
-            self.audio_statistics = known.get("audio", self.audio_statistics)
-        if network.initial_model is not None:
-            started = start_from(network.initial_model, self.transformer, self.latents)
-            self.video_statistics, self.audio_statistics = started
-        if network.lora is not None:
-            adapt(self.transformer, network.lora)
-        self.transformer.checkpoint_blocks = network.checkpoint_blocks
-        if network.compile:
-            self.transformer.compile_blocks()
+        self.transformer = self.begin(network)
         distillation = network.distillation
         self.teacher = None if distillation is None else Teacher(distillation)
         self.sampling = {} if distillation is None else distillation.settings()
@@ -189,7 +228,35 @@ class DiffusionSystem(L.LightningModule):
             self.lexicon,
             self.transformer.read,
             None if distillation is None else distillation.steps,
+            has_features=self.latents.captions == captions_of(self.transformer),
         )
+
+    def begin(self, network: NetworkConfig) -> Any:
+        """The network as training starts from it."""
+        return self.started(network)
+
+    def started(self, network: NetworkConfig, each: EachBlock | None = None) -> Any:
+        """Likewise; the statistics become those of what it starts from.
+
+        Args:
+            network: What it is.
+            each: Called with every block as it is made.
+        """
+        transformer = build_network(network, self.latents, each)
+        if network.initial_weights is not None:
+            load_tensors(transformer, network.initial_weights, NEW_PARTS)
+            known = statistics_beside(network.initial_weights)
+            self.video_statistics = known.get("video", self.video_statistics)
+            self.audio_statistics = known.get("audio", self.audio_statistics)
+        if network.initial_model is not None:
+            started = start_from(network.initial_model, transformer, self.latents)
+            self.video_statistics, self.audio_statistics = started
+        if network.lora is not None:
+            adapt(transformer, network.lora)
+        transformer.checkpoint_blocks = network.checkpoint_blocks
+        if network.compile:
+            transformer.compile_blocks()
+        return transformer
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """One step of conditional flow matching."""

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from avgen.latents.context import Segments
-from avgen.models.attention import Attention, normalize
+from avgen.models.attention import Attention
+from avgen.models.fused import normalize
 from avgen.models.rope import angles, rotate
 
 

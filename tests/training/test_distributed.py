@@ -7,25 +7,36 @@ processes with FSDP2: the same clips, the same losses, and weights that one proc
 import copy
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 import yaml
+from psutil import Process
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from avgen import __version__
 from avgen.codecs.base import load_module
 from avgen.diffusion.path import clean_from_velocity
 from avgen.diffusion.samplers import euler
+from avgen.latents.context import distinct_levels
+from avgen.latents.geometry import AudioGrid, VideoGrid
 from avgen.latents.packing import make_layout
 from avgen.models.text import make_text
+from avgen.models.transformer import AVTransformer, AVTransformerConfig
 from avgen.preparation.latent_store import encoder_fingerprint
 from avgen.training.lightning_cli import instantiate
 from avgen.training.model_export import averaged_weights
-from avgen.training.sharding import read_checkpoint
+from avgen.training.sharding import read_checkpoint, shard
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STEPS = 6
@@ -289,3 +300,80 @@ def test_sharded_training_is_watched(mixed_recipe, prepared_mixed, tiny_model, t
     assert one.shape == two.shape == (9, 32, 32, 3)
     assert int(abs(one.astype(int) - two.astype(int)).max()) <= 3
     assert float(abs(sound - other).max()) < 0.02
+
+
+@pytest.mark.slow
+def test_one_switch_spreads_a_recipe_and_saves_while_it_trains(mixed_recipe, tmp_path):
+    """The plain recipe with `sharding`: the loss curve, weights and averages of one process."""
+    callbacks = "lightning.pytorch.callbacks"
+    average = {"class_path": f"{callbacks}.EMAWeightAveraging", "init_args": {"decay": 0.7}}
+    saving = {"every_n_train_steps": 3, "dirpath": str(tmp_path / "saved")}
+    saving = {"class_path": "avgen.training.saving.Saving", "init_args": saving}
+    one = run_alone(mixed_recipe, tmp_path, average)
+    mixed_recipe["sharding"] = {"replicas": 1}
+    options = {"devices": 2, "enable_checkpointing": True}
+    recipe = write(mixed_recipe, tmp_path / "two", 2, average, saving, **options)
+    finish(torchrun(recipe, "--standalone", "--nproc-per-node", "2"))
+    ranks = [torch.load(tmp_path / "two" / f"{rank}.pt") for rank in (0, 1)]
+    for rank in ranks:
+        assert rank["losses"] == pytest.approx(one["losses"], rel=3e-4)
+    for name, weight in one["weights"].items():
+        assert apart(ranks[0]["weights"][name], weight) < 0.02, name
+    assert {n for n in ranks[0]["weights"] if n.startswith("averaged.")} == {
+        n.replace("transformer.", "averaged.", 1) for n in one["weights"]
+    }
+    folder = (tmp_path / "saved/last.ckpt").resolve()
+    assert folder.name == f"step={STEPS}.ckpt" and (folder / ".metadata").is_file()
+    state = read_checkpoint(folder)["state_dict"]
+    for name, weight in averaged_weights(folder, "transformer.").items():
+        assert torch.equal(weight, state[f"averaged.{name}"])
+        assert torch.equal(weight, ranks[0]["weights"][f"averaged.{name}"])
+    # and goes on from it, with two replicas too
+    mixed_recipe["sharding"] = {"replicas": 2}
+    recipe = write(mixed_recipe, tmp_path / "again", 2, average, devices=2)
+    halfway = ("--ckpt_path", str(tmp_path / "saved/step=3.ckpt"))
+    finish(torchrun(recipe, "--standalone", "--nproc-per-node", "2", arguments=halfway))
+    again = torch.load(tmp_path / "again" / "0.pt")
+    assert again["losses"] == pytest.approx(one["losses"][3:], rel=3e-4)
+
+
+def share(rank, folder):
+    """Make a network of 75 M as one of two, and count what it takes and what is sent."""
+    address = f"file://{folder}/rendezvous"
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
+    torch.set_num_threads(1)
+    mesh = init_device_mesh("cpu", (2,))
+    half = {"param_dtype": torch.bfloat16, "reduce_dtype": torch.float32}
+    policy = MixedPrecisionPolicy(**half, cast_forward_inputs=False)
+    config, before = AVTransformerConfig(16, 512, 24, 8), Process().memory_info().rss
+    network = AVTransformer(config, partial(fully_shard, mesh=mesh, mp_policy=policy))
+    shard(network, mesh, policy)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    layout = make_layout(VideoGrid(1, 64, 64, Fraction(25), (4, 16, 16), 4, 2),
+                         AudioGrid(960, 24000, 320, 4, 3))  # fmt: skip
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), Gathered() as gathered:
+        context = network.prepare(layout, make_text(["a"], [[]]))
+        levels = distinct_levels(torch.full((1, layout.num_tokens), 0.5), layout.modality)
+        network(torch.zeros(1, layout.num_tokens, 16), levels, context)
+    count = sum(p.numel() for p in network.parameters())
+    torch.save((grown, gathered.bytes, count), f"{folder}/{rank}.pt")
+
+
+class Gathered(TorchDispatchMode):
+    """Bytes that all-gathers make."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if "allgather" in str(function) or "all_gather" in str(function):
+            self.bytes += args[0].nbytes
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.slow
+def test_no_process_has_the_whole_network_and_weights_are_sent_in_two_bytes(tmp_path):
+    torch.multiprocessing.spawn(share, (str(tmp_path),), 2)
+    for rank in (0, 1):
+        grown, gathered, count = torch.load(tmp_path / f"{rank}.pt")
+        assert grown < 0.6 * 4 * count, grown / 4 / count
+        assert 2 * count <= gathered < 2.3 * count, gathered / count

@@ -197,6 +197,6 @@ def test_a_run_changes_its_processes_and_draws_every_clip_once(prepared_mixed, p
     taken = changing(processes, lambda: ClipSteps(clips, data.batching, seed=5), plan)
     numbers = [drawn.draw for drawn in taken]
     assert len(numbers) == len(set(numbers))
-    firsts = {drawn.draw: drawn.clip for drawn in taken if drawn.draw < len(clips.records)}
+    firsts = {drawn.draw: drawn.clip for drawn in taken if drawn.draw < len(clips.wholes)}
     assert sorted(firsts) == list(range(15))
     assert sorted(firsts.values()) == list(range(15))

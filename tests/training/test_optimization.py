@@ -6,9 +6,17 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from avgen.training.lora import LoraConfig, adapt
-from avgen.training.optimization import ADAM_RMS, Muon, OptimizerConfig, configure, orthogonalize
+from avgen.models.lora import LoraConfig, adapt
+from avgen.training.optimization import (
+    ADAM_RMS,
+    Muon,
+    OptimizerConfig,
+    configure,
+    orthogonalize,
+    owners_of,
+)
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (24, 80), (80, 24)])
@@ -154,3 +162,62 @@ def test_low_rank_additions_are_adams_at_any_rank(rank):
     optimizer = configure(network, OptimizerConfig(0.1, 1, 10))["optimizer"]
     by_kind = {group["muon"]: len(group["params"]) for group in optimizer.param_groups}
     assert by_kind == {True: 0, False: 2}
+
+
+def test_another_optimizer_is_named():
+    settings = {"betas": [0.9, 0.95], "eps": 1e-7}
+    config = OptimizerConfig(
+        0.5, 1, 10, weight_decay=0.1, optimizer="torch.optim.AdamW", settings=settings
+    )
+    optimizer = configure(Network(), config)["optimizer"]
+    assert type(optimizer) is torch.optim.AdamW
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.0]
+    assert all(tuple(group["betas"]) == (0.9, 0.95) for group in optimizer.param_groups)
+    for other, said in (("torch.optim.Nothing", "no such plug-in"), ("torch.optim.LBFGS", "LBFGS")):
+        config = OptimizerConfig(0.5, 1, 10, optimizer=other, settings={"no": 1})
+        with pytest.raises(ValueError, match=said):
+            configure(Network(), config)
+
+
+def test_owners_share_the_work():
+    shapes = [
+        torch.Size(s) for s in ((64, 64), (64, 256), (256, 64), (64, 192), (32, 32), (64, 64))
+    ]
+    cost = [s[0] * s[1] * min(s) for s in shapes]
+    assert owners_of(shapes, 1) == [0] * 6
+    owners = owners_of(shapes, 2)
+    work = [sum(c for c, owner in zip(cost, owners, strict=True) if owner == r) for r in (0, 1)]
+    assert max(work) < 0.6 * sum(cost)
+
+
+def owned(rank, world, folder):
+    """Two steps of one of several processes that have the same gradients."""
+    if world > 1:
+        address = f"file://{folder}/rendezvous"
+        torch.distributed.init_process_group(
+            "gloo", init_method=address, rank=rank, world_size=world
+        )
+    torch.manual_seed(3)
+    torch.set_num_threads(1)
+    network = nn.Sequential(*(nn.Linear(96, 96) for _ in range(5)), nn.Linear(96, 17))
+    optimizer = configure(network, OptimizerConfig(0.1, 1, 10))["optimizer"]
+    flops = 0
+    for _ in range(2):
+        for parameter in network.parameters():
+            parameter.grad = torch.randn_like(parameter)
+        with FlopCounterMode(display=False) as counter:
+            optimizer.step()
+        flops += counter.get_total_flops()
+    torch.save((network.state_dict(), flops), f"{folder}/{world}-{rank}.pt")
+
+
+def test_each_process_orthogonalises_its_share_and_all_weights_are_those_of_one(tmp_path):
+    owned(0, 1, tmp_path)
+    torch.multiprocessing.spawn(owned, (2, str(tmp_path)), 2)
+    (one, all_flops), *shares = (
+        torch.load(tmp_path / name) for name in ("1-0.pt", "2-0.pt", "2-1.pt")
+    )
+    for weights, flops in shares:
+        assert flops <= 0.6 * all_flops
+        assert all(torch.equal(weights[name], weight) for name, weight in one.items())
+    assert sum(flops for _, flops in shares) == all_flops

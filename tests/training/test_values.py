@@ -336,7 +336,8 @@ class Seen(nn.Module):
     """A codec whose latents are what it is given, coarsely."""
 
     stride, latent_channels = (4, 16, 16), 3
-    sample_rate, hop_length, num_channels = 8000, 80, 1
+    sample_rate, hop_length, num_channels, lead = 8000, 80, 1, 0
+    windows_are_exact = True
 
     def encode(self, values):
         if values.ndim == 3:
