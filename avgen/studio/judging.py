@@ -54,7 +54,7 @@ def draw_pair(studio: Studio, question: str = "") -> dict[str, Any]:
         seen[pair] = seen.get(pair, 0) + 1
     least = min(seen.get(frozenset(pair), 0) for pair in pairs)
     chosen = secrets.choice([p for p in pairs if seen.get(frozenset(p), 0) == least])
-    sides = chosen if secrets.randbits(1) else chosen[::-1]
+    sides = chosen if secrets.randbits(1) else (chosen[1], chosen[0])
     ticket = secrets.token_urlsafe(12)
     while len(_drawn) >= MAX_DRAWN:
         _drawn.pop(next(iter(_drawn)))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,7 @@ class Queue:
             return [dict(row) for row in connection.execute(query, values)]
 
     def add(
-        self, requests: list[Mapping[str, Any]], options: Mapping[str, Any], **more: Any
+        self, requests: Sequence[Mapping[str, Any]], options: Mapping[str, Any], **more: Any
     ) -> list[str]:
         """Queue requests that are made one after another; their ids, in order.
 

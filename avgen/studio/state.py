@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -76,7 +77,7 @@ class Studio:
         self.worker: subprocess.Popen | None = None
         self.stopping = threading.Event()
         self.deaths = 0
-        self.is_leaving = lambda: False  # whether the server is about to stop
+        self.is_leaving: Callable[[], bool] = lambda: False  # whether the server is about to stop
         self._pool: ProcessPoolExecutor | None = None
 
     def start(self) -> None:
