@@ -83,7 +83,9 @@ def load(config: PretrainedConfig, subfolder: str, allowed: tuple[str, ...]) -> 
             raise UserError(f"{where}: {name} needs a newer diffusers than {diffusers.__version__}")
         own = {"dtype": torch.float32}
         if kind.__module__.startswith("diffusers."):  # without accelerate it warns of the other
-            own = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False}
+            own = {"torch_dtype": torch.float32}
+            if not kind._keep_in_fp32_modules:  # which accelerate is needed for
+                own["low_cpu_mem_usage"] = False
         model = kind.from_pretrained(config.source, **own, **place)
     except (OSError, ValueError, TypeError) as error:
         if isinstance(error, UserError):

@@ -76,8 +76,9 @@ def build_backbone(
         read = {"caption_encoder": caption_encoder, "caption_layers": tuple(caption_layers)}
         network = kind(config(token_width, dict(settings), **read))  # type: ignore[arg-type]
         if not source.random:
-            own = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False}
-            found = getattr(diffusers, name).from_pretrained(source.source, **own, **place)
+            theirs = getattr(diffusers, name)  # one that keeps parts in float32 needs accelerate
+            own = {} if theirs._keep_in_fp32_modules else {"low_cpu_mem_usage": False}
+            found = theirs.from_pretrained(source.source, torch_dtype=torch.float32, **own, **place)
             network.model.load_state_dict(found.state_dict())
     except OSError as error:
         raise UserError(f"{source.source}: {str(error).strip().splitlines()[0]}") from error
