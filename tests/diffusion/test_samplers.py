@@ -37,9 +37,7 @@ def _error(sampler: Callable, num_steps: int, shift: float) -> float:
 
 
 @pytest.mark.parametrize("shift", [1.0, 2.0])
-@pytest.mark.parametrize(
-    ("sampler", "order"), [(euler, 1), (heun, 2), (adams_bashforth, 2)], ids=lambda x: str(x)
-)
+@pytest.mark.parametrize(("sampler", "order"), [(euler, 1), (heun, 2), (adams_bashforth, 2)])
 def test_error_falls_with_the_stated_order(sampler: Callable, order: int, shift: float) -> None:
     errors = [_error(sampler, num_steps, shift) for num_steps in (80, 160, 320)]
     assert errors[-1] < 0.01
