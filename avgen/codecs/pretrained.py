@@ -81,7 +81,7 @@ def load(config: PretrainedConfig, subfolder: str, allowed: tuple[str, ...]) -> 
         kind = next((getattr(home, name) for home in homes if hasattr(home, name)), None)
         if kind is None:
             raise UserError(f"{where}: {name} needs a newer diffusers than {diffusers.__version__}")
-        own = {"dtype": torch.float32}
+        own: dict[str, Any] = {"dtype": torch.float32}
         if kind.__module__.startswith("diffusers."):  # without accelerate it warns of the other
             own = {"torch_dtype": torch.float32}
             if not kind._keep_in_fp32_modules:  # which accelerate is needed for

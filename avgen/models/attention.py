@@ -85,7 +85,8 @@ def attend_groups(query: Tensor, key: Tensor, value: Tensor, groups: Sequence[Gr
         ends = [torch.tensor([0, *own], device=order.device).cumsum(0).int() for own in counts]
         longest = [max(own) for own in counts]
         heads = query[:, order], key[:, seen], value[:, seen]
-        made = varlen_attn(*(part.transpose(0, 1).contiguous() for part in heads), *ends, *longest)
+        q, k, v = (part.transpose(0, 1).contiguous() for part in heads)
+        made = varlen_attn(q, k, v, ends[0], ends[1], longest[0], longest[1])
         assert isinstance(made, Tensor)
         attended = made.transpose(0, 1)
     else:

@@ -300,7 +300,9 @@ class AVTransformer(nn.Module):
             level = level + F.pad(steps, (0, 0, 0, len(level) - len(steps)))  # text is in none
         level = F.silu(level)
         modulation = Modulation(self.modulation(level), kinds, index)
-        saved = {} if self.checkpoint_blocks is True else {"context_fn": save_products}
+        saved: dict[str, Any] = {}
+        if self.checkpoint_blocks is not True:
+            saved["context_fn"] = save_products
         arguments = modulation, context.cos, context.sin, context.stream.segments
         told = stream
         for number, block in enumerate(self.blocks, 1):

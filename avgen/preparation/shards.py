@@ -71,7 +71,7 @@ def pack(
         remove: Whether the clips' own files of latents are removed when the tar is there.
     """
     try:
-        from webdataset import TarWriter
+        from webdataset.writer import TarWriter
     except ImportError as error:
         raise UserError("shards need webdataset: pip install 'avgen[shards]'") from error
     system, place = file_system(url)
@@ -293,7 +293,8 @@ class Shards:
         if not own:
             raise UserError(f"{folder}: no clip is of the split {split!r}")
         shapes = [
-            ClipShape(*facts[:3], Fraction(facts[3]), *facts[4:]) for facts in index["shapes"]
+            ClipShape(frames, height, width, Fraction(fps), *has)
+            for frames, height, width, fps, *has in index["shapes"]
         ]
         self.names = index["tars"]
         self.shapes = [shapes[index["shape"][i]] for i in own]

@@ -118,7 +118,9 @@ def plan(arguments: Sequence[str]) -> str:
     if found.get("plan") is None or network is None or network.get("backbone") is not None:
         raise UserError("plan: the recipe needs `plan`, with hours at least, and an AVTransformer")
     values = found.plan.as_dict()
-    codecs = {n: tuple(v) if isinstance(v, list) else v for n, v in values["codecs"].items()}
+    codecs: dict[str, Any] = {
+        n: tuple(v) if isinstance(v, list) else v for n, v in values["codecs"].items()
+    }
     own = Plan(**values | {"codecs": Codecs(**codecs), "size": tuple(values["size"])})
     plain = {n: v for n, v in network.as_dict().items() if n not in ("lora", "distillation")}
     plain |= dict.fromkeys((*STARTS, "caption_encoder"))  # which nothing is downloaded for

@@ -161,7 +161,8 @@ def cost_of(plan: Plan, config: AVTransformerConfig, recipe: dict[str, Any]) -> 
     sharding = recipe.get("sharding")
     shards = plan.gpus // (sharding.get("replicas", 1) if sharding else plan.gpus)
     state = 4.0 * parameters / max(1, shards)
-    memory = dict.fromkeys(("weights", "gradients", "momentum", "average"), state)
+    memory: dict[str, float] = {}
+    memory |= dict.fromkeys(("weights", "gradients", "momentum", "average"), state)
     memory["momentum"] *= 1 if is_muon else 2  # Adam has two
     memory["activations"] = 2 * KEPT[kept] * clips * length * config.width * config.depth
     if shards > 1:

@@ -68,7 +68,7 @@ def build_backbone(
     }
     place: dict[str, Any] = {"subfolder": source.subfolder, "revision": source.revision}
     try:
-        settings = diffusers.WanTransformer3DModel.load_config(source.source, **place)
+        settings: Any = diffusers.WanTransformer3DModel.load_config(source.source, **place)
         name = settings.get("_class_name")
         if name not in kinds:
             raise UserError(f"{source.source}: is a {name}; it must be one of {', '.join(kinds)}")
