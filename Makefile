@@ -14,7 +14,7 @@ demo: $(VENV)/.installed
 	@echo "watch it: $(CURDIR)/demo.mp4"
 
 test: lint
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
+	$(BIN)/python -m pytest
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
