@@ -372,7 +372,9 @@ class Gathered(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.xfail(reason="open (LOG.md): 0.77 of the network's memory, what is imported counted in")
+@pytest.mark.xfail(
+    reason="open (LOG.md): 0.77 of the network's memory, what is imported counted in"
+)
 @pytest.mark.slow
 def test_no_process_has_the_whole_network_and_weights_are_sent_in_two_bytes(tmp_path):
     torch.multiprocessing.spawn(share, (str(tmp_path),), 2)
