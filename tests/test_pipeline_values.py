@@ -81,7 +81,7 @@ class Linear(nn.Module):
     def __init__(self):
         super().__init__()
         self.anything = nn.Parameter(torch.zeros(1))
-        self.config = SimpleNamespace(distilled=False, has_references=False)
+        self.config = SimpleNamespace(distilled=False, has_references=False, has_sound=True)
         self.sigmas, self.texts = [], []
 
     def read(self, captions, speech):

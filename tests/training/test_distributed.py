@@ -303,7 +303,6 @@ def test_sharded_training_is_watched(mixed_recipe, prepared_mixed, tiny_model, t
     assert float(abs(sound - other).max()) < 0.02
 
 
-@pytest.mark.xfail(reason="open (LOG.md): losses agree within 3e-4, one weight of Muon's does not")
 @pytest.mark.slow
 def test_one_switch_spreads_a_recipe_and_saves_while_it_trains(mixed_recipe, tmp_path):
     """The plain recipe with `sharding`: the loss curve, weights and averages of one process."""
@@ -319,8 +318,10 @@ def test_one_switch_spreads_a_recipe_and_saves_while_it_trains(mixed_recipe, tmp
     ranks = [torch.load(tmp_path / "two" / f"{rank}.pt") for rank in (0, 1)]
     for rank in ranks:
         assert rank["losses"] == pytest.approx(one["losses"], rel=3e-4)
+    # Lightning's averaging leaves the averages in the weights' place when it ends
     for name, weight in one["weights"].items():
-        assert apart(ranks[0]["weights"][name], weight) < 0.15, name
+        own = ranks[0]["weights"][name.replace("transformer.", "averaged.", 1)]
+        assert apart(own, weight) < 0.02, name
     assert {n for n in ranks[0]["weights"] if n.startswith("averaged.")} == {
         n.replace("transformer.", "averaged.", 1) for n in one["weights"]
     }
@@ -347,8 +348,11 @@ def share(rank, folder):
     mesh = init_device_mesh("cpu", (2,))
     half = {"param_dtype": torch.bfloat16, "reduce_dtype": torch.float32}
     policy = MixedPrecisionPolicy(**half, cast_forward_inputs=False)
+    make = partial(fully_shard, mesh=mesh, mp_policy=policy)
+    small = AVTransformerConfig(16, 16, 1, 2)
+    shard(AVTransformer(small, make), mesh, policy)  # what is imported for it is no weight
     config, before = AVTransformerConfig(16, 512, 24, 8), Process().memory_info().rss
-    network = AVTransformer(config, partial(fully_shard, mesh=mesh, mp_policy=policy))
+    network = AVTransformer(config, make)
     shard(network, mesh, policy)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
     layout = make_layout(VideoGrid(1, 64, 64, Fraction(25), (4, 16, 16), 4, 2),
@@ -372,9 +376,6 @@ class Gathered(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.xfail(
-    reason="open (LOG.md): 0.77 of the network's memory, what is imported counted in"
-)
 @pytest.mark.slow
 def test_no_process_has_the_whole_network_and_weights_are_sent_in_two_bytes(tmp_path):
     torch.multiprocessing.spawn(share, (str(tmp_path),), 2)

@@ -1,6 +1,6 @@
 // Two to four clips in step; one of them is heard. Keys 1 to 4 choose which.
 
-import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { call, content, energy, find, finished, get, known, title, useStudio } from "./api.js";
 
 const MOST = 4;
@@ -88,7 +88,7 @@ export function Compare({ rest }) {
     setPlaying(!playing);
   };
   const again = () => { seek(0); if (playing) there().forEach((player) => player.play().catch(() => {})); };
-  useEffect(() => {
+  useLayoutEffect(() => {
     const key = (event) => {
       if (event.target.closest?.("input, textarea, select")) return;
       const at = Number(event.key) - 1;

@@ -1,6 +1,6 @@
 // Two clips that nobody can tell by name; which is better is kept, and counted with its interval.
 
-import { html, useEffect, useState } from "./vendor/htm-preact.js";
+import { html, useEffect, useLayoutEffect, useState } from "./vendor/htm-preact.js";
 import { call, post, say } from "./api.js";
 
 const SIDES = ["left", "right"];
@@ -34,7 +34,7 @@ export function Judge() {
     }
     draw();
   };
-  useEffect(() => {
+  useLayoutEffect(() => { // before the buttons can be seen to be ready: no key is lost
     const key = (event) => {
       if (event.target.closest?.("input, textarea, select, video")) return;
       const verdict = { ArrowLeft: "left", ArrowRight: "right", "=": "same" }[event.key];

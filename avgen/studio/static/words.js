@@ -1,6 +1,6 @@
 // The lane of words: each word is a slider that mouse, touch and keys move; none runs over another.
 
-import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
+import { html, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.js";
 import * as timeline from "./timeline.js";
 
 const NEAR = 9; // pixels from an edge that take hold of it
@@ -65,7 +65,7 @@ export function WordLane({ words, length, fps, snap, onChange, peaks, heard }) {
   }
 
   // Places are set by script: a strict policy for styles allows no style attributes.
-  useEffect(() => {
+  useLayoutEffect(() => {
     for (const part of lane.current.querySelectorAll("[data-at]")) {
       part.style.left = `${(part.dataset.at / length) * 100}%`;
       if (part.dataset.to) part.style.width = `${((part.dataset.to - part.dataset.at) / length) * 100}%`;
