@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from avgen.clips import Clip, Word
+from avgen.codecs.base import EvenLatents
 from avgen.codecs.normalize import LatentStatistics
 from avgen.latents.packing import AUDIO, VIDEO, pack, unpack
 from avgen.models.phonemes import ARPABET
@@ -54,7 +55,7 @@ class Blocks(nn.Module):
         yield video[:, :, 2:]
 
 
-class Halves(nn.Module):
+class Halves(EvenLatents, nn.Module):
     """A sound codec: a latent is the mean of each half of its 320 samples."""
 
     sample_rate, num_channels, hop_length, latent_channels, reach = RATE, 1, HOP, 2, 0
