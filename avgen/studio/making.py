@@ -117,12 +117,14 @@ def make_clip(
         files = {name: getattr(asked, name) for name in FILES}
         inputs = {name: Path(file) for name, file in files.items() if isinstance(file, str | Path)}
         provenance["c2pa"] = signing.sign(path, whom, inputs).name
+    spoken = [[p.phoneme, round(p.start_s, 4), round(p.end_s, 4)] for p in conditions.phonemes]
     said = {
         "parameters": parameters,
         "energy": meter.read(),
         "provenance": provenance,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "sample_rate": first.sample_rate,
+        "phonemes": spoken,
     }
     if manner.metadata:
         write_sidecar(path, MADE, **said)

@@ -41,6 +41,7 @@ class VoicePlan:
         voices: How many.
         clips: Sentences that each says; one too long or too short is left out.
         kokoro: The folder of Kokoro's voices.
+        only: A split, whose voices alone are drawn; they say any of the sentences.
     """
 
     engine: Engine
@@ -48,6 +49,7 @@ class VoicePlan:
     voices: int
     clips: int
     kokoro: Path | None = None
+    only: str | None = None
 
 
 def make_corpus(
@@ -128,10 +130,14 @@ def _tasks(plan: VoicePlan, sentences: Sequence[str]) -> Iterator[tuple[str, lis
     decks = {
         s: [t for t in order if split_of_sentence(t) == s] for s in ("train", "validation", "test")
     }
+    if plan.only is not None:
+        decks[plan.only] = order
     dealt = dict.fromkeys(decks, 0)
     for seed in range(plan.first, plan.first + plan.voices):
         voice = draw_voice(plan.engine, seed)
         split = _split(voice)
+        if plan.only not in (None, split):
+            continue
         deck = decks[split]
         if not deck:
             raise UserError(f"no sentence of the {split} split for voice {voice.name}")

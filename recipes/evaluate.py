@@ -1,10 +1,11 @@
 """PREPARED MODEL OUT -> clips of test sentences by every task, measured by `avgen evaluate`.
 
-    python recipes/grid/evaluate.py PREPARED MODEL OUT --landmarks face_landmarker.task
+    python recipes/evaluate.py PREPARED MODEL OUT --landmarks face_landmarker.task
 
 OUT/real gets the real clips, OUT/clips/TASK those made from them, OUT/reports/TASK the report, with
 the real clips as references, and contact sheets. A task may carry its own number of clips, as in
-`--tasks text:50 sound:12`. A clip that is there is not made again.
+`--tasks text:50 sound:12`. A clip that is there is not made again. Words are recognised among
+GRID's, or by Whisper (`--recognizer whisper`), which knows any.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from contact_sheets import write_sheets
 from PIL import Image
-from report import write_sheets
 from tqdm import tqdm
 
 from avgen.cli import main as avgen
@@ -31,10 +32,10 @@ from avgen.evaluation.run.runner import Request, evaluate
 
 EXTENDED_S = 1.0  # a continuation begins at the first word that starts later than this, less a bit
 SHOWN = 4  # clips in a sheet
-RECOGNIZER = "avgen.evaluation.speech.recognition.GridRecognizer"
+RECOGNIZERS = {"grid": "GridRecognizer", "whisper": "WhisperRecognizer"}
 METRICS = (
-    *("media", "sync", "landmark_sync", "mouth", "opening", "reference", "picture"),
-    *("wer", "dnsmos", "identity", "fd@avgen-video", "fd@avgen-audio"),
+    *("media", "sync", "landmark_sync", "mouth", "opening", "lips", "reference", "picture"),
+    *("wer", "dnsmos", "identity", "speaker", "fd@avgen-video", "fd@avgen-audio"),
 )
 
 Flags = list[str]
@@ -47,10 +48,12 @@ class Sentence:
         record: Of the manifest.
         prepared: The prepared folder.
         out: Folder for its files.
-        num_frames: Of what is made from it.
+        num_frames: Of what is made from it; all, where None.
     """
 
-    def __init__(self, record: ClipRecord, prepared: Path, out: Path, num_frames: int) -> None:
+    def __init__(
+        self, record: ClipRecord, prepared: Path, out: Path, num_frames: int | None
+    ) -> None:
         rates = json.loads((prepared / "rates.json").read_text())
         fps, rate = parse_rate(rates["fps"]), rates["sample_rate"]
         frames = np.load(prepared / "frames" / f"{record.id}.npy")[:num_frames]
@@ -58,9 +61,16 @@ class Sentence:
         sound = sound[:, : num_samples(len(frames), fps, rate)].astype(np.float32) / 32767
         self.record, self.out = record, out
         self.clip = Clip(frames, fps, sound, rate)
-        self.text = " ".join(word.text for word in record.words)
+        self.text = record.transcript or " ".join(word.text for word in record.words)
         self.said = f'{record.caption} says "{self.text}"'
         self.real = self.file("real", self.clip)
+        self.tell(self.real)
+
+    def tell(self, path: Path) -> None:
+        """Write beside a clip what is said in it and when, as `avgen generate` does."""
+        phonemes = [[p.phoneme, p.start_s, p.end_s] for p in self.record.phonemes or ()]
+        told = {"parameters": {"speech": self.text}, "phonemes": phonemes}
+        path.with_name(path.name + ".json").write_text(json.dumps(told))
 
     def file(self, name: str, clip: Clip) -> Path:
         """A clip, written once, without loss."""
@@ -117,7 +127,9 @@ TASKS: dict[str, Callable[[Sentence], Flags]] = {
 }
 
 
-def make(task: str, sentence: Sentence, model: Path, seed: int, more: Flags) -> Path:
+def make(
+    task: str, sentence: Sentence, model: Path, seed: int, num_frames: int | None, more: Flags
+) -> Path:
     """The clip of a task, by `avgen generate` or, for "codec", `avgen reconstruct`."""
     path = sentence.out / "clips" / task / f"{sentence.record.id}.mp4"
     if path.exists():
@@ -126,11 +138,15 @@ def make(task: str, sentence: Sentence, model: Path, seed: int, more: Flags) -> 
     if task == "codec":
         command = ["reconstruct", str(sentence.real), str(path), "--model", str(model)]
     else:
-        length = [] if "video" in task else ["--num-frames", str(sentence.clip.num_frames)]
+        is_free = num_frames is None and task in ("text", "picture")  # as long as it takes to say
+        fixed = ["--num-frames", str(sentence.clip.num_frames)]
+        length = [] if is_free or "video" in task else fixed
         flags = [*TASKS[task](sentence), *length, "--seed", str(seed), *more]
         command = ["generate", *flags, "--model", str(model), "-o", str(path)]
     if avgen(command):
         raise RuntimeError(f"avgen {' '.join(command)} failed")
+    if task not in ("text", "picture"):  # the others are timed as the real clip is
+        sentence.tell(path)
     return path
 
 
@@ -154,19 +170,21 @@ def main() -> None:
     add("--landmarks", type=Path, help="MediaPipe's face_landmarker.task")
     add("--split", default="test", choices=("train", "validation", "test"))
     add("--num-clips", type=int, default=50)
-    add("--num-frames", type=int, default=73, help="of a clip")
+    add("--num-frames", type=int, help="of a clip (default: all of it, or what it takes to say)")
     add("--seed", type=int, default=0, help="chooses the clips, and is the seed of the first")
     add("--tasks", nargs="+", type=parse_task, default=[(name, None) for name in TASKS])
     add("--workers", type=int, default=1, help="processes of the evaluation")
+    add("--recognizer", choices=RECOGNIZERS, default="grid")
     args, more = parser.parse_known_args()
     records = [r for r in read_manifest(args.prepared / "manifest.jsonl") if r.split == args.split]
     random.Random(args.seed).shuffle(records)
     for task, count in args.tasks:
         chosen = records[: count or args.num_clips]
         sentences = [Sentence(r, args.prepared, args.out, args.num_frames) for r in chosen]
+        flags = [flag for flag in more if flag != "--"]
         start = time.perf_counter()
         made = [
-            make(task, sentence, args.model, args.seed + index, [m for m in more if m != "--"])
+            make(task, sentence, args.model, args.seed + index, args.num_frames, flags)
             for index, sentence in enumerate(tqdm(sentences, desc=task, unit="clip"))
         ]
         print(f"{task}: {(time.perf_counter() - start) / len(made):.1f} s a clip to make")
@@ -178,23 +196,19 @@ def main() -> None:
 def measure(args: argparse.Namespace, task: str, sentences: list[Sentence]) -> Path:
     """Evaluate a task's clips beside the real ones of the same sentences, and print."""
     out: Path = args.out
-    said, real, report = (out / name / task for name in ("said", "references", "reports"))
+    real, report = out / "references" / task, out / "reports" / task
     real.mkdir(parents=True, exist_ok=True)
-    said.parent.mkdir(exist_ok=True)
-    for sentence in sentences:
-        link = real / sentence.real.name
-        if not link.exists():
-            link.symlink_to(sentence.real.resolve())
-    lines = [{"id": s.record.id, "text": s.text} for s in sentences]
-    said.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for path in (sentence.real for sentence in sentences):
+        for part in (path, path.with_name(path.name + ".json")):
+            if not (real / part.name).exists():
+                (real / part.name).symlink_to(part.resolve())
     request = Request(
         out / "clips" / task,
         reference=real,
         metrics=METRICS,
         weights={"face_landmarker": args.landmarks} if args.landmarks else {},
         seed=args.seed,
-        transcripts=said,
-        recognizer=RECOGNIZER,
+        recognizer=f"avgen.evaluation.speech.recognition.{RECOGNIZERS[args.recognizer]}",
     )
     print(headlines(evaluate(request, report, workers=args.workers)))
     return report
