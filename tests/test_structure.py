@@ -347,3 +347,16 @@ def test_the_way_from_a_prompt_to_a_clip_is_short() -> None:
     assert lines_of(modules()[module] for module in way) <= PROMPT_TO_CLIP
     strangers = ("avgen.training", "avgen.corpora", "avgen.preparation")
     assert not [module for module in way if module.startswith(strangers)]
+
+
+def test_every_mutation_has_its_line() -> None:
+    """benchmarks/mutations.txt: what is made wrong is in its file, once."""
+    file, rows = ROOT / "nowhere", 0
+    for line in (ROOT / "benchmarks/mutations.txt").read_text(encoding="utf-8").splitlines():
+        if " <- " in line:
+            file = ROOT / line.partition(" <- ")[0]
+        elif line.startswith("    "):
+            name, old = line.strip().split(" :: ")[:2]
+            assert file.read_text(encoding="utf-8").count(old.removesuffix(" ::")) == 1, name
+            rows += 1
+    assert rows > 200
