@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from avgen.training.lightning_cli import main
 
@@ -47,6 +48,32 @@ def test_recipe_with_an_unknown_key_is_refused(path, tmp_path, capfd, monkeypatc
     assert code == 2, error
     assert "no_such_key" in error
     assert len(error.splitlines()) == 1, error
+
+
+@pytest.mark.parametrize(
+    ("recipe", "key"),
+    [
+        ("people/joint", "network.initial_weights"),
+        ("finetune_speaker/config", "network.initial_model"),
+        ("grid/config", "network.initial_wan"),
+        ("grid/config", "network.caption_encoder"),
+        ("mixed/video_codec", "initial_weights"),
+        ("mixed/audio_codec", "initial_weights"),
+    ],
+)
+def test_null_on_the_command_line_is_null(recipe, key, capsys, monkeypatch):
+    """Not a file or a model that is called None."""
+    monkeypatch.chdir(ROOT)
+    path, option = f"recipes/{recipe}.yaml", f"--model.init_args.{key}"
+    with pytest.raises(SystemExit):
+        main(["--config", path, option, "x/model.safetensors", "--print_config"])
+    assert "x/model.safetensors" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["--config", path, option, "null", "--print_config"])
+    value = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]
+    for name in key.split("."):
+        value = value[name]
+    assert value is None
 
 
 @pytest.mark.parametrize("folder", sorted({path.parent for path in RECIPES}), ids=name)

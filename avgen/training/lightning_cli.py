@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,16 @@ log = logging.getLogger(__name__)
 
 class _Parser(LightningArgumentParser):
     """A parser whose errors are exceptions, for the command line to say in one line."""
+
+    def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
+        """As the parent does, where `--key=None` is null.
+
+        jsonargparse hands `--model.init_args.KEY null` on to the class's own parser as Python
+        spells it; a path or a text would be called "None".
+        """
+        if args is not None:
+            args = [re.sub(r"^(--[^=]+=)None$", r"\1null", str(one)) for one in args]
+        return super().parse_args(args, *more, **options)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise ValueError with what is wrong, without the whole of the value that holds it."""
