@@ -114,8 +114,7 @@ def make_clip(
         from avgen.provenance import signing  # c2pa need not be installed
 
         phase("signing")
-        files = {name: getattr(asked, name) for name in FILES}
-        inputs = {name: Path(file) for name, file in files.items() if isinstance(file, str | Path)}
+        inputs = {n: Path(f) for n in FILES if isinstance(f := getattr(asked, n), str | Path)}
         provenance["c2pa"] = signing.sign(path, whom, inputs).name
     spoken = [[p.phoneme, round(p.start_s, 4), round(p.end_s, 4)] for p in conditions.phonemes]
     said = {
