@@ -32,6 +32,7 @@ class Attention(nn.Module):
         self.outward = nn.Linear(width, width, bias=False)
         self.query_gain = nn.Parameter(torch.ones(width // num_heads))
         self.key_gain = nn.Parameter(torch.ones(width // num_heads))
+        self.attend = attend
 
     def forward(self, tokens: Tensor, cos: Tensor, sin: Tensor, segments: Segments) -> Tensor:
         """Attend.
@@ -47,10 +48,9 @@ class Attention(nn.Module):
         ).unbind()
         query = normalize_and_turn(query, self.query_gain, cos, sin)
         key = normalize_and_turn(key, self.key_gain, cos, sin)
-        return self.outward(rearrange(attend(query, key, value, segments), "k m e -> m (k e)"))
+        return self.outward(rearrange(self.attend(query, key, value, segments), "k m e -> m (k e)"))
 
 
-@torch.compiler.disable(recursive=False)  # it would be compiled anew for every set of lengths
 def attend(query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Tensor:
     """Attention of heads [K, M, E], each clip to itself: it costs the sum of the clips' squares."""
     lengths, masks = segments.lengths, segments.masks

@@ -36,6 +36,7 @@ from avgen.latents.context import (
 )
 from avgen.latents.packing import AUDIO, VIDEO, Layout, PackedLayout
 from avgen.latents.reference import Reference
+from avgen.models.attention import attend
 from avgen.models.fused import modulate
 from avgen.models.heard import HeardSpeech
 from avgen.models.layers import Block, Modulation, StepEmbedding, TimestepEmbedding
@@ -198,9 +199,12 @@ class AVTransformer(nn.Module):
     def compile_blocks(self) -> None:
         """Compile every block.
 
-        They share one compilation, since they share their code and shapes.
+        They share one compilation, since they share their code and shapes. `attend` stays out of
+        it: it would be compiled anew for every set of lengths.
         """
+        outside = torch.compiler.disable(attend, recursive=False)  # imports the compiler: 3 s
         for block in self.blocks:
+            block.attention.attend = outside
             block.compile()
 
     def read(self, captions: Sequence[str], speech: Sequence[Sequence[TimedPhoneme]]) -> Text:
