@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,12 +46,16 @@ def is_alive(name: str) -> bool:
         return False
 
 
-def leave_with(parent: int) -> None:
-    """End this process soon after its parent has."""
+def leave_with(parent: int, last: Callable[[], None] = lambda: None) -> None:
+    """End this process soon after its parent has, `last` done before; Ctrl+C is the parent's."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
-        os._exit(0)
+        try:
+            last()
+        finally:
+            os._exit(0)
 
     threading.Thread(target=watch, daemon=True).start()

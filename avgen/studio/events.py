@@ -19,7 +19,7 @@ from avgen.studio.video_object import percent, preview_url, video_object
 
 LOOK_S = 0.15
 SILENCE_S = 15  # a comment is sent when nothing happened for so long
-KEPT = 2000  # events that are kept in memory
+KEPT = 500  # events that are kept in memory; older ones are read from the database
 
 
 class Events:
@@ -34,7 +34,7 @@ class Events:
         self.recent: deque[tuple[int, str, str]] = deque(maxlen=KEPT)  # number, job, text
         self.at = studio.queue.last_event()
         self.first = self.at + 1  # of those in memory
-        self.news = asyncio.Condition()
+        self.news = asyncio.Event()  # a new one each time that something happened
         self.watchers = 0
 
     async def run(self) -> None:
@@ -47,8 +47,8 @@ class Events:
                     self.recent.extend(found)
                     self.at = found[-1][0]
                     self.first = self.recent[0][0]
-                    async with self.news:
-                        self.news.notify_all()
+                    self.news.set()
+                    self.news = asyncio.Event()
 
     def _told(self, after: int) -> list[tuple[int, str, str]]:
         rows, queue = self.studio.queue.events(after), self.studio.queue
@@ -98,8 +98,7 @@ class Events:
                 if self.studio.is_leaving():
                     return
                 try:
-                    async with self.news:
-                        await asyncio.wait_for(self.news.wait(), 1)
+                    await asyncio.wait_for(self.news.wait(), 1)
                     silent_s = 0
                 except TimeoutError:
                     silent_s += 1

@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # torch, which what is wrong with a request does not wait for
     from avgen.pipeline.progress import Watch
 
 MADE = "AI-generated"
+_NOT_WRITTEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -156,16 +157,17 @@ def failed(error: BaseException) -> dict[str, str]:
     is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     if is_full or "disk is full" in words or "No space left" in words:
         return {"code": "disk_full", "message": "no space left on the disk for the clip"}
+    cause = error.__cause__ if isinstance(error, UserError) else error
+    if isinstance(cause, OSError) and cause.errno in _NOT_WRITTEN:
+        return {
+            "code": "not_written",
+            "message": f"the clip could not be written: {cause.strerror}",
+        }
     if isinstance(error, UserError):
         return {"code": "bad_input", "message": words}
     if isinstance(error, MemoryError) or "out of memory" in words.lower():
         return {
             "code": "out_of_memory",
             "message": "out of memory; ask for a shorter or smaller clip",
-        }
-    if isinstance(error, OSError):
-        return {
-            "code": "not_written",
-            "message": f"the clip could not be written: {error.strerror}",
         }
     return {"code": "server_error", "message": "a fault of avgen's; the server's log has it"}

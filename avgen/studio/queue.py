@@ -234,6 +234,15 @@ class Queue:
                     tell(change, row["id"], "video")
         return [row["id"] for row in lost]
 
+    def give_back(self, worker: str) -> None:
+        """Put back what a worker holds that leaves with its server; that was no try."""
+        with self.change() as change:
+            change.execute(
+                "UPDATE jobs SET tries = tries - 1 WHERE worker = ? AND status = 'in_progress'",
+                (worker,),
+            )
+        self.put_back(lambda name: name != worker)
+
     def cancel(self, job: str) -> None:
         """End a queued job now; ask a running one's worker to; an ended one stays as it is."""
         with self.change() as change:

@@ -21,7 +21,8 @@ from avgen.studio.failures import raw
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 COOKIE = "avgen_session"
-MAX_BODY = 200 * 2**20
+MAX_BODY = 200 * 2**20  # of a form, whose files are put on the disk as they come
+MAX_TEXT_BODY = 72 * 2**20  # of anything else, which is held in memory: a data URL of 50 MiB
 SILENCE_S = 30.0  # between two pieces of a body
 POLICY = (
     "default-src 'self'; img-src 'self' blob:; media-src 'self' blob:; style-src 'self'; "
@@ -126,14 +127,16 @@ class Guard:
             await send(message)
 
         fault = self.gate.fault(scope["method"], scope["path"], headers)
+        is_form = headers.get("content-type", "").lower().startswith("multipart/")
+        most = self.max_body if is_form else min(self.max_body, MAX_TEXT_BODY)
         length = headers.get("content-length", "0")
-        if fault is None and (not length.isdigit() or int(length) > self.max_body):
-            fault = 413, "too_large", f"the body must have at most {self.max_body} bytes"
+        if fault is None and (not length.isdigit() or int(length) > most):
+            fault = 413, "too_large", f"the body must have at most {most} bytes"
         if fault is not None:
             is_page = fault[0] == 401 and "text/html" in headers.get("accept", "")
             await _refuse(answer, *fault, to="/enter" if is_page else None)
             return
-        body = _Body(receive, self.max_body)
+        body = _Body(receive, most)
         try:
             await self.app(scope, body.receive, answer)
         except _Refused as refused:

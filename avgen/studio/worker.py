@@ -9,6 +9,7 @@ queue sees to that.
 from __future__ import annotations
 
 import json
+import signal
 import sqlite3
 import sys
 import threading
@@ -184,16 +185,20 @@ def pictures(folder: Folder, job: str) -> None:
 def main(text: str) -> None:
     """Load the model and work."""
     settings = json.loads(text)
-    leave_with(settings["parent"])
     folder = Folder(Path(settings["folder"]))
     queue = Queue(folder.database)
+    leave_with(settings["parent"], lambda: queue.give_back(process_name()))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     started = time.time()
     if settings.get("threads"):
         torch.set_num_threads(settings["threads"])
     dtype = getattr(torch, settings["dtype"]) if settings.get("dtype") else None
     pipe = AVPipeline.from_pretrained(settings["model"], settings["device"], dtype)
     worker = Worker(queue, folder, pipe, Manner(**settings["manner"]), time.time() - started)
-    worker.run()
+    try:
+        worker.run()
+    finally:
+        queue.give_back(worker.name)
 
 
 if __name__ == "__main__":
