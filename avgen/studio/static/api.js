@@ -1,6 +1,6 @@
 // The server, as the page sees it: requests, and what it tells of itself.
 
-import { useEffect, useState } from "./vendor/htm-preact.js";
+import { useLayoutEffect, useState } from "./vendor/htm-preact.js";
 
 export class Failure extends Error {
   constructor(error) {
@@ -62,7 +62,7 @@ export function drop(id) {
 
 export function useStudio() {
   const [, set] = useState(0);
-  useEffect(() => {
+  useLayoutEffect(() => { // at once: what changes before the next frame is heard of
     const listener = () => set((n) => n + 1);
     listeners.add(listener);
     return () => listeners.delete(listener);
@@ -128,6 +128,7 @@ export const waiting = (video) => video.status === "queued";
 export const content = (video, variant = "video") => `/v1/videos/${video.id}/content?variant=${variant}`;
 export const title = (video) =>
   (video.avgen.words ?? []).map((word) => word[0]).join(" ") || video.prompt || "a clip without words";
+export const when = (at) => new Date(at * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
 export const seconds = (value) => (value >= 90 ? `${Math.round(value / 60)} min` : `${Math.round(value)} s`);
 export const energy = (video) => {
   const spent = video.avgen.energy;

@@ -1,7 +1,7 @@
 // The page: its sections, which of them is shown, and what it says aloud.
 
-import { html, render, useEffect, useState } from "./vendor/htm-preact.js";
-import { connect, known, running, status, useStudio, waiting } from "./api.js";
+import { html, render, useEffect, useLayoutEffect, useState } from "./vendor/htm-preact.js";
+import { connect, known, running, say, status, useStudio, waiting } from "./api.js";
 import { Check } from "./check.js";
 import { Compare } from "./compare.js";
 import { Create } from "./create.js";
@@ -35,14 +35,15 @@ function Theme() {
     else document.documentElement.dataset.theme = theme;
   }, [theme]);
   const next = { system: "light", light: "dark", dark: "system" };
-  return html`<button onClick=${() => set(next[theme])}>Colours: ${theme}</button>`;
+  return html`<button class="quiet" onClick=${() => set(next[theme])}>Colours: ${theme}</button>`;
 }
 
 function Page() {
   useStudio();
   const [at, go] = useState(place());
-  useEffect(() => {
+  useLayoutEffect(() => {
     const moved = () => {
+      say("");
       go(place());
       document.querySelector("h1")?.focus();
     };

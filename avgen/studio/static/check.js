@@ -44,11 +44,11 @@ export function Check() {
     ${fault && html`<p class="bad" role="alert">${fault}</p>`}
     ${name && !fault && html`<h2>${name}</h2>`}
     ${name && !fault && !found && html`<p class="soft">being looked at …</p>`}
-    ${found && html`<p><strong>${found.verdict}</strong></p><dl>
+    ${found && html`<div class="wide half"><div><h2>Where it came from</h2><p><strong>${found.verdict}</strong></p><dl>
       <dt>signature</dt><dd>${STATES[found.c2pa.state]}${found.c2pa.signer ? ` (${found.c2pa.signer})` : ""}${found.c2pa.reasons.length && found.c2pa.state === "invalid" ? `: ${found.c2pa.reasons.join(", ")}` : ""}</dd>
       <dt>mark in the picture</dt><dd>${mark(found.picture)}</dd><dt>mark in the sound</dt><dd>${mark(found.sound)}</dd>
-      ${Object.entries(found.tags).map(([tag, value]) => html`<dt>${tag}</dt><dd>${value} (anybody can write this)</dd>`)}</dl>
-      <h2>Lips and sound</h2><${SyncReport} report=${report} />`}
+      ${Object.entries(found.tags).map(([tag, value]) => html`<dt>${tag}</dt><dd>${value} (anybody can write this)</dd>`)}</dl></div>
+      <div><h2>Lips and sound</h2><${SyncReport} report=${report} /></div></div>`}
     ${card && html`<h2>The model here</h2><dl><dt>device</dt><dd>${card.device}, ${card.dtype}</dd>
       <dt>limits</dt><dd>${card.limits.max_seconds} s, ${card.limits.max_pixels.toLocaleString("en")} pixels, ${card.limits.max_queued} waiting</dd></dl>
       ${card.card && html`<details><summary>Its card</summary><pre>${card.card}</pre></details>`}`}`;

@@ -1,7 +1,7 @@
 // A sentence in, clips in the queue out; the words' times are the user's if they touch them.
 
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
-import { call, known, post, running, say, seconds, status, upload, useStudio, waiting } from "./api.js";
+import { content, finished, known, post, running, say, seconds, status, title, upload, useStudio, waiting } from "./api.js";
 import { Waveform } from "./draw.js";
 import { Job } from "./queue.js";
 import * as timeline from "./timeline.js";
@@ -53,6 +53,7 @@ export function Create() {
   const [draft, setDraft] = useState(load);
   const [auto, setAuto] = useState(null);
   const [fault, setFault] = useState(null);
+  const [unsaid, setUnsaid] = useState(null); // why the words cannot be timed
   const [past, setPast] = useState([]);
   const [future, setFuture] = useState([]);
   const [snap, setSnap] = useState(false);
@@ -78,6 +79,7 @@ export function Create() {
 
   // The lane's first state: when the model itself would say the words.
   useEffect(() => {
+    setUnsaid(null);
     if (!draft.speech.trim()) return setAuto(null);
     const mine = ++asking.current;
     const timer = setTimeout(async () => {
@@ -86,12 +88,11 @@ export function Create() {
         if (draft.fields.seconds) asked.seconds = Number(draft.fields.seconds);
         if (draft.fields.rate) asked.rate = Number(draft.fields.rate);
         const found = await post("/v1/speech/timeline", asked);
-        if (mine === asking.current) {
-          setAuto(found);
-          setFault(null);
-        }
+        if (mine === asking.current) setAuto(found);
       } catch (error) {
-        if (mine === asking.current) setFault(error.message);
+        if (mine !== asking.current) return;
+        setAuto(null);
+        setUnsaid(error.message);
       }
     }, 250);
     return () => clearTimeout(timer);
@@ -174,15 +175,16 @@ export function Create() {
   const schema = model?.schema.properties ?? {};
   const jobs = known().filter((video) => running(video) || waiting(video))
     .sort((a, b) => (a.avgen.queue_position ?? -1) - (b.avgen.queue_position ?? -1)).slice(0, 6);
-  const recent = known().filter((video) => video.status === "completed").slice(0, 3);
+  const recent = known().filter(finished).slice(0, 3);
+  const alike = known().filter((video) => finished(video) && title(video) === title(recent[0])).slice(0, 3);
   const number = (name, label, placeholder, step = "any") => html`<label>${label}<input type="number" step=${step} name=${name}
     placeholder=${placeholder} value=${draft.fields[name] ?? ""} onInput=${(e) => field(name, e.target.value && Number(e.target.value))} /></label>`;
 
-  return html`<h1 tabindex="-1">Create</h1>
+  return html`<h1 tabindex="-1">Create</h1><div class="wide side">
   <form onSubmit=${submit} onKeyDown=${keys}>
     <label>What is said<textarea name="speech" rows="2" value=${draft.speech}
       onInput=${(e) => { set({ speech: e.target.value, words: null }); setPast([]); setFuture([]); }}></textarea></label>
-    <p class="soft">${draft.words ? "The words are timed by you." : "The words are timed by the model; drag one, or move it with the arrow keys, to time it yourself."}</p>
+    ${unsaid ? html`<p class="bad" role="alert">${unsaid}</p>` : html`<p class="soft">${draft.words ? "The words are timed by you." : "The words are timed by the model; drag one, or move it with the arrow keys, to time it yourself."}</p>`}
     <${WordLane} words=${words} length=${length} fps=${fps} snap=${snap} onChange=${change}
       peaks=${peaks && html`<${Waveform} peaks=${peaks} label="loudness of the given voice" />`} />
     <div class="row" role="group" aria-label="The words">
@@ -225,8 +227,10 @@ export function Create() {
     <div class="row"><button class="main" type="submit">Make</button>
       <span class="soft">${cost ? `about ${seconds(cost * work)} a clip here` : "how long a clip takes is known after the first"}</span></div>
   </form>
-  ${jobs.length > 0 && html`<h2>Being made</h2><ul class="grid plain">${jobs.map((video) => html`<${Job} key=${video.id} video=${video} />`)}</ul>`}
-  ${recent.length > 0 && html`<h2>Newest</h2><ul class="grid plain">${recent.map((video) => html`<li class="card" key=${video.id}>
-    <a href=${`#watch/${video.id}`}><img src=${`/v1/videos/${video.id}/content?variant=thumbnail`} alt=${`seed ${video.avgen.seed}`} />
-    seed ${video.avgen.seed}, ${video.seconds} s</a></li>`)}</ul>`}`;
+  <aside>${jobs.length > 0 && html`<h2>Being made</h2><ul class="grid jobs plain">${jobs.map((video) => html`<${Job} key=${video.id} video=${video} />`)}</ul>`}
+  ${recent.length > 0 && html`<h2>Newest</h2><ul class="grid small plain">${recent.map((video) => html`<li class="card" key=${video.id}>
+    <a href=${`#watch/${video.id}`} title=${title(video)}><img src=${content(video, "thumbnail")} alt="" /> seed ${video.avgen.seed}</a></li>`)}</ul>
+    <p class="row">${alike.length > 1 && html`<a class="button" href=${`#compare/${alike.map((video) => video.id).join(",")}`}>Compare seeds</a>`}
+      <a class="button" href="#history">All clips</a></p>`}
+  ${!jobs.length && !recent.length && html`<p class="empty">What is made appears here, step by step.</p>`}</aside></div>`;
 }

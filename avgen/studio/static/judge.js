@@ -52,13 +52,13 @@ export function Judge() {
   };
   const percent = (share) => `${Math.round(100 * share)} %`;
   return html`<h1 tabindex="-1">Judge</h1>
-    <p>Which of the two is better? Sides are drawn, names are hidden. Play both to the end, then say: keys ←, = and →.</p>
-    ${fault && html`<p>${fault}</p>`}
+    <p>Which of the two is better? Sides are random, names hidden. Play both to the end, then say which: <kbd>←</kbd> <kbd>=</kbd> <kbd>→</kbd></p>
+    ${fault && html`<p class="empty">${fault}</p>`}
     ${pair && html`<div class="pair">${SIDES.map((side) => html`<div class="card" key=${pair.ticket + side}>
         <video src=${pair[side]} controls playsinline preload="auto" aria-label=${`the clip on the ${side}`}
           onEnded=${() => setPlayed((before) => ({ ...before, [side]: true }))}></video>
         <p class="soft">${played[side] ? "played" : "not played yet"}</p></div>`)}</div>
-      <div class="row"><button class="main" disabled=${!ready} onClick=${() => judge("left")}>Left is better</button>
+      <div class="row verdicts"><button class="main" disabled=${!ready} onClick=${() => judge("left")}>Left is better</button>
         <button disabled=${!ready} onClick=${() => judge("same")}>The same</button>
         <button class="main" disabled=${!ready} onClick=${() => judge("right")}>Right is better</button></div>`}
     ${all?.data.length > 0 && html`<h2>So far</h2><div class="scroll" tabindex="0" role="region" aria-label="judgements"><table>

@@ -1,7 +1,7 @@
 // A folder of training runs: curves and newest samples, read only.
 
 import { html, useEffect, useState } from "./vendor/htm-preact.js";
-import { call } from "./api.js";
+import { call, when } from "./api.js";
 import { Curves } from "./draw.js";
 
 const url = (image) => URL.createObjectURL(new Blob([Uint8Array.from(atob(image), (c) => c.charCodeAt(0))], { type: "image/png" }));
@@ -13,14 +13,15 @@ export function Training() {
   const read = () => call("/v1/runs").then((found) => { setRuns(found); setFault(null); }).catch((error) => setFault(error.message));
   useEffect(() => { read(); }, []);
   const run = runs?.data[chosen];
-  const curves = Object.entries(run?.curves ?? {}).filter(([tag]) => tag !== "epoch");
+  const curves = Object.entries(run?.curves ?? {}).filter(([tag]) => tag !== "epoch")
+    .sort(([a], [b]) => a.startsWith("throughput") - b.startsWith("throughput") || (a < b ? -1 : 1));
   return html`<h1 tabindex="-1">Training</h1>
     ${fault && html`<p class="bad" role="alert">${fault}</p>`}
-    ${runs && !runs.folder && html`<p>No folder of runs was named: start with <code>avgen serve --runs FOLDER</code>.</p>`}
-    ${runs?.folder && !run && html`<p>There is no run in ${runs.folder} yet.</p>`}
+    ${runs && !runs.folder && html`<p class="empty">No folder of runs was named: start with <code>avgen serve --runs FOLDER</code>.</p>`}
+    ${runs?.folder && !run && html`<p class="empty">There is no run in ${runs.folder} yet.</p>`}
     ${run && html`<div class="row"><label>Run<select onChange=${(e) => choose(Number(e.target.value))}>${runs.data.map((one, index) =>
-        html`<option value=${index}>${one.name}</option>`)}</select></label><button onClick=${read}>Read again</button>
-      <span class="soft">written ${new Date(run.updated_at * 1000).toLocaleString()}</span></div>
+        html`<option value=${index} selected=${index === chosen}>${one.name}</option>`)}</select></label><button onClick=${read}>Read again</button>
+      <span class="soft">written ${when(run.updated_at)}</span></div>
       ${run.samples.length > 0 && html`<h2>Samples</h2><ul class="grid plain">${run.samples.map((sample) => html`<li class="card">
         <img src=${url(sample.image)} alt=${`${sample.tag} at step ${sample.step}`} /><p>${sample.tag}, step ${sample.step}</p></li>`)}</ul>`}
       <h2>Curves</h2>${!curves.length && html`<p>Nothing is logged yet.</p>`}<ul class="grid plain">${curves.map(([tag, points]) => html`<li><h3>${tag}</h3>

@@ -1,6 +1,6 @@
 // One clip: frame by frame, its words lit as they are heard, and what is known of it.
 
-import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { call, content, energy, find, finished, get, known, post, say, title, useStudio } from "./api.js";
 import { useSettings } from "./create.js";
 import { Curves, samplesOf, Spectrogram, Waveform } from "./draw.js";
@@ -45,10 +45,10 @@ export function SyncReport({ report }) {
   const line = (name, curve) => ({ name, points: curve.map((value, index) => [index - middle, value]) });
   const fits = report.reliable && report.interval_ms[0] <= 45 && report.interval_ms[1] >= -45;
   return html`<p><strong class=${fits ? "good" : "bad"}>${fits ? "Lips and sound fit." : report.reliable ? "Lips and sound are apart." : "It cannot be told whether lips and sound fit."}</strong>
-      ${" "}${report.words} (ms, 95 %)</p>
+      ${" "}${report.words.replace(/ \[(.*), (.*)\]/, " (95 %: $1 to $2 ms)")}</p>
     <${Curves} lines=${[line("this clip", report.curve), line("control", report.control.curve)]} marks=${[0]}
       label=${`agreement by lag in frames: ${report.r0.toFixed(2)} at none; the control, ${report.control.what}, ${report.control.r0.toFixed(2)}`} />
-    <p class="soft">Agreement by lag, in frames. r ${report.r0.toFixed(2)} at none, z ${report.z.toFixed(1)} over unrelated speech.
+    <p class="soft">Agreement by lag, in frames: r ${report.r0.toFixed(2)} at none, z ${report.z.toFixed(1)} over unrelated speech.
       Control (dashed), ${report.control.what}: r ${report.control.r0.toFixed(2)}, found at ${Math.round(report.control.offset_ms)} ms. ${report.protocol}</p>`;
 }
 
@@ -76,19 +76,24 @@ function Watch({ video }) {
     const frame = Math.floor(player.current.currentTime * fps + 1e-3) + by;
     player.current.currentTime = Math.max(0, Math.min(Number(video.seconds) - 0.5 / fps, (frame + 0.5) / fps));
   };
-  const key = (event) => {
-    if (event.target.closest("input, textarea, select")) return;
-    if (event.key === ",") step(-1);
-    if (event.key === ".") step(1);
-  };
+  useLayoutEffect(() => {
+    const key = (event) => {
+      if (event.target.closest?.("input, textarea, select")) return;
+      if (event.key === ",") step(-1);
+      if (event.key === ".") step(1);
+    };
+    addEventListener("keydown", key);
+    return () => removeEventListener("keydown", key);
+  });
   const marks = video.avgen.provenance?.marks ?? [];
-  return html`<h1 tabindex="-1">${title(video)}</h1><div class="wide" onKeyDown=${key}>
+  return html`<h1 tabindex="-1">${title(video)}</h1><div class="wide">
     <div><div class="card"><video ref=${player} src=${content(video)} controls loop playsinline aria-label=${title(video)}>
         <track kind="captions" srclang="en" label="Words" src=${`/v1/videos/${video.id}/captions`} /></video></div>
       <p class="row"><button onClick=${() => step(-1)} aria-label="one frame back">◂ frame</button>
         <button onClick=${() => step(1)} aria-label="one frame on">frame ▸</button>
-        <span class="badge" title="made by a model">AI</span>
-        <span class="soft">${video.avgen.provenance?.c2pa ? "signed by you, not by an accredited signer" : "not signed"},
+        <span class="soft">or keys <kbd>,</kbd> <kbd>.</kbd></span></p>
+      <p><span class="badge" title="made by a model">AI</span>
+        <span class="soft">${" "}${video.avgen.provenance?.c2pa ? "signed by you, not by an accredited signer" : "not signed"},
         ${" "}${marks.length ? `marked in ${marks.join(" and ")}` : "no marks"}</span></p>
       <div class="row">
         <button onClick=${() => useSettings(video)}>Use these settings</button>
@@ -98,8 +103,7 @@ function Watch({ video }) {
         <a class="button" href=${content(video)} download=${`${video.id}.mp4`}>Download</a></div>
     </div>
     <div><${Track} video=${video} player=${player} peaks=${peaks} heard=${heard} />
-      <${Spectrogram} samples=${samples} label="spectrogram, 0 to 8 kHz" />
-      ${!samples && html`<p><button onClick=${() => samplesOf(content(video, "audio")).then(setSamples).catch((e) => say(e.message))}>Show the spectrogram</button></p>`}
+      ${samples ? html`<${Spectrogram} samples=${samples} label="spectrogram, 0 to 8 kHz" />` : html`<p><button onClick=${() => samplesOf(content(video, "audio")).then(setSamples).catch((e) => say(e.message))}>Show the spectrogram</button></p>`}
       <h2>Lips and sound</h2><${SyncReport} report=${report} />
       <h2>Words</h2><${Times} asked=${video.avgen.words} heard=${heard} />
       <h2>How it was made</h2><dl>
@@ -126,7 +130,7 @@ export function WatchSection({ rest }) {
   }, [id]);
   const video = id ? get(id) : known().find(finished);
   if (missing && !video) return html`<h1 tabindex="-1">Watch</h1><p class="bad">${missing}</p>`;
-  if (!video) return html`<h1 tabindex="-1">Watch</h1><p>No clip is finished yet. <a href="#create">Make one</a>.</p>`;
-  if (!finished(video)) return html`<h1 tabindex="-1">Watch</h1><ul class="grid plain"><${Job} video=${video} /></ul>`;
+  if (!video) return html`<h1 tabindex="-1">Watch</h1><p class="empty">No clip is finished yet. <a href="#create">Make one</a>.</p>`;
+  if (!finished(video)) return html`<h1 tabindex="-1">Watch</h1><ul class="grid jobs plain"><${Job} video=${video} /></ul>`;
   return html`<${Watch} key=${video.id} video=${video} />`;
 }
