@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from served import Served
+from served import TOKEN, Served
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +36,19 @@ def served(moving_model, tmp_path_factory):
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def limited(moving_model, tmp_path_factory):
+    """A server that holds six clips, marks none, and wants a token."""
+    server = Served(
+        moving_model,
+        tmp_path_factory.mktemp("limited"),
+        *("--max-queued", "6", "--no-marks"),
+        environment={"AVGEN_TOKEN": TOKEN},
+    )
+    yield server.ready()
+    server.stop()
+
+
 @pytest.fixture
 def serve(moving_model, tmp_path):
     """Start servers with arguments of their own; they are stopped afterwards."""
@@ -53,8 +66,16 @@ def serve(moving_model, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def client(served):
+def sent():
+    """What OpenAI's client has sent, one entry each time that it tried: method and path."""
+    return []
+
+
+@pytest.fixture(scope="session")
+def client(served, sent):
     """OpenAI's own client, pointed at the studio."""
     import openai
 
-    return openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=2)
+    told = [lambda request: sent.append(f"{request.method} {request.url.path}")]
+    http = openai.DefaultHttpxClient(event_hooks={"request": told})
+    return openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", http_client=http)

@@ -3,12 +3,23 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
 import urllib.request
 
 SAID = 'a man says "place red"'
+TOKEN = "very-s3cret-token"  # of the server that wants one
+# Root may write where nobody may: servers of tests do without that right, if it can be given up.
+ORDINARY = ["setpriv", "--bounding-set", "-dac_override"]
+
+
+def ordinary() -> list[str]:
+    """What makes a command obey permissions."""
+    if os.geteuid() != 0 or shutil.which(ORDINARY[0]) is None:
+        return []
+    return ORDINARY if subprocess.run([*ORDINARY, "true"]).returncode == 0 else []
 
 
 class Served:
@@ -29,7 +40,7 @@ class Served:
     def start(self):
         told = {"--port": 0, "--threads": 1, "--model": self.model, "--data": self.folder}
         flags = [str(part) for pair in told.items() for part in pair]
-        command = [sys.executable, "-m", "avgen.cli", "serve", *flags, *self.arguments]
+        command = [*ordinary(), sys.executable, "-m", "avgen.cli", "serve", *flags, *self.arguments]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, env=self.environment
         )
@@ -53,7 +64,9 @@ class Served:
             {"Content-Type": "application/json", **(headers or {})},
             method=method,
         )
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        if token := self.environment.get("AVGEN_TOKEN"):
+            request.add_header("Authorization", f"Bearer {token}")
+        with urllib.request.urlopen(request, timeout=300) as answer:
             return json.load(answer)
 
     def make(self, **fields):

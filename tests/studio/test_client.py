@@ -5,7 +5,7 @@ from pathlib import Path
 
 import openai
 import pytest
-from served import Served
+from served import TOKEN
 
 from avgen.clips import read_clip
 from avgen.clips.media.streams import probe
@@ -79,16 +79,6 @@ def test_a_picture_in_a_remix_and_an_extension(client, clip, served, tmp_path):
     assert by_id["seconds"] == by_file.seconds == "1"
 
 
-@pytest.fixture(scope="module")
-def limited(moving_model, tmp_path_factory):
-    """A server that holds six clips and marks none."""
-    server = Served(
-        moving_model, tmp_path_factory.mktemp("limited"), "--max-queued", "6", "--no-marks"
-    )
-    yield server.ready()
-    server.stop()
-
-
 def test_same_as_the_command_line(limited, moving_model, tmp_path):
     """Without marks, a clip of the API has the frames and samples of `avgen generate`."""
     import numpy as np
@@ -106,8 +96,13 @@ def test_same_as_the_command_line(limited, moving_model, tmp_path):
     limited.call(f"/v1/videos/{name}", method="DELETE")
 
 
+def test_the_same_twice_with_its_marks(served):
+    one, other = (served.wait(served.make(seed=5))["avgen"]["sha256"] for _ in range(2))
+    assert one == other
+
+
 def test_lists_by_pages_in_both_orders_and_deletion(client, limited):
-    client = client.with_options(base_url=f"{limited.url}/v1")
+    client = client.with_options(base_url=f"{limited.url}/v1", api_key=TOKEN)
     limited.call("/v1/queue", {"paused": True})
     made = [limited.make(seed=seed) for seed in range(5)]
     for order, expected in (("asc", made), ("desc", made[::-1])):
@@ -145,15 +140,19 @@ BAD = [
 
 
 @pytest.mark.parametrize(("fields", "param", "words"), BAD, ids=lambda v: str(v)[:30])
-def test_what_is_wrong_is_said_with_its_field_value_and_rule(served, client, fields, param, words):
+def test_what_is_wrong_is_said_once_with_its_field_value_and_rule(
+    client, sent, fields, param, words
+):
     asked = {"prompt": SAID, **fields}
     if isinstance(asked.get("input_reference"), bytes):
         asked["input_reference"] = ("a.png", asked["input_reference"], "image/png")
     own = {k: asked.pop(k) for k in ("prompt", "input_reference") if k in asked}
     extra = {k: json.dumps(v) if isinstance(v, list) else v for k, v in asked.items()}
     kinds = (openai.BadRequestError, openai.NotFoundError, openai.APIStatusError)
+    before = len(sent)
     with pytest.raises(kinds) as caught:
         client.videos.create(**own, extra_body=extra)
+    assert sent[before:] == ["POST /v1/videos"]  # it saw no sense in a second try
     assert 400 <= caught.value.status_code < 429
     assert caught.value.status_code not in (408, 409, 422)
     assert caught.value.param == param
@@ -176,7 +175,7 @@ def test_a_full_queue_is_tried_again_three_times(limited):
     hooks = {"request": [lambda request: seen.append(request.method)]}
     client = openai.OpenAI(
         base_url=f"{limited.url}/v1",
-        api_key="none",
+        api_key=TOKEN,
         http_client=openai.DefaultHttpxClient(event_hooks=hooks),
     )
     # The server says to wait for half a minute; a test does not.

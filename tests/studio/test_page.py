@@ -1,5 +1,6 @@
 """The page, in Debian's Chromium: what a person does in it, by mouse and keys, light and dark."""
 
+import json
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -245,15 +246,26 @@ def test_what_is_queued_is_there_when_the_browser_comes_back(browser, served):
 
 def test_progress_does_not_fall_on_a_reload(seen, served):
     name = served.make(num_inference_steps=400, seed=31)
+    waiting = [served.make(num_inference_steps=1, seed=seed) for seed in (34, 32, 33)]
+    served.call(f"/v1/videos/{waiting[2]}/mark", {"first": True})
     page = seen.go("queue")
+    shown = "[...document.querySelectorAll('[data-id]')].map(job => job.dataset.id)"
+    order = [name, waiting[2], waiting[0], waiting[1]]
+    until(
+        page,
+        f"JSON.stringify({shown}.slice(0, 4)) === '{json.dumps(order, separators=(',', ':'))}'",
+    )
     bar = f"[data-id={name}] progress"
     until(page, f"document.querySelector('{bar}')?.value > 3")
     before = page.locator(bar).evaluate("bar => bar.value")
     page.reload()
     page.wait_for_selector(bar)
     assert page.locator(bar).evaluate("bar => bar.value") >= before
+    assert page.evaluate(shown)[:4] == order
     page.click(f"[data-id={name}] >> text=Cancel")
     assert served.wait(name)["error"]["code"] == "cancelled"
+    for other in waiting:
+        served.wait(other)
 
 
 def test_clips_play_in_step_and_one_is_heard(seen, made):
@@ -264,7 +276,7 @@ def test_clips_play_in_step_and_one_is_heard(seen, made):
         " [...document.querySelectorAll('video')].every(v => v.readyState >= 3)",
     )
     page.click("text=Play all")
-    apart = page.evaluate("""() => new Promise(done => {
+    watch = """() => new Promise(done => {
       const all = [...document.querySelectorAll('video')], seen = [];
       const began = performance.now();
       const look = () => {
@@ -273,8 +285,21 @@ def test_clips_play_in_step_and_one_is_heard(seen, made):
         performance.now() - began < 1800 ? setTimeout(look, 30) : done(seen.sort((a, b) => a - b));
       };
       look();
-    })""")
+    })"""
+    apart = page.evaluate(watch)  # over a loop: the clips last a second
     assert apart[len(apart) // 2] <= 0.04
+    page.focus("input[type=range]")
+    page.keyboard.press("Home")
+    for _ in range(3):
+        page.keyboard.press("PageUp")  # a seek while they play, three of them, one upon another
+    apart = page.evaluate(watch)
+    assert apart[len(apart) // 2] <= 0.04
+    page.click("text=Pause")
+    page.evaluate("""() => { const bar = document.querySelector('input[type=range]');
+      bar.value = 0.4; bar.dispatchEvent(new Event('input', {bubbles: true})); }""")
+    until(page, "[...document.querySelectorAll('video')].every(v => !v.seeking && v.paused)")
+    assert page.eval_on_selector_all("video", "a => a.map(v => v.currentTime)") == [0.4] * 3
+    page.evaluate("document.activeElement.blur()")
     for key in "231":
         page.keyboard.press(key)
         muted = page.eval_on_selector_all("video", "all => all.map(v => v.muted)")
@@ -307,15 +332,14 @@ def test_axe_finds_nothing(browser, served, made, scheme):
         color_scheme=scheme, viewport={"width": 1200, "height": 900}, bypass_csp=True
     )
     seen = Seen(context, served)
+    seen.go("create").evaluate(AXE.read_text())
     for section in SECTIONS:
         page = seen.go(f"watch/{made[0]}" if section == "watch" else section)
         page.wait_for_timeout(250)
-        page.evaluate(AXE.read_text())
         found = page.evaluate(
             "async () => (await axe.run()).violations.map(v => [v.id, v.nodes.map(n => n.html)])"
         )
         assert found == [], section
-        page.reload()
     context.close()
 
 
@@ -327,6 +351,32 @@ def test_a_phone_needs_no_sideways_scroll(browser, served, made):
         page.wait_for_timeout(200)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, section
     context.close()
+
+
+def test_at_twice_the_size_nothing_is_beside_the_window(browser, served, made):
+    """A window of 1200 pixels, zoomed to 200 %: 600 of the page's, each two of the screen's."""
+    size = {"viewport": {"width": 600, "height": 450}, "device_scale_factor": 2}
+    context = browser.new_context(**size)
+    seen = Seen(context, served)
+    for section in (*SECTIONS, f"watch/{made[0]}", f"compare/{','.join(made)}"):
+        page = seen.go(section)
+        page.wait_for_timeout(200)
+        assert page.evaluate("devicePixelRatio") == 2
+        assert page.evaluate("document.documentElement.scrollWidth") <= 600, section
+    context.close()
+
+
+def test_who_wants_no_motion_gets_none(browser, served):
+    moving = """[...document.querySelectorAll('*')].filter(part => {
+      const style = getComputedStyle(part);
+      return style.animationName !== 'none' || parseFloat(style.transitionDuration) > 0;
+    }).length"""
+    for wish, is_still in (("no-preference", False), ("reduce", True)):
+        context = browser.new_context(reduced_motion=wish)
+        page = Seen(context, served).go("create")
+        say(page, "place red")
+        assert (page.evaluate(moving) == 0) == is_still
+        context.close()
 
 
 def test_by_the_keyboard_alone(seen, served):
