@@ -3,6 +3,7 @@
 Each computes what plain operations do, in their order. What those would keep of every token (scaled
 and shifted, normalised, gated, activated) is computed again from the input when it is needed, which
 costs elementwise work and saves half of the memory. Rows of modulation stay the few that they are.
+No gradient is made that nobody asks for: of weights that are frozen, of a first block's input.
 A compiler, which finds out by itself what to compute again, is given the plain operations.
 """
 
@@ -25,20 +26,24 @@ class _Modulate(Function):
     def forward(ctx: Any, x: Tensor, shift: Tensor, scale: Tensor, index: Tensor) -> Tensor:
         normed, mean, rstd = torch.native_layer_norm(x, x.shape[-1:], None, None, EPS)
         ctx.save_for_backward(x, mean, rstd, scale, index)
-        return normed * F.embedding(index, 1 + scale) + F.embedding(index, shift)
+        made = normed * F.embedding(index, 1 + scale)
+        return made.add_(F.embedding(index, shift))
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         x, mean, rstd, scale, index = ctx.saved_tensors
+        dx = d_shift = d_scale = None
         (grad,), size = grads, x.shape[-1:]
-        normed = (x - mean) * rstd
-        d_scale = _of_rows(grad * normed, scale, index)
-        d_shift = _of_rows(grad, scale, index)
-        inward = (grad * F.embedding(index, 1 + scale)).to(x.dtype)
-        mask = [True, False, False]
-        dx = torch.ops.aten.native_layer_norm_backward(
-            inward, x, size, mean, rstd, None, None, mask
-        )[0]
+        if ctx.needs_input_grad[1]:
+            d_shift = _of_rows(grad, scale, index)
+        if ctx.needs_input_grad[2]:
+            d_scale = _of_rows(grad * (x - mean).mul_(rstd), scale, index)
+        if ctx.needs_input_grad[0]:
+            inward = (grad * F.embedding(index, 1 + scale)).to(x.dtype)
+            mask = [True, False, False]
+            dx = torch.ops.aten.native_layer_norm_backward(
+                inward, x, size, mean, rstd, None, None, mask
+            )[0]
         return dx, d_shift, d_scale, None
 
 
@@ -57,9 +62,12 @@ class _Gate(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         branch, gate, index = ctx.saved_tensors
-        (grad,) = grads
-        d_branch = (grad * F.embedding(index, gate)).to(branch.dtype)
-        return grad, d_branch, _of_rows(grad * branch, gate, index), None
+        (grad,), d_branch, d_gate = grads, None, None
+        if ctx.needs_input_grad[1]:
+            d_branch = (grad * F.embedding(index, gate)).to(branch.dtype)
+        if ctx.needs_input_grad[2]:
+            d_gate = _of_rows(grad * branch, gate, index)
+        return grad, d_branch, d_gate, None
 
 
 def normalize(heads: Tensor, gain: Tensor) -> Tensor:
@@ -79,11 +87,14 @@ class _Turn(Function):
         grad = rotate(grads[0].float(), cos, -sin)
         x = heads.float()
         rstd = (x.square().mean(-1, keepdim=True) + EPS).rsqrt()
-        normed = x * rstd
-        d_gain = (grad * normed).flatten(0, -2).sum(0)
-        inward = grad * gain
-        dx = rstd * (inward - normed * (inward * normed).mean(-1, keepdim=True))
-        return dx.to(heads.dtype), d_gain.to(gain.dtype), None, None
+        normed, dx, d_gain = x * rstd, None, None
+        if ctx.needs_input_grad[1]:
+            d_gain = (grad * normed).flatten(0, -2).sum(0).to(gain.dtype)
+        if ctx.needs_input_grad[0]:
+            inward = grad * gain
+            shared = (inward * normed).mean(-1, keepdim=True)
+            dx = inward.sub_(normed.mul_(shared)).mul_(rstd).to(heads.dtype)
+        return dx, d_gain, None, None
 
 
 class _GeluLinear(Function):
@@ -95,11 +106,13 @@ class _GeluLinear(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         hidden, weight = ctx.saved_tensors
-        (grad,) = grads
-        d_active = grad @ weight
-        active = F.gelu(hidden, approximate="tanh")
-        d_weight = grad.flatten(0, -2).T @ active.flatten(0, -2)
-        d_hidden = torch.ops.aten.gelu_backward(d_active, hidden, approximate="tanh")
+        (grad,), d_hidden, d_weight = grads, None, None
+        if ctx.needs_input_grad[0]:
+            d_active = grad @ weight
+            d_hidden = torch.ops.aten.gelu_backward(d_active, hidden, approximate="tanh")
+        if ctx.needs_input_grad[1]:
+            active = F.gelu(hidden, approximate="tanh")
+            d_weight = grad.flatten(0, -2).T @ active.flatten(0, -2)
         return d_hidden, d_weight
 
 

@@ -2,10 +2,12 @@
 
     y = W x + alpha / rank * B (A x)    A [rank, in], B [out, rank] from 0 on
 
-The branch stands beside the weight, so that no gradient of the weight is ever made: a step costs
-1.7 forward passes where full training costs 3. `merge` adds the product to the weights. What was
-trained is saved and loaded by itself in the files and names that PEFT reads (adapter_config.json,
-adapter_model.safetensors); that library itself would bring accelerate with it.
+The branch stands beside the weight, so that no gradient of the weight is ever made, and gradients
+end at the first layer that is adapted: a step costs 2 forward passes where full training costs 3, a
+fraction of one less where the first blocks are left as they are (`targets`). `merge` adds the
+product to the weights. What was trained is saved and loaded by itself in the files and names that
+PEFT reads (adapter_config.json, adapter_model.safetensors); that library itself would bring
+accelerate with it.
 
 Reference: Hu et al. 2021, "LoRA" (arXiv:2106.09685), section 4.1.
 """
