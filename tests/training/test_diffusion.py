@@ -14,7 +14,7 @@ from avgen.latents.geometry import AudioGrid, VideoGrid
 from avgen.latents.packing import AUDIO, VIDEO, make_layout, unpack
 from avgen.training.batches import Buckets
 from avgen.training.data import ClipData
-from avgen.training.optimization import OptimizerConfig
+from avgen.training.optimization import OptimizerConfig, configure
 from avgen.training.sample import LossWeights, TextDrops, overlap
 from avgen.training.system import DiffusionSystem, NetworkConfig
 
@@ -102,6 +102,22 @@ def test_an_untrained_model_errs_by_the_variance_of_the_velocity(make_system, ba
     system = make_system(tasks=Tasks({"everything": 1.0}))
     loss = system.training_step(batch, 0)
     assert float(loss.detach()) / 2 == pytest.approx(2.0, abs=0.3)  # the sum of both modalities
+
+
+def test_a_step_looks_at_no_number_on_its_device(make_system, batch):
+    """All of it on the meta device, where none can be looked at: a GPU need not be waited for.
+
+    Of a whole run there is one look a step, `LossGuard`'s, and the progress bar's at the loss.
+    """
+    system = make_system()
+    drawn = system.draw(batch, "train").to("meta")
+    system.to("meta")
+    for parameter in system.parameters():
+        assert parameter.is_meta
+    system.loss(drawn, "train", len(batch["clips"])).backward()
+    optimizer = configure(system, system.optimizer)["optimizer"]
+    assert sum(p.grad is not None for group in optimizer.param_groups for p in group["params"]) > 9
+    optimizer.step()
 
 
 def test_a_modality_that_is_given_costs_nothing(make_system, batch):

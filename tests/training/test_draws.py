@@ -6,7 +6,9 @@ from itertools import islice
 
 import pytest
 
+from avgen.corpora.manifest import read_manifest
 from avgen.preparation.latent_store import ClipShape, LatentConfig
+from avgen.preparation.shards import pack_all
 from avgen.training import data as data_module
 from avgen.training import draws as draws_module
 from avgen.training.batches import Buckets, Packs
@@ -189,9 +191,14 @@ def test_a_share_of_the_steps_is_of_sound_alone(prepared_mixed):
     assert len(drawn) == len(set(drawn))
 
 
-def test_a_run_changes_its_processes_and_draws_every_clip_once(prepared_mixed, processes):
+@pytest.mark.parametrize("place", ["files", "tars"])
+def test_a_run_changes_its_processes_and_draws_every_clip_once(prepared_mixed, processes, place):
     """As Lightning does it: the state of one process, read by all of the next run's."""
     data = ClipData(prepared_mixed, Buckets(1, [0.3, 0.6]))
+    if place == "tars":
+        records = read_manifest(prepared_mixed / "manifest.jsonl")
+        assert pack_all(prepared_mixed, str(prepared_mixed / "tars"), records, clips_a_tar=2)
+        assert not list(prepared_mixed.glob("latents/*.safetensors"))
     clips = data.clips("train")
     plan = [(2, 3), (1, 4), (2, 2), (1, None)]
     taken = changing(processes, lambda: ClipSteps(clips, data.batching, seed=5), plan)
@@ -200,3 +207,5 @@ def test_a_run_changes_its_processes_and_draws_every_clip_once(prepared_mixed, p
     firsts = {drawn.draw: drawn.clip for drawn in taken if drawn.draw < len(clips.wholes)}
     assert sorted(firsts) == list(range(15))
     assert sorted(firsts.values()) == list(range(15))
+    read = {clips.clip(drawn).record.id for drawn in taken if drawn.draw < len(clips.wholes)}
+    assert read == {f"m{number}" for number in range(15)}
