@@ -25,6 +25,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.checkpoint import async_save
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import (
     FSDPModule,
@@ -66,6 +67,8 @@ class ShardedStrategy(ModelParallelStrategy):
         self.replicas = replicas
         self.saving: Any = None
         self.group: Any = None
+        # it copies into the same memory every time, which is pinned where a GPU is copied from
+        self.stager = DefaultStager(StagingOptions(torch.cuda.is_available(), False, False, False))
 
     def setup_environment(self) -> None:
         """Spread over all processes.
@@ -91,9 +94,10 @@ class ShardedStrategy(ModelParallelStrategy):
             state[f"optimizer_{index}"] = own
         if self.group is None:  # training's own group is busy
             self.group = torch.distributed.new_group(backend="gloo")
-        self.saving = async_save(state, checkpoint_id=path, process_group=self.group)
         if self.global_rank == 0:
             torch.save(checkpoint, path / "meta.pt")
+        place = {"checkpoint_id": path, "process_group": self.group}
+        self.saving = async_save(state, **place, async_stager=self.stager)
 
     def finish_saving(self) -> None:
         """Wait for the checkpoint that is being written, if one is.
@@ -232,11 +236,15 @@ class ShardedEMA(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Take the step's weights into the average; a batch that was no step's end takes none."""
+        """Take the step's weights into the average; a batch that was no step's end takes none.
+
+        It begins with those after the first step, as Lightning's does.
+        """
         if trainer.global_step > self.step:
+            share = 1 - self.decay if self.step else 1.0
             self.step = trainer.global_step
             for average, current in self.pairs(pl_module):
-                average.lerp_(current, 1 - self.decay)
+                average.lerp_(current, share)
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Validate with the average."""
