@@ -13,7 +13,7 @@ import pytest
 from avgen.cli import main
 from avgen.clips import Clip, write_clip
 from avgen.evaluation.rows import read_rows
-from avgen.evaluation.run.processes import in_processes
+from avgen.evaluation.run.processes import AHEAD, in_processes
 
 RATE = 16_000
 HERE = __name__
@@ -104,3 +104,12 @@ def test_jobs_that_die_or_never_end_are_lost_and_the_others_done():
     assert {job for job, said in lost.items() if said == "done"} == {"one", "two", "three", "four"}
     assert "exit code -11" in lost["dies"]
     assert lost["hangs"] == "took longer than 5 s"
+
+
+def test_few_jobs_are_done_before_they_are_taken(tmp_path):
+    """Frames that wait to be encoded would fill the disk else."""
+    folders = [tmp_path / str(number) for number in range(12)]
+    for taken, _ in enumerate(in_processes(os.mkdir, folders, 1, lambda job, why: None), 1):
+        time.sleep(0.02)
+        assert len(list(tmp_path.iterdir())) <= taken + AHEAD
+    assert taken == 12

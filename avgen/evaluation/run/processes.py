@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures import TimeoutError as TimedOut
-from concurrent.futures import as_completed
 from contextlib import contextmanager
+from itertools import islice
 from multiprocessing import get_context, parent_process
 from threading import Thread
 from typing import Any, TypeVar
@@ -16,6 +17,8 @@ from pebble import ProcessExpired, ProcessPool
 
 Job = TypeVar("Job")
 Done = TypeVar("Done")
+
+AHEAD = 2  # jobs that are begun before what came of them is taken, for each process
 
 # Read once, when numpy and torch are loaded. As many processes as cores, each with as many threads
 # as cores, take twice the time of as many processes of one.
@@ -31,8 +34,8 @@ def in_processes(
 ) -> Iterator[Done]:
     """What `function` returns for each job, in the order in which they are done.
 
-    A job whose process died is tried once more, with no other beside it: memory may have been
-    short.
+    Few are done before they are taken, so that what they leave on disk stays little. A job whose
+    process died is tried once more, with no other beside it: memory may have been short.
 
     Args:
         function: Importable by name.
@@ -69,17 +72,22 @@ def _outcomes(
         _one_thread(),
         ProcessPool(workers, context=get_context("spawn"), initializer=set_up_worker) as pool,
     ):
-        futures: dict[Any, Job] = {  # ProcessFuture is a Future of which typeshed knows nothing
-            pool.schedule(function, (job,), timeout=timeout_s): job for job in jobs
-        }
+        futures: dict[Any, Job] = {}  # ProcessFuture is a Future of which typeshed knows nothing
+        rest = iter(jobs)
         try:
-            for future in as_completed(futures):
-                try:
-                    yield futures[future], future.result()
-                except ProcessExpired as error:
-                    yield futures[future], error
-                except TimedOut:
-                    yield futures[future], _Lost(f"took longer than {timeout_s:g} s")
+            while True:
+                for job in islice(rest, AHEAD * workers - len(futures)):
+                    futures[pool.schedule(function, (job,), timeout=timeout_s)] = job
+                if not futures:
+                    return
+                for future in wait(futures, return_when=FIRST_COMPLETED).done:
+                    job = futures.pop(future)
+                    try:
+                        yield job, future.result()
+                    except ProcessExpired as error:
+                        yield job, error
+                    except TimedOut:
+                        yield job, _Lost(f"took longer than {timeout_s:g} s")
         except BaseException:
             pool.stop()
             raise
