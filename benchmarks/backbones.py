@@ -5,7 +5,9 @@
 Both train on the same tokens (64 x 64 x 4 s by LTX-2's codecs and words) with random weights, in
 one process, in turn. Two pairs: of equal operations, by torch's counter, and of equal parameters.
 LTX-2 has a stream for sound and another for text, whose parameters meet few tokens: at equal
-parameters it computes less. Memory is what autograd keeps for the backward pass.
+parameters it computes less. Memory is what autograd keeps for the backward pass. Kernels are what
+a step starts, forward and backward: on a GPU each costs some microseconds if it is not compiled.
+The first line says how fast this machine multiplies matrices of such sizes, which bounds both.
 """
 
 import argparse
@@ -13,10 +15,12 @@ import statistics
 import time
 from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 import diffusers
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from avgen.latents.context import distinct_levels
@@ -32,7 +36,7 @@ LTX |= {"num_attention_heads": 7, "attention_head_dim": 64, "cross_attention_dim
 LTX |= {"audio_num_attention_heads": 7, "audio_attention_head_dim": 32}
 LTX |= {"audio_cross_attention_dim": 224}
 OURS = {  # width, depth, heads
-    "equal operations": (448, 5, 7),
+    "equal operations": (512, 5, 8),
     "equal parameters": (512, 8, 8),
 }
 
@@ -76,6 +80,30 @@ def kept_by(step: Callable[[], Tensor], network: torch.nn.Module) -> int:
     return sum(storages.values())
 
 
+class Kernels(TorchDispatchMode):
+    """Counts operations that compute something, of which each starts one kernel or more."""
+
+    count = 0
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        self.count += not (function.is_view or "empty" in str(function))
+        return function(*args, **(kwargs or {}))
+
+
+def fastest_product(tokens: int, width: int) -> float:
+    """GFLOP/s of the best of some products as a block has them."""
+    x, weight = torch.randn(tokens, width), torch.randn(4 * width, width)
+    seconds = []
+    for _ in range(10):
+        started = time.process_time()
+        for _ in range(5):
+            torch.nn.functional.linear(x, weight)
+        seconds.append((time.process_time() - started) / 5)
+    return 2 * x.numel() * 4 * width / min(seconds) / 1e9
+
+
 def measure(networks: dict[str, torch.nn.Module], layout: Layout, rounds: int) -> None:
     """Time both in turn, and print them."""
     steps = {name: step_of(network, layout) for name, network in networks.items()}
@@ -84,22 +112,25 @@ def measure(networks: dict[str, torch.nn.Module], layout: Layout, rounds: int) -
     for name, network in networks.items():
         with FlopCounterMode(display=False) as counter:
             steps[name]().backward()
-        count = sum(p.numel() for p in network.parameters())
-        facts[name] = count, counter.get_total_flops(), kept_by(steps[name], network)
+        with Kernels() as kernels:
+            steps[name]().backward()
+        count, kept = sum(p.numel() for p in network.parameters()), kept_by(steps[name], network)
+        facts[name] = count, counter.get_total_flops(), kept, kernels.count
     for _ in range(rounds):
         for name, network in networks.items():
             network.zero_grad()
             started = time.process_time()
             steps[name]().backward()
             seconds[name].append(time.process_time() - started)
-    for name, (count, flops, kept) in facts.items():
+    for name, (count, flops, kept, kernels) in facts.items():
         best, middle = min(seconds[name]), statistics.median(seconds[name])
         print(
             f"{name:<8}{count / 1e6:8.1f} M{flops / 1e9:10.1f} GFLOP{best:8.3f} s (median "
             f"{middle:.3f}){flops / best / 1e9:8.1f} GFLOP/s{kept / 2**20:8.0f} MiB kept"
+            f"{kernels:7d} kernels"
         )
     ours, theirs = (min(times) for times in seconds.values())
-    (_, own_work, own_kept), (_, other_work, other_kept) = facts.values()
+    (_, own_work, own_kept, _), (_, other_work, other_kept, _) = facts.values()
     faster, larger, work = theirs / ours, own_kept / other_kept, own_work / other_work
     print(
         f"ours / LTX-2: throughput {faster:.2f}, of operations {faster * work:.2f}; "
@@ -117,7 +148,8 @@ def main() -> None:
     torch.manual_seed(0)
     layout = layout_of(args.seconds)
     print(
-        f"diffusers {diffusers.__version__}, torch {torch.__version__}, {layout.num_tokens} tokens"
+        f"diffusers {diffusers.__version__}, torch {torch.__version__}, {layout.num_tokens} "
+        f"tokens; products at most {fastest_product(layout.num_tokens, 512):.1f} GFLOP/s"
     )
     settings = LTX | {
         "in_channels": 128,
