@@ -1,12 +1,16 @@
 """Averages by a power of the step, against their closed form."""
 
+import copy
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn, get_ema_multi_avg_fn
 
 from avgen.models.word_vectors import WordCaptions
 from avgen.training.ema import PowerEMA, power_of
+from avgen.training.sharding import ShardedEMA
 
 
 @pytest.mark.parametrize("std", [0.05, 0.1, 0.2])
@@ -52,3 +56,18 @@ def test_what_is_not_trained_is_its_own_average(average):
         averaged.update_parameters(captions)
     assert before.abs().max() > 1
     assert torch.equal(averaged.module.vectors, before)
+
+
+def test_the_average_that_is_sharded_is_lightnings():
+    """From the first step on, and whichever batches were no step's end."""
+    system, callback = torch.nn.Module(), ShardedEMA(0.7)
+    system.transformer = torch.nn.Linear(3, 2)
+    system.averaged = copy.deepcopy(system.transformer)
+    other = AveragedModel(system.transformer, avg_fn=get_ema_avg_fn(0.7))
+    for step in (1, 2, 2, 3, 4):
+        if step > callback.step:
+            torch.nn.init.normal_(system.transformer.weight)
+            other.update_parameters(system.transformer)
+        callback.on_train_batch_end(SimpleNamespace(global_step=step), system, None, None, 0)
+        torch.testing.assert_close(system.averaged.weight, other.module.weight)
+    assert not torch.equal(system.averaged.weight, system.transformer.weight)
