@@ -241,10 +241,12 @@ class ShardedEMA(Callback):
         It begins with those after the first step, as Lightning's does.
         """
         if trainer.global_step > self.step:
-            share = 1 - self.decay if self.step else 1.0
-            self.step = trainer.global_step
             for average, current in self.pairs(pl_module):
-                average.lerp_(current, share)
+                if self.step:
+                    average.lerp_(current, 1 - self.decay)
+                else:
+                    average.copy_(current)
+            self.step = trainer.global_step
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Validate with the average."""

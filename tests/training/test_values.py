@@ -264,7 +264,10 @@ def test_shares_of_processes(monkeypatch):
 
 
 def test_the_average_is_a_moving_one(make_system, fill):
-    """average = decay * average + (1 - decay) * weights, once a step; validation sees it."""
+    """average = decay * average + (1 - decay) * weights, once a step; validation sees it.
+
+    It begins with the weights after the first step.
+    """
     system = make_system({"everything": 1.0})
     fill(system.transformer)
     average = ShardedEMA(decay=0.9)
@@ -280,7 +283,8 @@ def test_the_average_is_a_moving_one(make_system, fill):
         average.on_train_batch_end(trainer, system, None, None, 0)
         if moved != 50.0:
             for name, parameter in system.transformer.named_parameters():
-                expected[name] = 0.9 * expected[name] + 0.1 * parameter.detach()
+                share = 1.0 if step == 1 else 0.1
+                expected[name] = (1 - share) * expected[name] + share * parameter.detach()
     current = {n: p.detach().clone() for n, p in system.transformer.named_parameters()}
 
     def check(module, values):
