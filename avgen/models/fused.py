@@ -92,8 +92,8 @@ class _Turn(Function):
             d_gain = (grad * normed).flatten(0, -2).sum(0).to(gain.dtype)
         if ctx.needs_input_grad[0]:
             inward = grad * gain
-            shared = (inward * normed).mean(-1, keepdim=True)
-            dx = inward.sub_(normed.mul_(shared)).mul_(rstd).to(heads.dtype)
+            dx = rstd * (inward - normed * (inward * normed).mean(-1, keepdim=True))
+            dx = dx.to(heads.dtype)
         return dx, d_gain, None, None
 
 
