@@ -372,12 +372,12 @@ def share(rank, folder):
 
 
 class Gathered(TorchDispatchMode):
-    """Bytes that all-gathers make."""
+    """Bytes that all-gathers make; what FSDP copies in for them has a name like theirs."""
 
     bytes = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if "allgather" in str(function) or "all_gather" in str(function):
+        if "c10d" in function.namespace and "gather" in str(function):
             self.bytes += sum(made.nbytes for made in tree_leaves(args[0]))
         return function(*args, **(kwargs or {}))
 
