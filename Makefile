@@ -14,7 +14,7 @@ demo: $(VENV)/.installed
 	@echo "watch it: $(CURDIR)/demo.mp4"
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """What every test shares: a fixed seed, two threads, and where the real clips are."""
 
+import faulthandler
 import json
 import os
 import random
@@ -11,15 +12,42 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: a thread 
 
 import numpy as np  # reads how many threads it may have
 import pytest
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+# Files that take longest, in this order. Processes that share the tests begin with them: whoever
+# begins one at the end keeps all others waiting.
+LONGEST = (
+    "training/test_distributed.py", "recipes/test_people.py", "recipes/test_every_recipe.py",
+    "preparation/test_run.py", "training/test_resume.py", "test_readme.py", "studio/test_lives.py",
+    "test_puppets_tiny.py", "evaluation/test_likeness.py", "evaluation/test_odd_inputs.py",
+    "evaluation/test_run.py", "training/test_others.py", "evaluation/test_faults.py",
+    "training/test_ddp.py", "training/test_optimization.py", "training/test_finetune.py",
+    "studio/test_security.py", "studio/test_page.py", "corpora/test_voices.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list) -> None:
+    """The longest files first, where processes share them (--no-loadscope-reorder keeps it so)."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        places = {REPOSITORY / "tests" / name: place for place, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(autouse=True)
-def seed() -> int:
-    """Every test starts from the same random state, on at most two threads."""
+def seed(pytestconfig) -> int:
+    """Every test starts from the same random state, on at most two threads.
+
+    A crash in a library prints where: Lightning, when a training ends, sets all signals back to
+    what they were before pytest's faulthandler, and a process then dies without a word.
+    """
     import torch
 
+    if faulthandler.is_enabled() and (
+        stderr := pytestconfig.stash.get(fault_handler_stderr_fd_key, 0)
+    ):
+        faulthandler.disable()
+        faulthandler.enable(stderr)
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
