@@ -1,5 +1,6 @@
 """README.md tells the truth: its commands run, so does its Python; docs/design.md has the tree."""
 
+import json
 import re
 import shlex
 from contextlib import redirect_stdout
@@ -74,9 +75,22 @@ def test_recipes_and_files_that_are_named_exist():
         assert (ROOT / (path[0] or path[1])).exists(), path
 
 
+@pytest.fixture
+def of_two_steps(tmp_path, monkeypatch):
+    """The shipped model, as one that makes two steps where nothing is said: the same shapes."""
+    folder = tmp_path / "grid"
+    folder.mkdir()
+    for part in CHECKPOINT.iterdir():
+        (folder / part.name).symlink_to(part)
+    config = json.loads((CHECKPOINT / "config.json").read_text())
+    (folder / "config.json").unlink()
+    (folder / "config.json").write_text(json.dumps(config | {"num_inference_steps": 2}))
+    monkeypatch.setattr("avgen.pipeline.pipeline.DEFAULT_MODEL", folder)
+
+
 @needs_model
 @pytest.mark.slow
-def test_python_prints_what_it_shows(tmp_path, monkeypatch):
+def test_python_prints_what_it_shows(of_two_steps, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     shown = re.findall(r"^print\(.*\)  # (.*)$", block, re.MULTILINE)

@@ -1,9 +1,8 @@
 """The recipe of people, the whole way at its smallest: portraits in, a clip of few steps out."""
 
 import json
+import runpy
 import shutil
-import subprocess
-import sys
 from itertools import product
 from pathlib import Path
 
@@ -23,14 +22,22 @@ SENTENCES = (
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
-def run(out: Path, pictures: Path, landmarker: Path, sentences: Path) -> str:
-    """What the recipe prints."""
-    command = [sys.executable, ROOT / "recipes/people/run.py", out, "--small", "--workers", "1"]
+@pytest.fixture
+def run(given, monkeypatch, capsys):
+    """Runs the recipe in this process and returns what it prints."""
+    folder, pictures, landmarker, sentences = given
+    command = [ROOT / "recipes/people/run.py", folder / "out", "--small", "--workers", "1"]
     command += ["--portraits", pictures, "--face-landmarker", landmarker]
     command += ["--sentences", sentences]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return done.stdout
+    monkeypatch.setattr("sys.argv", list(map(str, command)))
+
+    def run() -> str:
+        monkeypatch.chdir(folder)  # it goes to its own folder; afterwards we are back
+        capsys.readouterr()
+        runpy.run_path(str(command[0]), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +61,9 @@ def given(clips_folder, tmp_path_factory):
     return folder, folder / "pictures", landmarker, folder / "sentences.txt"
 
 
-def test_the_whole_way(given):
-    folder, *rest = given
-    out = folder / "out"
-    said = run(out, *rest)
+def test_the_whole_way(given, run):
+    out = given[0] / "out"
+    said = run()
     assert "demo: {" in said
     pipe = AVPipeline.from_pretrained(out / "model")
     assert pipe.transformer.config.distilled and pipe.transformer.config.has_references
@@ -74,9 +80,9 @@ def test_the_whole_way(given):
     assert clip.waveform is not None and clip.waveform.shape == (1, clip.num_frames * 960)
     assert "AI-generated" in str(read_metadata(out / "demo.mp4"))
 
-    again = run(out, *rest)
+    again = run()
     assert [line.split(": ")[1] for line in again.splitlines()] == ["finished already"] * 14
     (out / "model/config.json").unlink()
     (out / "demo.mp4").unlink()
-    again = run(out, *rest)
+    again = run()
     assert again.count("finished already") == 12 and "few_steps: {" in again
