@@ -11,7 +11,9 @@ import argparse
 import json
 import logging
 import re
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -112,7 +114,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         UserError: the recipe is not one (an unknown key is named).
     """
+    _ignore_profiling()
     _parse(["fit", *_whole(sys.argv[1:] if arguments is None else arguments)], run=True)
+
+
+def _ignore_profiling() -> None:
+    """Keep SIGPROF from ending this process.
+
+    MediaPipe handles it, unknown to Python, and has a timer send it while it looks for faces. When
+    a training ends, Lightning sets every signal to what Python knew before: to SIGPROF's default,
+    which ends the process without a word when MediaPipe is asked next.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if (
+        is_main
+        and hasattr(signal, "SIGPROF")
+        and signal.getsignal(signal.SIGPROF) == signal.SIG_DFL
+    ):
+        signal.signal(signal.SIGPROF, signal.SIG_IGN)
 
 
 def plan(arguments: Sequence[str]) -> str:

@@ -34,7 +34,7 @@ from avgen.latents.packing import make_layout
 from avgen.models.text import make_text
 from avgen.models.transformer import AVTransformer, AVTransformerConfig
 from avgen.preparation.latent_store import encoder_fingerprint
-from avgen.training.lightning_cli import instantiate, main
+from avgen.training.lightning_cli import instantiate
 from avgen.training.model_export import averaged_weights
 from avgen.training.sharding import read_checkpoint, shard
 
@@ -123,20 +123,10 @@ def finish(*processes):
     assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(outputs)
 
 
-@pytest.fixture
-def run_alone(mixed_recipe, tmp_path, monkeypatch):
-    """Trains the recipe in this process, which is what several are held against."""
-
-    def run_alone(*callbacks):
-        recipe = write(mixed_recipe, tmp_path / "one", 4, *callbacks)
-        (recipe.parent / "record.py").write_text(RECORD)
-        monkeypatch.syspath_prepend(recipe.parent)
-        monkeypatch.delitem(sys.modules, "record", raising=False)
-        torch.set_num_threads(1)
-        main(["--config", str(recipe)])
-        return torch.load(tmp_path / "one" / "0.pt")
-
-    return run_alone
+def run_alone(mixed_recipe, tmp_path, *callbacks):
+    recipe = write(mixed_recipe, tmp_path / "one", 4, *callbacks)
+    finish(torchrun(recipe, "--standalone", "--nproc-per-node", "1"))
+    return torch.load(tmp_path / "one" / "0.pt")
 
 
 def apart(weight, expected):
@@ -160,9 +150,9 @@ def assert_one_training(one, ranks):
 
 
 @pytest.mark.slow
-def test_two_processes_and_two_nodes_are_one_training(mixed_recipe, tmp_path, run_alone):
+def test_two_processes_and_two_nodes_are_one_training(mixed_recipe, tmp_path):
     """Mean losses alone would not do: the processes' clips have other given tokens each."""
-    one = run_alone()
+    one = run_alone(mixed_recipe, tmp_path)
     recipe = write(mixed_recipe, tmp_path / "two", 2, strategy="ddp", devices=2)
     finish(torchrun(recipe, "--standalone", "--nproc-per-node", "2"))
     assert_one_training(one, [torch.load(tmp_path / "two" / f"{rank}.pt") for rank in (0, 1)])
@@ -202,9 +192,7 @@ def seeded(seed):
 
 
 @pytest.mark.slow
-def test_sharded_is_one_training_and_its_checkpoint_loads_on_one_process(
-    mixed_recipe, tmp_path, run_alone
-):
+def test_sharded_is_one_training_and_its_checkpoint_loads_on_one_process(mixed_recipe, tmp_path):
     sharding = "avgen.training.sharding"
     mixed_recipe["model"]["class_path"] = f"{sharding}.ShardedDiffusionSystem"
     average = {"class_path": f"{sharding}.ShardedEMA", "init_args": {"decay": 0.7}}
@@ -217,7 +205,7 @@ def test_sharded_is_one_training_and_its_checkpoint_loads_on_one_process(
             "save_top_k": -1,
         },
     }
-    one = run_alone(average)
+    one = run_alone(mixed_recipe, tmp_path, average)
     strategy = {
         "class_path": "lightning.pytorch.strategies.ModelParallelStrategy",
         "init_args": {"data_parallel_size": 2, "tensor_parallel_size": 1},
@@ -315,13 +303,13 @@ def test_sharded_training_is_watched(mixed_recipe, prepared_mixed, tiny_model, t
 
 
 @pytest.mark.slow
-def test_one_switch_spreads_a_recipe_and_saves_while_it_trains(mixed_recipe, tmp_path, run_alone):
+def test_one_switch_spreads_a_recipe_and_saves_while_it_trains(mixed_recipe, tmp_path):
     """The plain recipe with `sharding`: the loss curve, weights and averages of one process."""
     callbacks = "lightning.pytorch.callbacks"
     average = {"class_path": f"{callbacks}.EMAWeightAveraging", "init_args": {"decay": 0.7}}
     saving = {"every_n_train_steps": 3, "dirpath": str(tmp_path / "saved")}
     saving = {"class_path": "avgen.training.saving.Saving", "init_args": saving}
-    one = run_alone(average)
+    one = run_alone(mixed_recipe, tmp_path, average)
     mixed_recipe["sharding"] = {"replicas": 1}
     options = {"devices": 2, "enable_checkpointing": True}
     recipe = write(mixed_recipe, tmp_path / "two", 2, average, saving, **options)
