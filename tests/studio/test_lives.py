@@ -190,7 +190,7 @@ def test_a_server_killed_again_and_again_loses_nothing(serve):
     """Every other time while a clip is being made; AVGEN_KILLS=20 is the whole trial."""
     kills = int(os.environ.get("AVGEN_KILLS", 2))
     server = serve().ready()
-    names = [server.make(seed=seed, num_inference_steps=40) for seed in range(2 + kills // 2)]
+    names = [server.make(seed=seed, num_inference_steps=40) for seed in range(2 + kills)]
     generator = random.Random(4)
     for kill in range(kills):
         while kill % 2 == 0 and not server.call("/v1/videos?status=in_progress")["data"]:
