@@ -205,7 +205,7 @@ class AVTransformer(nn.Module):
         outside = torch.compiler.disable(attend, recursive=False)  # imports the compiler: 3 s
         for block in self.blocks:
             assert isinstance(block, Block)
-            block.attention.attend = outside
+            block.attention.attend = outside  # pyright: ignore[reportAttributeAccessIssue]
             block.compile()
 
     def read(self, captions: Sequence[str], speech: Sequence[Sequence[TimedPhoneme]]) -> Text:
