@@ -98,7 +98,7 @@ def score(seen: np.ndarray, key: str, share: float) -> float:
 def whitened(picture: np.ndarray) -> np.ndarray:
     """A picture [H, W] without what is smooth in it, each place divided by its own contrast."""
     high = _high(picture)
-    contrast = np.sqrt(_box(high**2, 7))
+    contrast = np.sqrt(np.maximum(_box(high**2, 7), 0))  # sums round below 0 where all is smooth
     return _high(np.clip(high / (contrast + 0.2), -1.5, 1.5))
 
 

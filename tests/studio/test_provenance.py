@@ -81,6 +81,13 @@ def test_a_crop_and_a_cut_are_found(marked):
     assert sound_mark.find(waveform[:, 7001:], RATE) > sound_mark.THRESHOLD
 
 
+def test_a_picture_that_is_smooth_in_parts_is_read():
+    frames = np.random.default_rng(3).integers(0, 256, (4, 96, 96, 3)).astype(np.uint8)
+    frames[:, 40:, 40:] = 128  # sums of nothing, as differences of large ones
+    assert np.isfinite(picture_mark.whitened(picture_mark.luma(frames[0]))).all()
+    assert picture_mark.find(picture_mark.embed(frames)) > picture_mark.THRESHOLD
+
+
 def test_another_key_is_not_found(marked):
     frames, waveform = marked
     zs = [picture_mark.find(frames, f"other {i}") for i in range(3)]
