@@ -7,6 +7,7 @@ of a bug in a library, is tried once more and then given up; the others go on.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Literal, get_args
@@ -17,6 +18,7 @@ from avgen.evaluation.run.processes import in_processes
 Engine = Literal["process", "pool", "ray"]
 ENGINES: tuple[str, ...] = get_args(Engine)
 AHEAD = 4  # jobs that Ray has at a time, for each of its processors
+PATIENCE_S = 10  # for a cluster to answer; Ray itself tries for minutes
 
 Function = Callable[[Any], str]
 Lost = Callable[[Any, str], str]
@@ -86,8 +88,11 @@ def _connect(ray: Any, workers: int) -> None:
         ray.init("local", num_cpus=workers, include_dashboard=False, log_to_driver=False)
         return
     try:
+        host, colon, port = address.rpartition(":")
+        if colon and "://" not in address:
+            socket.create_connection((host.strip("[]"), int(port)), PATIENCE_S).close()
         ray.init(address, log_to_driver=False)
-    except (ConnectionError, ValueError) as error:
+    except (OSError, ValueError) as error:
         hint = "a cluster that wants a token is reached with RAY_AUTH_MODE=token"
         raise UserError(
             f"RAY_ADDRESS {address}: no cluster can be reached ({error}); {hint}"

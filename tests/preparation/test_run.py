@@ -212,7 +212,8 @@ def test_what_a_plugin_refuses_is_no_error_of_ours(record, tmp_path):
 @pytest.mark.slow
 def test_ray_uses_the_cluster_that_is_there_and_loses_one_job(monkeypatch):
     pytest.importorskip("ray", reason="pip install 'avgen[ray]'")
-    start = ["ray", "start", "--head", "--port=6391", "--num-cpus=2", "--include-dashboard=false"]
+    ray = [sys.executable, "-m", "ray.scripts.scripts"]  # the command need not be on the path
+    start = [*ray, "start", "--head", "--port=6391", "--num-cpus=2", "--include-dashboard=false"]
     ours = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     ours["RAY_AUTH_MODE"] = "disabled"  # newer Ray asks for a token that a given address has not
     subprocess.run(start, check=True, env=os.environ | ours, stdout=subprocess.DEVNULL)
@@ -225,7 +226,7 @@ def test_ray_uses_the_cluster_that_is_there_and_loses_one_job(monkeypatch):
         with pytest.raises(UserError, match="RAY_ADDRESS"):
             list(engines.run("ray", echo, [1], 1, lost))
     finally:
-        subprocess.run(["ray", "stop"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*ray, "stop"], check=True, stdout=subprocess.DEVNULL)
 
 
 @pytest.fixture(scope="module")
