@@ -30,7 +30,16 @@ def write_sheets(pairs: Sequence[tuple[Clip, Clip]], folder: Path) -> None:
         "spectrograms": [spectrograms(pair) for pair in pairs],
     }
     for name, parts in pictures.items():
-        Image.fromarray(np.concatenate(parts)).save(folder / f"{name}.png")
+        Image.fromarray(stacked(parts)).save(folder / f"{name}.png")
+
+
+def stacked(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Pictures [H, W, ...] one above the other; what is narrower than the widest ends in black."""
+    widest = max(part.shape[1] for part in parts)
+    rest = [(0, 0)] * (parts[0].ndim - 2)
+    return np.concatenate(
+        [np.pad(part, [(0, 0), (0, widest - part.shape[1]), *rest]) for part in parts]
+    )
 
 
 def mouth_region(frames: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ import json
 import subprocess
 import sys
 from fractions import Fraction
-from itertools import combinations
+from itertools import combinations, islice
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,9 @@ from tqdm import tqdm
 
 from avgen.clips import read_clip
 from avgen.clips.media.read import read_audio
+from avgen.corpora.librispeech import NAME as LIBRISPEECH
 from avgen.corpora.manifest import ClipRecord, read_manifest
+from avgen.corpora.portraits.heads import NAME as PORTRAITS
 from avgen.corpora.splits import split_by_speaker
 from avgen.corpora.voices.sentences import read_sentences
 from avgen.corpora.voices.voice_corpus import VoicePlan, make_corpus
@@ -60,7 +62,7 @@ def main() -> None:
     add("--train", type=Path, required=True, help="the prepared portraits of the training")
     add("--librispeech", type=Path, help="for voices of real people")
     add("--pictures", type=Path, help="pictures of other people")
-    add("--clips", type=int, default=100, help="of sentences; fewer of what is asked otherwise")
+    add("--clips", type=int, default=100, help="of a kind, at most")
     add("--workers", type=int, default=1)
     args = parser.parse_args()
     for line in run_stages(args.out, Evaluation(args).stages()):
@@ -109,7 +111,7 @@ class Evaluation:
     def animate(self) -> None:
         """Test portraits speak with these voices."""
         names = [one["id"] for one in lines_of(self.args.portraits / "captions.jsonl")]
-        names = [name for name in names if split_by_speaker(name, "portraits") == "test"]
+        names = [name for name in names if split_by_speaker(name, PORTRAITS) == "test"]
         request = PortraitRequest(
             self.args.portraits,
             [self.out / "voices"],
@@ -157,7 +159,7 @@ class Evaluation:
     def in_other_words(self, path: Path) -> list[dict[str, Any]]:
         """Clips of prompts that the training's captions do not use the words of."""
         sentences = self.args.held_out.read_text().splitlines()
-        lines = lines_of(path)
+        lines = lines_of(path)[: self.args.clips]
         for number, line in enumerate(lines):
             line["id"] = f"{number:03d}"
             prompt = f'{line["prompt"]} says "{sentences[number % len(sentences)]}"'
@@ -176,8 +178,9 @@ class Evaluation:
         found: dict[str, list[Path]] = {}
         for path in sorted(self.args.librispeech.rglob("*.flac")):
             found.setdefault(path.stem.split("-")[0], []).append(path)
-        of_test = {k: v for k, v in found.items() if split_by_speaker(k, "librispeech") == "test"}
-        return {name: paths for name, paths in of_test.items() if len(paths) > 1}
+        of_test = {k: v for k, v in found.items() if split_by_speaker(k, LIBRISPEECH) == "test"}
+        several = {name: paths for name, paths in of_test.items() if len(paths) > 1}
+        return dict(islice(several.items(), self.args.clips))
 
     def likeness_of_voices(self) -> dict[str, float]:
         """Speaker similarity: of the voice asked for, of other people's, and of what is made."""

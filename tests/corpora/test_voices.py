@@ -228,3 +228,19 @@ def test_a_corpus_is_made_once_resumes_and_keeps_splits_apart(tmp_path) -> None:
     again = (tmp_path / "alone" / chosen.media).read_bytes()
     assert json.loads(lines.splitlines()[0])["licence"].startswith("Apache-2.0")
     assert again == before
+
+
+def test_voices_of_one_split_alone_say_any_sentence(tmp_path) -> None:
+    sentences = [f"The old {noun} went to the market again." for noun in ("fox", "cook", "judge")]
+    seeds = [n for n in range(60) if _is_of_test(n)][:2]
+    plan = VoicePlan("hibari", first=seeds[0], voices=seeds[1] + 1 - seeds[0], clips=3, only="test")
+    records = make_corpus(tmp_path, plan, sentences, workers=1)
+    assert {int(record.speaker[-6:]) for record in records} == set(seeds)
+    for seed in seeds:
+        said = [r.transcript for r in records if int(r.speaker[-6:]) == seed]
+        assert sorted(said) == sorted(sentences)
+    assert {split_of_sentence(sentence) for sentence in sentences} != {"test"}
+
+
+def _is_of_test(seed: int) -> bool:
+    return split_by_speaker(draw_voice("hibari", seed).name, "voices") == "test"
