@@ -108,6 +108,8 @@ class DurationModel(nn.Module):
 
     def spread(self, words: Sequence[Word]) -> tuple[TimedPhoneme, ...]:
         """The phonemes of words whose times are known, each with its share of the word's time."""
+        if not words:
+            return ()
         said = pronounce([word.text for word in words], self.config.lexicon)
         spoken = [SpokenWord(w.text, phonemes) for w, phonemes in zip(words, said, strict=True)]
         timed: list[TimedPhoneme] = []

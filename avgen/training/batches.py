@@ -64,11 +64,13 @@ class Buckets:
         lengths_s: A clip is cut to the longest of these that it has; a shorter clip is left out.
         sound_batch_size: Clips a step and process where they have no picture, which cost a quarter;
             None is `batch_size`.
+        still_batch_size: Likewise where they are one frame without sound.
     """
 
     batch_size: int
     lengths_s: list[float]
     sound_batch_size: int | None = None
+    still_batch_size: int | None = None
 
     def cut(self, shape: ClipShape, time_stride: int) -> ClipShape | None:
         """The beginning of the clip, as long as the longest of `lengths_s` that it has."""
@@ -92,10 +94,10 @@ class Buckets:
             by_shape.setdefault(shapes[clip], []).append(clip)
         steps = []
         for shape, clips in by_shape.items():
-            size = self.batch_size
-            if not shape.has_picture and self.sound_batch_size is not None:
-                size = self.sound_batch_size
-            size *= world
+            own = None if shape.has_picture else self.sound_batch_size
+            if shape.num_frames == 1 and not shape.has_sound:
+                own = self.still_batch_size
+            size = world * (self.batch_size if own is None else own)
             missing = -len(clips) % size
             filled = clips + [clips[i % len(clips)] for i in range(missing)]
             steps += [filled[i : i + size] for i in range(0, len(filled), size)]

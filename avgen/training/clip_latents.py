@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -65,6 +65,7 @@ class References:
     seconds: float = 2.0
 
 
+Kind = Literal["", "sound", "still"]  # of a step: clips, their sound alone, single frames
 WHOLE, ALONE = Stretches(), References()
 
 
@@ -104,13 +105,13 @@ class ClipDraw(NamedTuple):
         clip: Its place among the clips.
         draw: The number of the draw.
         stretch: Whether it is a part of the clip that is drawn.
-        sound_alone: Whether its picture is left away.
+        only: What alone is drawn of it: its "sound", or a "still", one frame without sound.
     """
 
     clip: int
     draw: int
     stretch: bool = False
-    sound_alone: bool = False
+    only: Kind = ""
 
 
 class LatentFiles:
@@ -209,14 +210,15 @@ class Clips(Dataset[dict[str, Any]]):
         }
 
     def clip(self, drawn: ClipDraw) -> ClipLatents:
-        """A clip from its beginning, or a stretch of it from where the draw says."""
+        """A clip from its beginning, or a part of it from where the draw says."""
         index, start = drawn.clip, 0
         record, file = self.source.read(self.kept[index])
         whole, shape = self.wholes[index], self.shapes[index]
-        if drawn.stretch and self.stretches.num_frames < whole.num_frames:
-            shape = replace(shape, num_frames=self.stretches.num_frames)
+        num_frames = self.stretches.num_frames if drawn.stretch else whole.num_frames
+        if drawn.only == "still" or num_frames < whole.num_frames:
+            shape = still(whole) if drawn.only == "still" else replace(shape, num_frames=num_frames)
             start = draw_start(self.config, whole, shape, hash_seed(self.seed, drawn.draw, 2))
-        if drawn.sound_alone:
+        if drawn.only == "sound":
             shape = replace(shape, has_picture=False)
         video, audio = read_stretch(file, self.config, shape, start)
         stride = self.config.video_stride[0]
@@ -248,7 +250,7 @@ class Clips(Dataset[dict[str, Any]]):
         whole, (_, file) = self.wholes[other], self.source.read(self.kept[other])
         same = (whole.height, whole.width) == (shape.height, shape.width)
         if has_face and same and shape.has_picture and whole.has_picture:
-            picture = replace(whole, num_frames=1, has_sound=False)
+            picture = still(whole)
             start = draw_start(self.config, whole, picture, int(random.integers(2**32)))
             face, _ = read_stretch(file, self.config, picture, start)
         if has_voice and shape.has_sound and whole.has_sound:
@@ -257,6 +259,11 @@ class Clips(Dataset[dict[str, Any]]):
             start = draw_start(self.config, whole, sound, int(random.integers(2**32)))
             _, voice = read_stretch(file, self.config, sound, start)
         return face, voice
+
+
+def still(clip: ClipShape) -> ClipShape:
+    """One frame of a clip, without sound."""
+    return replace(clip, num_frames=1, has_sound=False)
 
 
 def audio_latents_per_video_latent(config: LatentConfig, fps: Fraction) -> Fraction:

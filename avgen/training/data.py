@@ -30,13 +30,24 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 from avgen.corpora.manifest import Split
 from avgen.errors import UserError
+from avgen.preparation.latent_store import ClipShape
 from avgen.preparation.store import Prepared
 from avgen.training.batches import Batching
-from avgen.training.clip_latents import ALONE, WHOLE, ClipDraw, Clips, References, Stretches
+from avgen.training.clip_latents import (
+    ALONE,
+    WHOLE,
+    ClipDraw,
+    Clips,
+    Kind,
+    References,
+    Stretches,
+    still,
+)
 from avgen.training.draws import Steps, as_they_are, hash_seed, loader_of, rank_and_world
 from avgen.training.epochs import Epochs
 
-SOUND_DRAWS = 5 * 10**8  # number of the first draw of sound alone, after those of an epoch's others
+STILL_DRAWS = 25 * 10**7  # number of the first draw of a still, after those of an epoch's others
+SOUND_DRAWS = 5 * 10**8  # likewise of sound alone
 
 
 class ClipSteps(Steps):
@@ -48,6 +59,8 @@ class ClipSteps(Steps):
         sound_share: Share of the steps that train on sound alone: of all clips that have any,
             without their picture. 0 makes no such steps; clips without a picture are then drawn
             among the others.
+        still_share: Share of the steps that train on single frames without sound, each from
+            anywhere in a clip that has a picture.
         seed: Of the order, and of which steps are stretches.
 
     Raises:
@@ -55,56 +68,92 @@ class ClipSteps(Steps):
     """
 
     def __init__(
-        self, clips: Clips, batching: Batching, sound_share: float = 0.0, seed: int = 0
+        self,
+        clips: Clips,
+        batching: Batching,
+        sound_share: float = 0.0,
+        still_share: float = 0.0,
+        seed: int = 0,
     ) -> None:
         super().__init__()
-        self.sound_share, self.stretch_share, self.seed = sound_share, clips.stretches.share, seed
+        if min(sound_share, still_share) < 0 or sound_share + still_share > 1:
+            raise UserError(
+                f"sound_share {sound_share} and still_share {still_share}; they are shares of the "
+                "steps, 1 together at most"
+            )
+        self.stretch_share, self.seed = clips.stretches.share, seed
+        self.shares: dict[Kind, float] = {"": 1 - sound_share - still_share, "sound": sound_share}
+        self.shares["still"] = still_share
         shapes = dict(enumerate(clips.shapes))
-        seen = {clip: own for clip, own in shapes.items() if own.has_picture or not sound_share}
-        heard = {
-            clip: replace(own, has_picture=False) for clip, own in shapes.items() if own.has_sound
+        shown = {clip: own for clip, own in shapes.items() if own.has_picture}
+        found: dict[Kind, dict[int, ClipShape]] = {
+            "": shown if sound_share else shapes,
+            "sound": {
+                clip: replace(own, has_picture=False)
+                for clip, own in shapes.items()
+                if own.has_sound
+            },
+            "still": {clip: still(own) for clip, own in shown.items()},
         }
-        for share, found, what in (
-            (sound_share, heard, "sound"),
-            (1 - sound_share, seen, "a picture"),
-        ):
-            if share and not found:
-                raise UserError(f"sound_share is {sound_share}; no training clip has {what}")
+        for kind, share in self.shares.items():
+            if share > 0 and not found[kind]:
+                raise UserError(
+                    f"sound_share is {sound_share}, still_share {still_share}; no training clip "
+                    f"has {'sound' if kind == 'sound' else 'a picture'}"
+                )
         tars = None if clips.tars is None else dict(enumerate(clips.tars))
-        self.streams = [
-            Epochs(seen, batching, clips.config, seed, tars=tars),
-            Epochs(heard, batching, clips.config, hash_seed(seed, 3), SOUND_DRAWS, tars),
-        ]
+        config = clips.config
+        self.streams: dict[Kind, Epochs] = {
+            "": Epochs(found[""], batching, config, seed, tars=tars),
+            "sound": Epochs(
+                found["sound"], batching, config, hash_seed(seed, 3), SOUND_DRAWS, tars
+            ),
+            "still": Epochs(
+                found["still"], batching, config, hash_seed(seed, 4), STILL_DRAWS, tars
+            ),
+        }
         self.taken = 0
 
     def __len__(self) -> int:
-        """Steps in which all clips are drawn once, but those of sound alone."""
+        """Steps in which all clips are drawn once; those of sound alone count if all are such."""
         world = rank_and_world()[1]
-        if self.sound_share == 1:
-            return len(self.streams[1].plan(0, [(world, 0)]))
-        return round(len(self.streams[0].plan(0, [(world, 0)])) / (1 - self.sound_share))
+        kind = next(kind for kind in ("", "still", "sound") if self.shares[kind] > 0)
+        return round(len(self.streams[kind].plan(0, [(world, 0)])) / self.shares[kind])
 
     def take(self) -> list[ClipDraw]:
         """This process's draws of the next step; of all processes' it is the same kind."""
         rank, world = rank_and_world()
-        before, self.taken = self.taken, self.taken + 1
-        alone = int(self.taken * self.sound_share) > int(before * self.sound_share)
-        step = self.streams[alone].take(world)
+        kind = self.kind(self.taken)
+        self.taken += 1
+        step = self.streams[kind].take(world)
         random = np.random.default_rng(hash_seed(self.seed, step[0][0][1], 1))
         stretch = bool(random.random() < self.stretch_share)
-        return [ClipDraw(clip, draw, stretch, alone) for clip, draw in step[rank]]
+        return [ClipDraw(clip, draw, stretch, kind) for clip, draw in step[rank]]
+
+    def kind(self, step: int) -> Kind:
+        """What a step trains on; the shares hold however many steps there are, within one."""
+        if passes(step, self.shares["sound"]):
+            return "sound"
+        others = step - int(step * self.shares["sound"])
+        of_others = self.shares["still"] / (1 - self.shares["sound"])
+        return "still" if passes(others, of_others) else ""
 
     def state_dict(self) -> dict[str, Any]:
         """Steps of all processes, and how far each kind of step has come."""
-        streams = [stream.state_dict() for stream in self.streams]
+        streams = [stream.state_dict() for stream in self.streams.values()]
         return super().state_dict() | {"taken": self.taken, "streams": streams}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
         super().load_state_dict(state)
         self.taken = state["taken"]
-        for stream, own in zip(self.streams, state["streams"], strict=True):
-            stream.load_state_dict(own)
+        for stream, own in zip(self.streams.values(), state["streams"], strict=False):
+            stream.load_state_dict(own)  # before 0.9 there were no stills
+
+
+def passes(number: int, share: float) -> bool:
+    """Whether the count of `share` of all numbers goes up from this one to the next."""
+    return int((number + 1) * share) > int(number * share)
 
 
 class ClipData(L.LightningDataModule):
@@ -116,6 +165,7 @@ class ClipData(L.LightningDataModule):
         stretches: Training on parts of clips besides.
         sound_share: Share of the steps that train on sound alone, of all clips that have any; see
             `ClipSteps`.
+        still_share: Share of the steps that train on single frames, likewise.
         references: How often a clip has another one of the same person to be like.
         num_workers: Processes that read.
         seed: Of the order.
@@ -127,13 +177,15 @@ class ClipData(L.LightningDataModule):
         batching: Batching,
         stretches: Stretches = WHOLE,
         sound_share: float = 0.0,
+        still_share: float = 0.0,
         references: References = ALONE,
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.folder, self.batching, self.stretches = folder, batching, stretches
-        self.sound_share, self.references = sound_share, references
+        self.sound_share, self.still_share = sound_share, still_share
+        self.references = references
         self.num_workers, self.seed = num_workers, seed
 
     def clips(self, split: Split) -> Clips:
@@ -150,7 +202,7 @@ class ClipData(L.LightningDataModule):
     def train_dataloader(self) -> StatefulDataLoader:
         """Training batches, resumable in the middle of an epoch."""
         clips = self.clips("train")
-        steps = ClipSteps(clips, self.batching, self.sound_share, self.seed)
+        steps = ClipSteps(clips, self.batching, self.sound_share, self.still_share, self.seed)
         return loader_of(clips, steps, self.num_workers)
 
     def val_dataloader(self) -> DataLoader:

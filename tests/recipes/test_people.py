@@ -6,6 +6,7 @@ import shutil
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from avgen.clips.media.read import read_clip, read_metadata
@@ -79,6 +80,9 @@ def test_the_whole_way(given, run):
     assert clip.frames.shape[1:] == (128, 128, 3)
     assert clip.waveform is not None and clip.waveform.shape == (1, clip.num_frames * 960)
     assert "AI-generated" in str(read_metadata(out / "demo.mp4"))
+    driven = pipe("a man", audio=(clip.waveform, 24000), progress=False)  # no words are known
+    assert np.array_equal(driven.waveform, clip.waveform)
+    assert driven.num_frames == clip.num_frames
 
     again = run()
     assert [line.split(": ")[1] for line in again.splitlines()] == ["finished already"] * 14

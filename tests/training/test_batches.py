@@ -43,6 +43,14 @@ def test_clips_without_a_picture_have_batches_of_their_own_size():
     assert sizes == {True: 2, False: 5}
 
 
+def test_stills_have_batches_of_their_own_size():
+    silent = {i: replace(shape, has_sound=False) for i, shape in SHAPES.items()}
+    shapes = {i: replace(own, num_frames=1) if i % 4 else own for i, own in silent.items()}
+    plan = Buckets(2, [1.0], still_batch_size=7).plan(permutation(40, seed=2), shapes, TOKENS, 1)
+    sizes = {shapes[batch[0]].num_frames == 1: len(batch) for (batch,) in plan}
+    assert sizes == {True: 7, False: 2}
+
+
 @pytest.mark.parametrize("world", [1, 4])
 def test_a_pack_is_full_and_no_clip_is_left_out(world):
     plan = Packs(500, 10.0).plan(permutation(40, seed=3), SHAPES, TOKENS, world)

@@ -5,8 +5,12 @@ from fractions import Fraction
 from itertools import islice
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from avgen.clips.timebase import to_seconds
 from avgen.corpora.manifest import read_manifest
+from avgen.errors import UserError
 from avgen.preparation.latent_store import ClipShape, LatentConfig
 from avgen.preparation.shards import pack_all
 from avgen.training import data as data_module
@@ -189,6 +193,49 @@ def test_a_share_of_the_steps_is_of_sound_alone(prepared_mixed):
     assert [i for i, kind in enumerate(kinds) if kind == {False}] == list(range(3, len(kinds), 4))
     assert all(len(kind) == 1 for kind in kinds)
     assert len(drawn) == len(set(drawn))
+
+
+@pytest.mark.parametrize("place", ["files", "tars"])
+def test_a_share_of_the_steps_is_of_stills(prepared_mixed, place):
+    """Any frame that begins a latent, as the encoder makes it of that frame alone."""
+    stored = {path.stem: load_file(path) for path in prepared_mixed.glob("latents/*.safetensors")}
+    if place == "tars":
+        records = read_manifest(prepared_mixed / "manifest.jsonl")
+        assert pack_all(prepared_mixed, str(prepared_mixed / "tars"), records, clips_a_tar=2)
+    batching = Buckets(2, [0.3, 0.6], sound_batch_size=5, still_batch_size=3)
+    data = ClipData(prepared_mixed, batching, sound_share=0.25, still_share=0.45, seed=2)
+    loader = data.train_dataloader()
+    kinds, starts, drawn = [], set(), []
+    for _ in range(6):
+        for batch in loader:
+            shapes = {(clip.shape.has_picture, clip.shape.has_sound) for clip in batch["clips"]}
+            drawn += batch["draws"]
+            if (is_still := batch["clips"][0].shape.num_frames == 1) and len(shapes) == 1:
+                kinds.append("still")
+                assert shapes == {(True, False)}
+                assert len(batch["clips"]) == 3
+            else:
+                kinds.append("sound" if (False, True) in shapes else "")
+            for clip in batch["clips"] if is_still else ():
+                stride = to_seconds(data.clips("train").config.video_stride[0], clip.shape.fps)
+                latent = round(clip.start_s / float(stride))
+                assert abs(latent * float(stride) - clip.start_s) < 1e-9
+                own = stored[clip.record.id]["still" if latent else "video"]
+                own = own if place == "files" else own.bfloat16().float()  # as tars have them
+                assert torch.equal(clip.video, own[:, latent : latent + 1])
+                starts.add(latent)
+    counts = {kind: kinds.count(kind) / len(kinds) for kind in ("sound", "still")}
+    assert abs(counts["sound"] - 0.25) < 1.5 / len(kinds)
+    assert abs(counts["still"] - 0.45) < 1.5 / len(kinds)
+    assert len(starts) >= 3
+    assert len(drawn) == len(set(drawn))
+
+
+def test_shares_of_the_steps_are_at_most_all(prepared_mixed):
+    with pytest.raises(UserError, match=r"sound_share 0\.7 and still_share 0\.4"):
+        ClipData(
+            prepared_mixed, Packs(120, 1.0), sound_share=0.7, still_share=0.4
+        ).train_dataloader()
 
 
 @pytest.mark.parametrize("place", ["files", "tars"])

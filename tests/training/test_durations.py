@@ -90,3 +90,4 @@ def test_words_with_times_are_divided_by_the_lengths():
     assert abs(phonemes[2].end_s - 2.0) < 1e-9
     assert phonemes[1].end_s - phonemes[1].start_s > 0.4  # the vowel's share: 0.16 of 0.27
     assert abs(phonemes[4].end_s - 3.0) < 1e-9
+    assert model.spread([]) == ()  # a given voice, of whose words nothing is said
