@@ -30,7 +30,7 @@ UNTRAINED = sorted(path.stem for path in (ROOT / "recipes/untrained").glob("*.ya
 SPOKEN = {"crema_d", "ravdess"}  # with --aligner: these copies have sentences, not words
 TRANSFORMERS = (*(f"untrained/{name}" for name in UNTRAINED), "grid/config", "grid/config_more",
                 "mixed/config", "mixed/config_more", "finetune_speaker/config",
-                "distill/config", "people/sound", "people/joint")  # fmt: skip
+                "distill/config", "people/sound", "people/faces", "people/joint")  # fmt: skip
 CODECS = sorted(
     path.relative_to(ROOT / "recipes").with_suffix("").as_posix()
     for name in ("video_*", "audio_codec", "speech_codec")
@@ -121,10 +121,9 @@ def test_a_transformer_goes_all_the_way(name, prepare_for, tmp_path, tiny_model,
         starts = {f"{NETWORK}.distillation.teacher": tiny_model}
     elif "initial_model" in start:
         starts = {f"{NETWORK}.initial_model": tiny_model}
-    elif name == "people/joint":
-        begin_with_sound(
-            path, [*flags(TINY | RUN), *batching], recipe["data"]["init_args"]["folder"]
-        )
+    elif name in ("people/faces", "people/joint"):
+        folder = recipe["data"]["init_args"]["folder"]
+        begin_with_sound(path, [*flags(TINY | RUN), *batching], folder, start["initial_weights"])
     elif "initial_weights" in start:
         starts = {f"{NETWORK}.initial_weights": tiny_model / "transformer/model.safetensors"}
     arguments = ["--config", str(path), *flags(TINY | RUN | starts), *batching]
@@ -150,11 +149,11 @@ def test_a_transformer_goes_all_the_way(name, prepare_for, tmp_path, tiny_model,
     assert cli.main(evaluated) == 0, capsys.readouterr().err
 
 
-def begin_with_sound(path, arguments, folder):
-    """Write sound/, which joint.yaml goes on from, as sound.yaml makes it on that folder."""
+def begin_with_sound(path, arguments, folder, weights):
+    """Write what a later stage goes on from, as sound.yaml makes it on that folder."""
     arguments = ["--config", str(path.with_name("sound.yaml")), *arguments]
     arguments += flags({f"{part}.init_args.folder": folder for part in ("model", "data")})
-    save_module(instantiate(arguments).model.transformer, "sound")
+    save_module(instantiate(arguments).model.transformer, Path(weights).parent)
 
 
 def json_of(model):
