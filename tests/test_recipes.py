@@ -53,7 +53,7 @@ def test_recipe_with_an_unknown_key_is_refused(path, tmp_path, capfd, monkeypatc
 @pytest.mark.parametrize(
     ("recipe", "key"),
     [
-        ("people/joint", "network.initial_weights"),
+        ("people/faces", "network.initial_weights"),
         ("finetune_speaker/config", "network.initial_model"),
         ("grid/config", "network.initial_wan"),
         ("grid/config", "network.caption_encoder"),

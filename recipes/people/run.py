@@ -3,9 +3,9 @@
     python recipes/people/run.py OUT --portraits PICTURES --face-landmarker face_landmarker.task
 
 writes the voices, what the portraits say with them, both codecs, and the transformer, from sound
-alone over single faces to few steps: OUT/model is what `avgen generate --model` takes, OUT/demo.mp4 a clip of it. Run
-again, it skips what is finished and resumes a training from its last checkpoint. `--small` is the
-whole way in minutes, to see that it can be walked: what it makes does not speak.
+alone over single faces to few steps: OUT/model is what `avgen generate --model` takes, OUT/demo.mp4
+a clip of it. Run again, it skips what is finished and resumes a training from its last checkpoint.
+`--small` is the whole way in minutes, to see that it can be walked: what it makes does not speak.
 """
 
 import argparse
@@ -37,6 +37,7 @@ SMALL_PICTURE = {
     "decoder_depths": "[1, 1, 1]",
 }
 BATCHES = "data.init_args.batching.init_args"
+SMALL_BATCHES = {"": 2, "sound_": 4, "still_": 8}
 # What the small way says otherwise, by recipe; networks of all but the codecs are SMALL_NETWORK.
 SMALL: dict[str, dict[str, Any]] = {
     "speech_codec": {
@@ -51,14 +52,10 @@ SMALL: dict[str, dict[str, Any]] = {
         "data.init_args.batch_size": 2,
     },
     "sound": {f"{BATCHES}.batch_size": 4},
-    **dict.fromkeys(
-        ("faces", "joint", "guidance", "few_steps"),
-        {
-            f"{BATCHES}.batch_size": 2,
-            f"{BATCHES}.sound_batch_size": 4,
-            f"{BATCHES}.still_batch_size": 8,
-        },
-    ),
+    **{
+        name: {f"{BATCHES}.{kind}batch_size": size for kind, size in SMALL_BATCHES.items()}
+        for name in ("faces", "joint", "guidance", "few_steps")
+    },
 }
 SMALL_STEPS = 0.004  # of the recipes' steps: 5 to 24 each
 
@@ -151,7 +148,7 @@ class Stages:
             "portrait_latents": (self.pictures[0] / latents, self.encode),
             "sound": self.trained("sound", "sound", [voices]),
             "people": (people / latents, lambda: merge([voices, self.pictures[0]], people)),
-            "faces": self.trained("faces", "faces", [people]),
+            "faces": self.trained("faces", "faces", [people], codecs=True),
             "joint": self.trained("joint", "joint", [people], codecs=True),
             "guidance": self.trained("guidance", "guided", [people], codecs=True),
             "few_steps": self.trained("few_steps", "model", [people], codecs=True),
