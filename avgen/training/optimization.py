@@ -41,7 +41,9 @@ def orthogonalize(matrix: Tensor) -> Tensor:
     """The matrix [rows, columns] with its singular values brought near 1.
 
     In bfloat16 where the device has units for it (as `torch.optim.Muon` does everywhere), else in
-    float32.
+    float32. There the iterations of a matrix twice as wide as high are of its square of products
+    alone, half of the work: each multiplies by a polynomial of it, with which it commutes. What
+    that rounds away, 1e-4 of the largest number, bfloat16 would not have kept either.
 
     Reference: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
     """
@@ -50,9 +52,17 @@ def orthogonalize(matrix: Tensor) -> Tensor:
     x = x / (x.norm() + 1e-7)
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
-    for _ in range(NUM_ITERATIONS):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
+    if x.dtype == torch.float32 and x.shape[1] >= 2 * x.shape[0]:
+        gram, factor = x @ x.T, torch.eye(len(x), device=x.device)
+        for _ in range(NUM_ITERATIONS):
+            step = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+            step.diagonal().add_(a)
+            factor, gram = step @ factor, step @ gram @ step
+        x = factor @ x
+    else:
+        for _ in range(NUM_ITERATIONS):
+            gram = x @ x.T
+            x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.T if tall else x
 
 

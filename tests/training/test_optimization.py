@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from avgen.models.lora import LoraConfig, adapt
+from avgen.training import optimization
 from avgen.training.optimization import (
     ADAM_RMS,
     Muon,
@@ -30,6 +31,20 @@ def test_orthogonalize_brings_singular_values_near_one(shape):
     assert float(values.median()) > 0.6
     left, _, right = torch.linalg.svd(matrix, full_matrices=False)
     assert float((made * (left @ right)).sum() / (made.norm() * min(shape) ** 0.5)) > 0.9
+
+
+@pytest.mark.parametrize("shape", [(40, 40), (30, 50), (24, 80), (80, 24)])
+def test_orthogonalize_is_its_polynomial_of_the_singular_values(shape, monkeypatch):
+    """Whichever products it is made of: five times a s + b s^3 + c s^5."""
+    monkeypatch.setattr(optimization, "computes_bfloat16", lambda _: False)
+    left, values, right = torch.linalg.svd(torch.randn(shape).double(), full_matrices=False)
+    values = torch.logspace(-3, 0.4, len(values), dtype=torch.float64)
+    made = values / values.norm()
+    for _ in range(5):
+        made = 3.4445 * made - 4.7750 * made**3 + 2.0315 * made**5
+    given = (left * values @ right).float()
+    expected = (left * made @ right).float()
+    torch.testing.assert_close(orthogonalize(given), expected, atol=1e-3, rtol=0)
 
 
 def test_scale_does_not_matter():
