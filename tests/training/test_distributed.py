@@ -6,11 +6,7 @@ processes with FSDP2: the same clips, the same losses, and weights that one proc
 
 import copy
 import json
-import os
 import re
-import socket
-import subprocess
-import sys
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -19,6 +15,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import yaml
+from ranks import Ranks, finish, free_port, torchrun
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -38,36 +35,7 @@ from avgen.training.lightning_cli import instantiate
 from avgen.training.model_export import averaged_weights
 from avgen.training.sharding import read_checkpoint, shard
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 STEPS = 6
-RECORD = """
-from pathlib import Path
-import torch
-from lightning.pytorch.callbacks import Callback
-from torch.distributed.tensor import DTensor
-from avgen.training.callbacks import Samples
-
-class Keep(Samples):
-    def log_clips(self, clips, trainer):
-        made = {i: (clip.frames, clip.waveform) for i, clip in clips.items()}
-        torch.save(made, "clips.pt")
-
-class Record(Callback):
-    def __init__(self, folder: str):
-        self.folder, self.losses, self.draws = Path(folder), [], []
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        self.losses.append(float(trainer.callback_metrics["train/loss"]))
-        self.draws.append(batch["draws"])
-
-    def on_fit_end(self, trainer, pl_module):
-        weights = {n: p.detach().full_tensor() if isinstance(p, DTensor) else p.detach()
-                   for n, p in pl_module.named_parameters()}
-        sharded = [n for n, p in pl_module.named_parameters() if isinstance(p, DTensor)]
-        record = {"losses": self.losses, "draws": self.draws, "weights": weights,
-                  "sharded": sharded}
-        torch.save(record, self.folder / f"{trainer.global_rank}.pt")
-"""
 
 
 @pytest.fixture
@@ -90,12 +58,6 @@ def mixed_recipe(recipe, prepared_mixed):
     return recipe
 
 
-def environment(folder):
-    (folder / "record.py").write_text(RECORD)
-    path = os.pathsep.join((str(REPOSITORY), str(folder)))
-    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-
-
 def write(recipe, folder, batch_size, *callbacks, **trainer):
     """The recipe as a file, that notes in `folder` how it went."""
     folder.mkdir()
@@ -108,24 +70,9 @@ def write(recipe, folder, batch_size, *callbacks, **trainer):
     return folder / "recipe.yaml"
 
 
-def torchrun(recipe, *options, arguments=()):
-    """Start `torchrun OPTIONS -m avgen.cli train --config RECIPE ARGUMENTS`."""
-    command = [sys.executable, "-m", "torch.distributed.run", *options]
-    command += ["-m", "avgen.cli", "train", "--config", str(recipe), *arguments]
-    return subprocess.Popen(
-        command, env=environment(recipe.parent), cwd=recipe.parent, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-
-
-def finish(*processes):
-    outputs = [process.communicate(timeout=600)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(outputs)
-
-
 def run_alone(mixed_recipe, tmp_path, *callbacks):
     recipe = write(mixed_recipe, tmp_path / "one", 4, *callbacks)
-    finish(torchrun(recipe, "--standalone", "--nproc-per-node", "1"))
+    finish(Ranks(recipe, 1))
     return torch.load(tmp_path / "one" / "0.pt")
 
 
@@ -154,13 +101,11 @@ def test_two_processes_and_two_nodes_are_one_training(mixed_recipe, tmp_path):
     """Mean losses alone would not do: the processes' clips have other given tokens each."""
     one = run_alone(mixed_recipe, tmp_path)
     recipe = write(mixed_recipe, tmp_path / "two", 2, strategy="ddp", devices=2)
-    finish(torchrun(recipe, "--standalone", "--nproc-per-node", "2"))
+    finish(Ranks(recipe, 2))
     assert_one_training(one, [torch.load(tmp_path / "two" / f"{rank}.pt") for rank in (0, 1)])
 
     recipe = write(mixed_recipe, tmp_path / "nodes", 2, strategy="ddp", devices=1, num_nodes=2)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     nodes = [
         torchrun(
             recipe, "--nnodes", "2", "--nproc-per-node", "1", "--node-rank", str(rank),
@@ -212,7 +157,7 @@ def test_sharded_is_one_training_and_its_checkpoint_loads_on_one_process(mixed_r
     }
     options = {"strategy": strategy, "devices": 2, "enable_checkpointing": True}
     recipe = write(mixed_recipe, tmp_path / "two", 2, average, saved, **options)
-    finish(torchrun(recipe, "--standalone", "--nproc-per-node", "2"))
+    finish(Ranks(recipe, 2))
     ranks = [torch.load(tmp_path / "two" / f"{rank}.pt") for rank in (0, 1)]
     assert_one_training(one, ranks)
     assert set(ranks[0]["sharded"]) == ranks[0]["weights"].keys()
@@ -248,7 +193,7 @@ def test_sharded_is_one_training_and_its_checkpoint_loads_on_one_process(mixed_r
     options["enable_checkpointing"] = False
     recipe = write(mixed_recipe, tmp_path / "again", 2, average, **options)
     halfway = ("--ckpt_path", str(tmp_path / "saved" / "step=3.ckpt"))
-    finish(torchrun(recipe, "--standalone", "--nproc-per-node", "2", arguments=halfway))
+    finish(Ranks(recipe, 2, *halfway))
     again = torch.load(tmp_path / "again" / "0.pt")
     assert again["losses"] == ranks[0]["losses"][3:]
     for name, weight in ranks[0]["weights"].items():
@@ -287,7 +232,7 @@ def test_sharded_training_is_watched(mixed_recipe, prepared_mixed, tiny_model, t
         options = {"max_steps": 2, "val_check_interval": 2, "limit_val_batches": 1, "logger": log}
         options |= {"strategy": strategy, "devices": 2} if processes == 2 else {}
         recipe = write(mixed_recipe, folder, 4 // processes, *callbacks, **options)
-        running = torchrun(recipe, "--standalone", "--nproc-per-node", str(processes))
+        running = Ranks(recipe, processes)
         output = running.communicate(timeout=600)[0]
         assert running.returncode == 0, output
         logged = (folder / "lightning_logs/version_0/metrics.csv").read_text()
@@ -313,7 +258,7 @@ def test_one_switch_spreads_a_recipe_and_saves_while_it_trains(mixed_recipe, tmp
     mixed_recipe["sharding"] = {"replicas": 1}
     options = {"devices": 2, "enable_checkpointing": True}
     recipe = write(mixed_recipe, tmp_path / "two", 2, average, saving, **options)
-    finish(torchrun(recipe, "--standalone", "--nproc-per-node", "2"))
+    finish(Ranks(recipe, 2))
     ranks = [torch.load(tmp_path / "two" / f"{rank}.pt") for rank in (0, 1)]
     for rank in ranks:
         assert rank["losses"] == pytest.approx(one["losses"], rel=3e-4)
@@ -334,7 +279,7 @@ def test_one_switch_spreads_a_recipe_and_saves_while_it_trains(mixed_recipe, tmp
     mixed_recipe["sharding"] = {"replicas": 2}
     recipe = write(mixed_recipe, tmp_path / "again", 2, average, devices=2)
     halfway = ("--ckpt_path", str(tmp_path / "saved/step=3.ckpt"))
-    finish(torchrun(recipe, "--standalone", "--nproc-per-node", "2", arguments=halfway))
+    finish(Ranks(recipe, 2, *halfway))
     again = torch.load(tmp_path / "again" / "0.pt")
     assert again["losses"] == pytest.approx(one["losses"][3:], rel=3e-4)
 
