@@ -117,7 +117,8 @@ class ClipSteps(Steps):
     def __len__(self) -> int:
         """Steps in which all clips are drawn once; those of sound alone count if all are such."""
         world = rank_and_world()[1]
-        kind = next(kind for kind in ("", "still", "sound") if self.shares[kind] > 0)
+        kinds: tuple[Kind, ...] = ("", "still", "sound")
+        kind = next(kind for kind in kinds if self.shares[kind] > 0)
         return round(len(self.streams[kind].plan(0, [(world, 0)])) / self.shares[kind])
 
     def take(self) -> list[ClipDraw]:
