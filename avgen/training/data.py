@@ -82,8 +82,8 @@ class ClipSteps(Steps):
                 "steps, 1 together at most"
             )
         self.stretch_share, self.seed = clips.stretches.share, seed
-        self.shares: dict[Kind, float] = {"": 1 - sound_share - still_share, "sound": sound_share}
-        self.shares["still"] = still_share
+        self.shares: dict[Kind, float] = {"": 1 - sound_share - still_share, "still": still_share}
+        self.shares["sound"] = sound_share
         shapes = dict(enumerate(clips.shapes))
         shown = {clip: own for clip, own in shapes.items() if own.has_picture}
         found: dict[Kind, dict[int, ClipShape]] = {
@@ -117,8 +117,7 @@ class ClipSteps(Steps):
     def __len__(self) -> int:
         """Steps in which all clips are drawn once; those of sound alone count if all are such."""
         world = rank_and_world()[1]
-        kinds: tuple[Kind, ...] = ("", "still", "sound")
-        kind = next(kind for kind in kinds if self.shares[kind] > 0)
+        kind: Kind = next(kind for kind, share in self.shares.items() if share > 0)
         return round(len(self.streams[kind].plan(0, [(world, 0)])) / self.shares[kind])
 
     def take(self) -> list[ClipDraw]:
