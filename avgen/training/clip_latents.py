@@ -65,7 +65,7 @@ class References:
     seconds: float = 2.0
 
 
-Kind = Literal["", "sound", "still"]  # of a step: clips, their sound alone, single frames
+Kind = Literal["clip", "sound", "still"]  # what is drawn of a clip: all, its sound, one frame
 WHOLE, ALONE = Stretches(), References()
 
 
@@ -105,13 +105,13 @@ class ClipDraw(NamedTuple):
         clip: Its place among the clips.
         draw: The number of the draw.
         stretch: Whether it is a part of the clip that is drawn.
-        only: What alone is drawn of it: its "sound", or a "still", one frame without sound.
+        kind: What is drawn of it: all of it, its sound alone, or one frame without sound.
     """
 
     clip: int
     draw: int
     stretch: bool = False
-    only: Kind = ""
+    kind: Kind = "clip"
 
 
 class LatentFiles:
@@ -215,10 +215,10 @@ class Clips(Dataset[dict[str, Any]]):
         record, file = self.source.read(self.kept[index])
         whole, shape = self.wholes[index], self.shapes[index]
         num_frames = self.stretches.num_frames if drawn.stretch else whole.num_frames
-        if drawn.only == "still" or num_frames < whole.num_frames:
-            shape = still(whole) if drawn.only == "still" else replace(shape, num_frames=num_frames)
+        if drawn.kind == "still" or num_frames < whole.num_frames:
+            shape = still(whole) if drawn.kind == "still" else replace(shape, num_frames=num_frames)
             start = draw_start(self.config, whole, shape, hash_seed(self.seed, drawn.draw, 2))
-        if drawn.only == "sound":
+        if drawn.kind == "sound":
             shape = replace(shape, has_picture=False)
         video, audio = read_stretch(file, self.config, shape, start)
         stride = self.config.video_stride[0]

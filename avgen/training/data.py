@@ -60,7 +60,8 @@ class ClipSteps(Steps):
             without their picture. 0 makes no such steps; clips without a picture are then drawn
             among the others.
         still_share: Share of the steps that train on single frames without sound, each from
-            anywhere in a clip that has a picture.
+            anywhere in a clip that has a picture; by a codec whose windows are not exact, its first
+            frame.
         seed: Of the order, and of which steps are stretches.
 
     Raises:
@@ -82,12 +83,15 @@ class ClipSteps(Steps):
                 "steps, 1 together at most"
             )
         self.stretch_share, self.seed = clips.stretches.share, seed
-        self.shares: dict[Kind, float] = {"": 1 - sound_share - still_share, "still": still_share}
+        self.shares: dict[Kind, float] = {
+            "clip": 1 - sound_share - still_share,
+            "still": still_share,
+        }
         self.shares["sound"] = sound_share
         shapes = dict(enumerate(clips.shapes))
         shown = {clip: own for clip, own in shapes.items() if own.has_picture}
         found: dict[Kind, dict[int, ClipShape]] = {
-            "": shown if sound_share else shapes,
+            "clip": shown if sound_share else shapes,
             "sound": {
                 clip: replace(own, has_picture=False)
                 for clip, own in shapes.items()
@@ -104,7 +108,7 @@ class ClipSteps(Steps):
         tars = None if clips.tars is None else dict(enumerate(clips.tars))
         config = clips.config
         self.streams: dict[Kind, Epochs] = {
-            "": Epochs(found[""], batching, config, seed, tars=tars),
+            "clip": Epochs(found["clip"], batching, config, seed, tars=tars),
             "sound": Epochs(
                 found["sound"], batching, config, hash_seed(seed, 3), SOUND_DRAWS, tars
             ),
@@ -136,7 +140,7 @@ class ClipSteps(Steps):
             return "sound"
         others = step - int(step * self.shares["sound"])
         of_others = self.shares["still"] / (1 - self.shares["sound"])
-        return "still" if passes(others, of_others) else ""
+        return "still" if passes(others, of_others) else "clip"
 
     def state_dict(self) -> dict[str, Any]:
         """Steps of all processes, and how far each kind of step has come."""
@@ -148,7 +152,7 @@ class ClipSteps(Steps):
         super().load_state_dict(state)
         self.taken = state["taken"]
         for stream, own in zip(self.streams.values(), state["streams"], strict=False):
-            stream.load_state_dict(own)  # before 0.9 there were no stills
+            stream.load_state_dict(own)  # of a run from before there were stills, two
 
 
 def passes(number: int, share: float) -> bool:

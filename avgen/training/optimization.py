@@ -41,9 +41,9 @@ def orthogonalize(matrix: Tensor) -> Tensor:
     """The matrix [rows, columns] with its singular values brought near 1.
 
     In bfloat16 where the device has units for it (as `torch.optim.Muon` does everywhere), else in
-    float32. There the iterations of a matrix twice as wide as high are of its square of products
-    alone, half of the work: each multiplies by a polynomial of it, with which it commutes. What
-    that rounds away, 1e-4 of the largest number, bfloat16 would not have kept either.
+    float32. There the iterations of a matrix at least twice as long as it is short are of x x^T
+    alone: each multiplies x by a polynomial of it, with which it commutes. With sides s and l that
+    takes 4 s^2 l + 34 s^3 operations, not 20 s^2 l + 10 s^3. In bfloat16 it would round too much.
 
     Reference: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
     """
@@ -53,11 +53,12 @@ def orthogonalize(matrix: Tensor) -> Tensor:
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
     if x.dtype == torch.float32 and x.shape[1] >= 2 * x.shape[0]:
-        gram, factor = x @ x.T, torch.eye(len(x), device=x.device)
-        for _ in range(NUM_ITERATIONS):
-            step = torch.addmm(gram, gram, gram, beta=b, alpha=c)
-            step.diagonal().add_(a)
-            factor, gram = step @ factor, step @ gram @ step
+        gram, identity = x @ x.T, torch.eye(len(x), device=x.device)
+        step = factor = a * identity + torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        for _ in range(NUM_ITERATIONS - 1):
+            gram = step @ gram @ step
+            step = a * identity + torch.addmm(gram, gram, gram, beta=b, alpha=c)
+            factor = step @ factor
         x = factor @ x
     else:
         for _ in range(NUM_ITERATIONS):

@@ -44,7 +44,13 @@ def test_orthogonalize_is_its_polynomial_of_the_singular_values(shape, monkeypat
         made = 3.4445 * made - 4.7750 * made**3 + 2.0315 * made**5
     given = (left * values @ right).float()
     expected = (left * made @ right).float()
-    torch.testing.assert_close(orthogonalize(given), expected, atol=1e-3, rtol=0)
+    with FlopCounterMode(display=False) as counter:
+        torch.testing.assert_close(orthogonalize(given), expected, atol=1e-3, rtol=0)
+    short, long = sorted(shape)
+    flops = 20 * short**2 * long + 10 * short**3
+    if long >= 2 * short:
+        flops = 4 * short**2 * long + 34 * short**3
+    assert counter.get_total_flops() == flops
 
 
 def test_scale_does_not_matter():
