@@ -56,7 +56,8 @@ class Sharding:
 class ShardedStrategy(ModelParallelStrategy):
     """Lightning's for FSDP2, with replicas, and checkpoints that are written as training goes on.
 
-    A checkpoint is whole when its `.metadata` is there, which is written last.
+    A checkpoint is copied while the next forward and backward passes read the weights, and written
+    while training goes on. It is whole when its `.metadata` is there, which is written last.
 
     Args:
         replicas: See `Sharding`.
@@ -67,8 +68,7 @@ class ShardedStrategy(ModelParallelStrategy):
         self.replicas = replicas
         self.saving: Any = None
         self.group: Any = None
-        # it copies into the same memory every time, which is pinned where a GPU is copied from
-        self.stager = DefaultStager(StagingOptions(torch.cuda.is_available(), False, False, False))
+        self.stager: Any = None
 
     def setup_environment(self) -> None:
         """Spread over all processes.
@@ -85,7 +85,7 @@ class ShardedStrategy(ModelParallelStrategy):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any = None
     ) -> None:
-        """Copy the state, and write it beside training; one that is being written is waited for."""
+        """Copy the state and write it beside training; one that is being written is waited for."""
         self.finish_saving()
         path = Path(self.broadcast(filepath))
         path.mkdir(parents=True, exist_ok=True)
@@ -94,10 +94,28 @@ class ShardedStrategy(ModelParallelStrategy):
             state[f"optimizer_{index}"] = own
         if self.group is None:  # training's own group is busy
             self.group = torch.distributed.new_group(backend="gloo")
+        if self.stager is None:  # its stream is of the process's own GPU, which is known by now
+            cuda = torch.cuda.is_available()  # copies go into the same memory, pinned, every time
+            self.stager = DefaultStager(StagingOptions(cuda, False, True, cuda))
         if self.global_rank == 0:
             torch.save(checkpoint, path / "meta.pt")
         place = {"checkpoint_id": path, "process_group": self.group}
         self.saving = async_save(state, **place, async_stager=self.stager)
+
+    def optimizer_step(self, optimizer: Any, closure: Any, model: Any = None, **kwargs: Any) -> Any:
+        """The step; weights change when they have been copied for a checkpoint."""
+
+        def passes() -> Any:
+            loss = closure()
+            self.finish_copying()
+            return loss
+
+        return super().optimizer_step(optimizer, passes, model, **kwargs)
+
+    def finish_copying(self) -> None:
+        """Wait until the state of the checkpoint that is being written may change, if one is."""
+        if self.saving is not None:
+            self.saving.staging_completion.result()
 
     def finish_saving(self) -> None:
         """Wait for the checkpoint that is being written, if one is.
@@ -106,12 +124,15 @@ class ShardedStrategy(ModelParallelStrategy):
             OSError: it could not be.
         """
         if self.saving is not None:
-            self.saving.result()
+            self.saving.upload_completion.result()
             self.saving = None
 
     def teardown(self) -> None:
         """Finish, then end."""
         self.finish_saving()
+        if self.stager is not None:
+            self.stager.close()
+            self.stager = None
         super().teardown()
 
 
@@ -250,6 +271,8 @@ class ShardedEMA(Callback):
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Validate with the average."""
+        if isinstance(trainer.strategy, ShardedStrategy):
+            trainer.strategy.finish_copying()
         self.swap(pl_module)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

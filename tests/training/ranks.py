@@ -24,9 +24,11 @@ torch.set_num_threads(1)
 sys.exit(cli.main(arguments))
 """
 RECORD = """
+import time
 from pathlib import Path
 import torch
 from lightning.pytorch.callbacks import Callback
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.tensor import DTensor
 from avgen.training.callbacks import Samples
 
@@ -34,6 +36,15 @@ class Keep(Samples):
     def log_clips(self, clips, trainer):
         made = {i: (clip.frames, clip.waveform) for i, clip in clips.items()}
         torch.save(made, "clips.pt")
+
+class SlowStager(DefaultStager):
+    def _stage(self, state, **options):
+        time.sleep(0.7)  # longer than a step
+        return super()._stage(state, **options)
+
+class SlowCopies(Callback):
+    def on_train_start(self, trainer, pl_module):
+        trainer.strategy.stager = SlowStager(StagingOptions(False, False, True, False))
 
 class Record(Callback):
     def __init__(self, folder: str):

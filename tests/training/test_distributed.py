@@ -257,7 +257,8 @@ def test_one_switch_spreads_a_recipe_and_saves_while_it_trains(mixed_recipe, tmp
     one = run_alone(mixed_recipe, tmp_path, average)
     mixed_recipe["sharding"] = {"replicas": 1}
     options = {"devices": 2, "enable_checkpointing": True}
-    recipe = write(mixed_recipe, tmp_path / "two", 2, average, saving, **options)
+    slow = {"class_path": "record.SlowCopies"}  # copies of step 3 that step 4 has to wait for
+    recipe = write(mixed_recipe, tmp_path / "two", 2, average, saving, slow, **options)
     finish(Ranks(recipe, 2))
     ranks = [torch.load(tmp_path / "two" / f"{rank}.pt") for rank in (0, 1)]
     for rank in ranks:
