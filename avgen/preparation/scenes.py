@@ -36,13 +36,14 @@ def _small(frames: np.ndarray) -> np.ndarray:
 
 
 def _changes(frames: np.ndarray) -> list[int]:
-    from scenedetect.detectors import AdaptiveDetector
+    from scenedetect import AdaptiveDetector, FrameTimecode
 
     detector = AdaptiveDetector(min_scene_len=1)
     found = []
     for index, frame in enumerate(frames):
-        found += detector.process_frame(index, np.ascontiguousarray(frame[:, :, ::-1]))
-    return [int(place) for place in found + detector.post_process(len(frames) - 1)]
+        place = FrameTimecode(index, fps=25.0)  # any rate: frames are counted
+        found += detector.process_frame(place, np.ascontiguousarray(frame[:, :, ::-1]))
+    return [place.frame_num for place in found]
 
 
 def _is_flash(frames: np.ndarray, place: int) -> bool:

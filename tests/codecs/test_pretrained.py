@@ -170,7 +170,8 @@ def test_a_latent_sounds_where_its_span_says(codec, name):
     if name in CAUSAL:
         assert abs(float(changed[0]) - start) < 0.001
     elif "ltx" not in name:  # whose spectrogram is causal, and whose vocoder is not
-        assert abs(float(changed[0] + changed[-1]) / 2 - (start + end) / 2) < 0.001
+        within = 0.0013 if name == "h3" else 0.001  # H3 reaches 77 samples further back than on
+        assert abs(float(changed[0] + changed[-1]) / 2 - (start + end) / 2) < within
     else:
         spectrograms = (
             own.model.decode(z.unflatten(1, (2, -1)).mT).sample for z in (latents, other)

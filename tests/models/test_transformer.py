@@ -1,10 +1,13 @@
 """The transformer: what it may see, what it is made of, and that memory tricks change nothing."""
 
+import copy
+import shutil
 from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from avgen.clips.timebase import num_samples
 from avgen.latents.context import NoiseLevels, distinct_levels
@@ -244,3 +247,32 @@ def test_heads_that_do_not_fit_are_an_error():
     for width, heads in ((30, 4), (36, 3)):
         with pytest.raises(ValueError, match=f"width {width} over {heads} heads"):
             AVTransformerConfig(6, width, 1, heads)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for a CPU needs g++")
+def test_a_compiled_step_is_the_plain_one():
+    """Velocity and gradients of clips of two lengths; blocks share what is compiled."""
+    plain = randomize(
+        AVTransformer(AVTransformerConfig(token_width=6, width=32, depth=3, num_heads=2))
+    )
+    compiled = copy.deepcopy(plain)
+    counters.clear()
+    compiled.compile_blocks()
+    graphs = []
+    for num_frames in (9, 21):
+        layout = make_small_layout(num_frames)
+        tokens = torch.randn(2, layout.num_tokens, 6) * layout.used
+        sigma = torch.where(layout.modality == VIDEO, 0.7, 0.3).expand(2, -1)
+        made = []
+        for network in (plain, compiled):
+            network.zero_grad()
+            made.append(run(network, tokens, sigma, layout, make_text(["a man"] * 2, [SPOKEN] * 2)))
+            made[-1].square().mean().backward()
+        torch.testing.assert_close(*made, atol=1e-5, rtol=1e-5)
+        for (name, one), other in zip(plain.named_parameters(), compiled.parameters(), strict=True):
+            if one.grad is not None:
+                torch.testing.assert_close(other.grad, one.grad, atol=1e-5, rtol=1e-3, msg=name)
+        graphs.append(counters["stats"]["unique_graphs"])
+    assert 1 <= graphs[0] <= 3  # before and after attention, which is not compiled
+    assert graphs[1] <= 2 * graphs[0]  # once more, for any length
