@@ -14,12 +14,12 @@ from avgen.codecs.base import AudioCodec, VideoCodec, load_module, save_module
 from avgen.errors import UserError
 from avgen.latents.geometry import AudioGrid, VideoGrid
 
-diffusers = pytest.importorskip("diffusers", reason="pip install 'avgen[pretrained]'")
+pytest.importorskip("diffusers", reason="pip install 'avgen[pretrained]'")
 
-from tiny_pretrained import MAKE, save_tiny  # noqa: E402
+from tiny_pretrained import MAKE, save_tiny
 
-from avgen.codecs.pretrained import PretrainedConfig, PretrainedVideo  # noqa: E402
-from avgen.codecs.pretrained_audio import PretrainedAudio  # noqa: E402
+from avgen.codecs.pretrained import PretrainedConfig, PretrainedVideo
+from avgen.codecs.pretrained_audio import PretrainedAudio
 
 # What the classes are known for: stride and channels; rates, channels, hop, lead.
 VIDEO = {"wan": ((4, 8, 8), 4), "wan22": ((4, 16, 16), 4), "ltx": ((8, 32, 32), 8)}
@@ -41,8 +41,6 @@ def codec(tmp_path_factory):
     made = {}
 
     def get(name):
-        if name == "h3" and not hasattr(diffusers, "AutoencoderKLMiniMaxH3Audio"):
-            pytest.skip(f"diffusers {diffusers.__version__} has no AutoencoderKLMiniMaxH3Audio")
         if name not in made:
             fields = save_tiny(name, tmp_path_factory.mktemp(name))
             kind = PretrainedVideo if name in VIDEO else PretrainedAudio
@@ -161,7 +159,10 @@ def test_a_latent_sounds_where_its_span_says(codec, name):
     other = latents.clone()
     other[:, :, at] += 1
     made = own._decode(own, latents), own._decode(own, other)
-    changed = (made[0] != made[1]).any(1)[0].nonzero()[:, 0].double() / own.output_sample_rate
+    apart = (made[0] - made[1]).abs().amax(1)[0]
+    # the window of H3's inverse STFT fades out: the ends of what changes drown in rounding
+    least = apart.max() / 1000 if name == "h3" else 0
+    changed = (apart > least).nonzero()[:, 0].double() / own.output_sample_rate
     grid = AudioGrid(
         count * own.hop_length - own.lead,
         own.sample_rate, own.hop_length, own.latent_channels, 1, lead=own.lead,
@@ -170,8 +171,7 @@ def test_a_latent_sounds_where_its_span_says(codec, name):
     if name in CAUSAL:
         assert abs(float(changed[0]) - start) < 0.001
     elif "ltx" not in name:  # whose spectrogram is causal, and whose vocoder is not
-        within = 0.0013 if name == "h3" else 0.001  # H3 reaches 77 samples further back than on
-        assert abs(float(changed[0] + changed[-1]) / 2 - (start + end) / 2) < within
+        assert abs(float(changed[0] + changed[-1]) / 2 - (start + end) / 2) < 0.001
     else:
         spectrograms = (
             own.model.decode(z.unflatten(1, (2, -1)).mT).sample for z in (latents, other)
@@ -179,7 +179,7 @@ def test_a_latent_sounds_where_its_span_says(codec, name):
         first, second = spectrograms
         frame = (first != second).any(-1).any(1)[0].nonzero()[0].item()
         assert abs(frame * 160 / 16000 - start) < 0.001
-        apart = (made[0] - made[1]).abs().amax(1)[0]  # what is heard of it: reaches are that far
+        # what is heard of it: reaches are that far
         heard = (apart > 1e-5 * apart.max()).nonzero()[0].item() / own.output_sample_rate
         assert start - heard < codec(name).reaches.after * (end - start)
 

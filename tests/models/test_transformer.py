@@ -274,5 +274,5 @@ def test_a_compiled_step_is_the_plain_one():
             if one.grad is not None:
                 torch.testing.assert_close(other.grad, one.grad, atol=1e-5, rtol=1e-3, msg=name)
         graphs.append(counters["stats"]["unique_graphs"])
-    assert 1 <= graphs[0] <= 3  # before and after attention, which is not compiled
+    assert 1 <= graphs[0] <= 8  # of one block: before and after attention, which is not compiled
     assert graphs[1] <= 2 * graphs[0]  # once more, for any length
