@@ -29,7 +29,9 @@ def add_output_arguments(parser: Flags) -> None:
 def add_model_arguments(parser: Flags) -> None:
     """`--model`, `--device` and `--dtype`."""
     parser.add_argument(
-        "--model", metavar="FOLDER", help="a model folder (default: the model that avgen ships)"
+        "--model",
+        metavar="FOLDER",
+        help="a model folder, or a model that avgen ships, by name (default: grid)",
     )
     parser.add_argument(
         "--device",
