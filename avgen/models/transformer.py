@@ -196,17 +196,20 @@ class AVTransformer(nn.Module):
         for layer in heard:
             nn.init.zeros_(layer.weight)  # pyright: ignore[reportArgumentType]
 
-    def compile_blocks(self) -> None:
+    def compile_blocks(self, backend: str = "inductor") -> None:
         """Compile every block.
 
         They share one compilation, since they share their code and shapes. `attend` stays out of
         it: it would be compiled anew for every set of lengths.
+
+        Args:
+            backend: Of `torch.compile`.
         """
         outside = torch.compiler.disable(attend, recursive=False)  # imports the compiler: 3 s
         for block in self.blocks:
             assert isinstance(block, Block)
             block.attention.attend = outside  # pyright: ignore[reportAttributeAccessIssue]
-            block.compile()
+            block.compile(backend=backend)
 
     def read(self, captions: Sequence[str], speech: Sequence[Sequence[TimedPhoneme]]) -> Text:
         """Captions and timed phonemes of some clips as this network knows them."""
