@@ -119,15 +119,18 @@ def fit(prepared: Path, out: Path) -> None:
 def agreement(
     fitted: Mapping[str, Pipeline], rows: np.ndarray, asked: Sequence[Mapping[str, Any]]
 ) -> dict[str, tuple[float, int]]:
-    """How often each attribute is seen as asked: a mean over its values, and of how many."""
+    """How often each attribute is seen as asked: a mean over its values, and of how many.
+
+    An attribute that no picture was asked to have is left out.
+    """
     found = {}
     for name, model in fitted.items():
-        at = [i for i, seen in enumerate(asked) if seen.get(name) is not None]
-        wanted = [value(name, asked[i][name]) for i in at]
-        at, wanted = zip(*((i, v) for i, v in zip(at, wanted, strict=True) if v in model.classes_),
-                         strict=True)  # fmt: skip
-        seen = model.predict(rows[list(at)])
-        found[name] = float(balanced_accuracy_score(wanted, seen)), len(at)
+        told = {i: seen[name] for i, seen in enumerate(asked) if seen.get(name) is not None}
+        wanted = {i: value(name, one) for i, one in told.items()}
+        wanted = {i: one for i, one in wanted.items() if one in model.classes_}
+        if wanted:
+            seen = model.predict(rows[list(wanted)])
+            found[name] = float(balanced_accuracy_score(list(wanted.values()), seen)), len(wanted)
     return found
 
 
