@@ -14,11 +14,12 @@ import json
 import subprocess
 import sys
 from fractions import Fraction
-from itertools import combinations, islice
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 from PIL import Image
 from tqdm import tqdm
 
@@ -174,13 +175,20 @@ class Evaluation:
         run(HERE / "looks.py", "score", *files, "--asked", path)
 
     def real_people(self) -> dict[str, list[Path]]:
-        """Sounds of LibriSpeech's test speakers, who have two at least."""
-        found: dict[str, list[Path]] = {}
+        """Two halves of a recording of each of LibriSpeech's test speakers: many have but one."""
+        first: dict[str, Path] = {}
         for path in sorted(self.args.librispeech.rglob("*.flac")):
-            found.setdefault(path.stem.split("-")[0], []).append(path)
-        of_test = {k: v for k, v in found.items() if split_by_speaker(k, LIBRISPEECH) == "test"}
-        several = {name: paths for name, paths in of_test.items() if len(paths) > 1}
-        return dict(islice(several.items(), self.args.clips))
+            first.setdefault(path.stem.split("-")[0], path)
+        people = [name for name in first if split_by_speaker(name, LIBRISPEECH) == "test"]
+        folder = self.out / "recordings"
+        folder.mkdir(exist_ok=True)
+        found = {}
+        for name in people[: self.args.clips]:
+            sound = heard(first[name])[0][0]
+            found[name] = [folder / f"{name}-{half}.wav" for half in (0, 1)]
+            for path, part in zip(found[name], np.array_split(sound, 2), strict=True):
+                soundfile.write(path, part, RATE)
+        return found
 
     def likeness_of_voices(self) -> dict[str, float]:
         """Speaker similarity: of the voice asked for, of other people's, and of what is made."""
