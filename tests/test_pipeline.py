@@ -361,7 +361,7 @@ def held_bytes() -> int:
     tensors = {
         t.untyped_storage().data_ptr(): t.untyped_storage().nbytes()
         for t in found
-        if issubclass(type(t), torch.Tensor)
+        if type(t) in (torch.Tensor, torch.nn.Parameter)  # a compiler's own have no memory
     }
     return sum(tensors.values()) + sum(
         a.nbytes for a in found if type(a) is np.ndarray and a.base is None

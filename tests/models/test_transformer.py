@@ -274,3 +274,4 @@ def test_a_compiled_step_is_the_plain_one():
         graphs.append(counters["stats"]["unique_graphs"])
     assert 1 <= graphs[0] <= 8  # of one block: before and after attention, which is not compiled
     assert graphs[1] <= 2 * graphs[0]  # once more, for any length
+    torch._dynamo.reset()  # or its tensors without memory outlive the test
