@@ -1,6 +1,6 @@
 """MODEL -> an animated picture of six people who say six sentences, as README.md opens with.
 
-    python recipes/people/six.py MODEL docs/people.webp --sheet docs/people.png
+    python recipes/people/six.py MODEL docs/people.webp --sheet middle.png
 
 The clips themselves, with their sound, go to --clips.
 """
@@ -36,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model", help="a model folder, or the name of one that ships")
     parser.add_argument("out", type=Path, help="*.webp")
     parser.add_argument("--sheet", type=Path, help="their middle frames, as a picture")
     parser.add_argument("--clips", type=Path, help="a folder for the clips")

@@ -273,7 +273,7 @@ def test_the_average_is_a_moving_one(make_system, fill):
     average = ShardedEMA(decay=0.9)
     average.setup(None, system, "fit")
     start = {n: p.detach().clone() for n, p in system.transformer.named_parameters()}
-    trainer = SimpleNamespace(global_step=0)
+    trainer = SimpleNamespace(global_step=0, strategy=None)
     expected = {name: value.clone() for name, value in start.items()}
     for step, moved in ((1, 1.0), (1, 50.0), (2, -2.5)):  # the second is no step's end
         with torch.no_grad():
