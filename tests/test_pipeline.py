@@ -5,7 +5,6 @@ import json
 import shutil
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from avgen.clips.timebase import num_samples
 from avgen.latents.packing import AUDIO, VIDEO
 from avgen.models.transformer import AVTransformer
 from avgen.pipeline import AVPipeline, GenerateRequest
-from avgen.pipeline.config import DEFAULT_MODEL, SHIPPED, model_folder
 from avgen.pipeline.continuation import windows
 
 RATE = 24000
@@ -531,17 +529,6 @@ def test_a_model_that_needs_no_words(pipe):
     config = replace(pipe.config, needs_words=False)
     mute = AVPipeline(pipe.transformer, pipe.video_codec, pipe.audio_codec, config)
     assert make(mute, "").num_frames == 9
-
-
-def test_a_shipped_model_has_a_name(tmp_path, monkeypatch):
-    """Which a folder of the same name in the place where one stands goes before."""
-    monkeypatch.chdir(tmp_path)
-    assert model_folder(None) == DEFAULT_MODEL
-    assert model_folder("grid") == model_folder(Path("grid")) == SHIPPED / "grid"
-    assert model_folder("sync") == Path("sync")  # ships, and is no model of clips
-    assert model_folder("here/grid") == Path("here/grid")
-    (tmp_path / "grid").mkdir()
-    assert model_folder("grid") == Path("grid")
 
 
 def test_what_is_no_model_folder_is_named(tiny_model, tmp_path):

@@ -85,7 +85,7 @@ def of_two_steps(tmp_path, monkeypatch):
     config = json.loads((CHECKPOINT / "config.json").read_text())
     (folder / "config.json").unlink()
     (folder / "config.json").write_text(json.dumps(config | {"num_inference_steps": 2}))
-    monkeypatch.setattr("avgen.pipeline.config.DEFAULT_MODEL", folder)
+    monkeypatch.setattr("avgen.pipeline.pipeline.DEFAULT_MODEL", folder)
 
 
 @needs_model

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from avgen.commands.output import add_model_arguments, resolve_device
 from avgen.errors import UserError
-from avgen.pipeline.config import PipelineConfig, model_folder
+from avgen.pipeline.config import DEFAULT_MODEL, PipelineConfig
 
 SUMMARY = "make the clips of a file of requests, with the model loaded once"
 DESCRIPTION = """\
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
             f"{args.input}: {len(wrong)} of {len(lines)} lines are wrong; nothing was made "
             "(--keep-going makes the others)"
         )
-    folder = model_folder(args.model)
+    folder = Path(args.model) if args.model else DEFAULT_MODEL
     PipelineConfig.read(folder)
     args.output.mkdir(parents=True, exist_ok=True)
     batch = Batch(

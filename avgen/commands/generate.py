@@ -17,7 +17,7 @@ from avgen.commands.output import (
     resolve_device,
 )
 from avgen.errors import UserError
-from avgen.pipeline.config import PipelineConfig, model_folder
+from avgen.pipeline.config import DEFAULT_MODEL, PipelineConfig
 from avgen.pipeline.request import CROPS, GenerateRequest, check
 
 SUMMARY = "make a clip from a prompt, a picture, a voice, a silent video or a beginning"
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     check_output(args.output, overwrite=args.overwrite)
     asked = GenerateRequest(**{f.name: getattr(args, f.name) for f in fields(GenerateRequest)})
     _check_size(asked, args.output)
-    started, folder = time.monotonic(), model_folder(args.model)
+    started, folder = time.monotonic(), Path(args.model) if args.model else DEFAULT_MODEL
     from avgen.studio.making import Manner, make_clip, read
 
     request = read(asked, Fraction(PipelineConfig.read(folder).fps), args.crop)

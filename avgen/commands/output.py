@@ -29,9 +29,7 @@ def add_output_arguments(parser: Flags) -> None:
 def add_model_arguments(parser: Flags) -> None:
     """`--model`, `--device` and `--dtype`."""
     parser.add_argument(
-        "--model",
-        metavar="FOLDER",
-        help="a model folder, or a model that avgen ships, by name (default: grid)",
+        "--model", metavar="FOLDER", help="a model folder (default: the model that avgen ships)"
     )
     parser.add_argument(
         "--device",

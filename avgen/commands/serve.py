@@ -9,7 +9,7 @@ from pathlib import Path
 
 from avgen.commands.output import add_model_arguments, resolve_device
 from avgen.errors import UserError
-from avgen.pipeline.config import PipelineConfig, model_folder
+from avgen.pipeline.config import DEFAULT_MODEL, PipelineConfig
 
 SUMMARY = "open avgen studio: a page to make, watch, compare and judge clips, and an API"
 DESCRIPTION = """\
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
             f"--host {args.host}: others can reach it; set AVGEN_TOKEN (or --token) to a secret, "
             f"as {secrets.token_urlsafe(18)}"
         )
-    model = model_folder(args.model)
+    model = Path(args.model) if args.model else DEFAULT_MODEL
     PipelineConfig.read(model)
     try:
         import uvicorn

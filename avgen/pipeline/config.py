@@ -13,22 +13,7 @@ from avgen.errors import UserError
 from avgen.models.timing import SpeechTimer
 from avgen.pipeline.request import GenerateRequest
 
-SHIPPED = Path(__file__).parents[1] / "checkpoints"
-DEFAULT_MODEL = SHIPPED / "grid"
-
-
-def model_folder(model: str | Path | None) -> Path:
-    """Where a model is: in the folder of that path, or, where there is none, shipped by that name.
-
-    Args:
-        model: None for the default model.
-    """
-    if model is None:
-        return DEFAULT_MODEL
-    folder = Path(model)
-    shipped = SHIPPED / folder.name
-    is_shipped = folder == Path(folder.name) and (shipped / "transformer").is_dir()
-    return shipped if is_shipped and not folder.exists() else folder
+DEFAULT_MODEL = Path(__file__).parents[1] / "checkpoints" / "grid"
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ from avgen.models.phonemes import during
 from avgen.models.text import Text
 from avgen.pipeline.coding import Coding
 from avgen.pipeline.conditions import CLIP_BYTES, Conditions, at_rate, check_memory, resolve, silent
-from avgen.pipeline.config import PipelineConfig, model_folder
+from avgen.pipeline.config import DEFAULT_MODEL, PipelineConfig
 from avgen.pipeline.continuation import LatentQueue, Window, mirror, padded, windows
 from avgen.pipeline.denoiser import Denoiser
 from avgen.pipeline.joins import Output
@@ -105,14 +105,14 @@ class AVPipeline(Coding):
         """Read a model folder: `config.json`, and a folder for each of `PARTS`.
 
         Args:
-            folder: Or the name of a model that avgen ships; the default model where None.
+            folder: The default model where None.
             device: Where to run.
             dtype: Of the arithmetic inside the networks (autocast); float32 where None.
 
         Raises:
             UserError: the folder is no model folder, or its parts do not fit their configurations.
         """
-        folder = model_folder(folder)
+        folder = DEFAULT_MODEL if folder is None else Path(folder)
         config = PipelineConfig.read(folder)
         parts = [load_module(folder / name).to(device) for name in PARTS]
         pipe = cls(*parts, config, load_durations(folder))  # type: ignore[arg-type]
