@@ -1,6 +1,6 @@
-"""MODEL -> an animated picture of six people who say six sentences, as README.md opens with.
+"""MODEL -> an animated picture of six people who say six sentences, as recipes/people/README.md shows.
 
-    python recipes/people/six.py MODEL docs/people.webp --sheet middle.png
+    python recipes/people/six.py MODEL docs/people.webp
 
 The clips themselves, with their sound, go to --clips.
 """
@@ -36,9 +36,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model", help="a model folder, or the name of one that ships")
+    parser.add_argument("model", help="a model folder")
     parser.add_argument("out", type=Path, help="*.webp")
-    parser.add_argument("--sheet", type=Path, help="their middle frames, as a picture")
     parser.add_argument("--clips", type=Path, help="a folder for the clips")
     parser.add_argument("--seed", type=int, default=1, help="of the first")
     args = parser.parse_args()
@@ -54,8 +53,6 @@ def main() -> None:
     shown[0].save(
         args.out, save_all=True, append_images=shown[1:], duration=duration, loop=0, quality=70
     )
-    if args.sheet is not None:
-        shown[len(shown) // 2].save(args.sheet)
 
 
 def at(clips: Sequence[Clip], frame: int) -> np.ndarray:
