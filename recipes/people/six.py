@@ -1,4 +1,4 @@
-"""MODEL -> an animated picture of six people who say six sentences, as recipes/people/README.md shows.
+"""MODEL -> six people who say six sentences, as an animated picture: recipes/people/README.md's.
 
     python recipes/people/six.py MODEL docs/people.webp
 
