@@ -63,13 +63,11 @@ def _decode_ltx(codec: PretrainedAudio, latents: Tensor) -> Tensor:
 
 
 def _encode_mimi(codec: PretrainedAudio, sound: Tensor) -> Tensor:
-    features = codec.model.encoder(sound).transpose(1, 2)
-    return codec.model.downsample(codec.model.encoder_transformer(features)[0].transpose(1, 2))
+    return codec.model.encoder(sound).latents
 
 
 def _decode_mimi(codec: PretrainedAudio, latents: Tensor) -> Tensor:
-    features = codec.model.upsample(latents).transpose(1, 2)
-    return codec.model.decoder(codec.model.decoder_transformer(features)[0].transpose(1, 2))
+    return codec.model.decoder(latents).audio_values
 
 
 def _encode_posterior(codec: PretrainedAudio, sound: Tensor) -> Tensor:
