@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -67,15 +68,21 @@ class Queue:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with self._connect() as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.executescript(_TABLES)
+        self._reader, self._reading = self._open(), threading.Lock()  # opened once: ten queries' cost
+        self._reader.execute("PRAGMA journal_mode = WAL")
+        self._reader.executescript(_TABLES)
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=30, isolation_level=None, check_same_thread=False
+        )
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA synchronous = FULL")
+        return connection
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(self.path, timeout=30, isolation_level=None)
-        connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA synchronous = FULL")
+        connection = self._open()
         try:
             yield connection
         finally:
@@ -95,8 +102,8 @@ class Queue:
 
     def read(self, query: str, *values: Any) -> list[dict[str, Any]]:
         """The rows of a query."""
-        with self._connect() as connection:
-            return [dict(row) for row in connection.execute(query, values)]
+        with self._reading:
+            return [dict(row) for row in self._reader.execute(query, values)]
 
     def add(
         self, requests: Sequence[Mapping[str, Any]], options: Mapping[str, Any], **more: Any
