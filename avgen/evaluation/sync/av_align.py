@@ -62,7 +62,7 @@ VERSIONS = {
 }
 
 ONSET_SIDE = 72  # pixels of the shorter side, at which it does
-STILL = 0.002  # pixels a frame: what an encoder leaves of a still moves a third as much
+STILL = 0.02  # pixels a frame: what encoders leave of a still moves a third as much at most
 
 
 @dataclass(frozen=True)
