@@ -17,8 +17,9 @@ Make every clip that a file asks for. FILE is JSONL, a line each as in OpenAI's 
 CSV table with the same names; paths of given files start from its folder. All lines are checked
 before the model is loaded.
 
-OUT gets NAME.mp4 with NAME.mp4.json for each, results.jsonl and errors.jsonl. What is there already
-is not made again, so a batch that was stopped is begun again by the same command."""
+OUT gets NAME.mp4 with NAME.mp4.json for each, results.jsonl and errors.jsonl (of a share,
+results-2-of-4.jsonl). What is there already is not made again, so a batch that was stopped is begun
+again by the same command."""
 EXAMPLES = """\
 examples:
   avgen batch lines.jsonl -o out
@@ -78,9 +79,9 @@ def run(args: argparse.Namespace) -> int:
         dtype=args.dtype,
         manner={"model": folder.resolve().name if args.model else "default",
                 "marks": not args.no_marks, "metadata": not args.no_metadata},
+        share=args.shard,
     )  # fmt: skip
-    share, of = args.shard
-    counts = run_batch(batch, lines[share - 1 :: of], args.engine, args.workers)
+    counts = run_batch(batch, lines, args.engine, args.workers)
     print(f"{args.output}: {counts['made']} made, {counts['kept']} there already, "
           f"{counts['failed']} failed")  # fmt: skip
     if args.evaluate and counts["made"] + counts["kept"]:

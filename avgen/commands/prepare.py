@@ -367,7 +367,9 @@ def _encoder(args: argparse.Namespace) -> Encode | None:
                 overwrite=args.replace_latents,
             )
         if packer is not None:
-            packer.add(missing, own_statistics(video, audio) if complete else None)  # pyright: ignore[reportArgumentType]
+            packer.add(missing)
+            if complete:
+                packer.finish(records, own_statistics(video, audio))  # pyright: ignore[reportArgumentType]
         if args.no_frames:
             for record in records:
                 Store(args.out).remove_media(record.id)

@@ -26,11 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--config", metavar="RECIPE.yaml", help="the recipe; given twice, the later one's keys win"
     )
     parser.add_argument(
-        "--ckpt_path", "--ckpt-path", metavar="FILE", help="resume exactly where this checkpoint is"
+        "--ckpt_path", metavar="FILE", help="resume exactly where this checkpoint is"
     )
     parser.add_argument(
         "--print_config",
-        "--print-config",
         action="store_true",
         help="print the complete configuration with the overrides applied, and stop",
     )

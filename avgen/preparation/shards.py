@@ -164,6 +164,11 @@ def pack_all(
         if number % shard[1] == shard[0] and not system.exists(f"{place}/{name}.json"):
             encode(group)
             pack(folder, url, group, name, remove=True)
+        elif number % shard[1] == shard[0]:
+            held = json.loads(system.cat_file(f"{place}/{name}.json"))["id"]
+            if held != [record.id for record in group]:
+                raise UserError(f"{place}/{name}.tar: holds other clips than the manifest has now; "
+                                "remove the tars, or write them elsewhere")  # fmt: skip
     if not all(system.exists(f"{place}/{name}.json") for name in names):
         return False
     write_index(folder, url, names, own)
@@ -204,18 +209,46 @@ class Packer:
         system, place = file_system(self.url)
         return json.loads(system.cat_file(f"{place}/{name}.json"))
 
-    def add(
-        self, records: Sequence[ClipRecord], own: Mapping[str, LatentStatistics] | None
-    ) -> None:
-        """Pack as many as fill a tar; with statistics (empty ones too) these are the last."""
+    def _new_name(self) -> str:
+        own = [name for name in self.names() if name.startswith(self.prefix)]
+        return f"{self.prefix}-{int(own[-1].rpartition('-')[2]) + 1 if own else 0:06d}"
+
+    def add(self, records: Sequence[ClipRecord], at_least: int | None = None) -> None:
+        """Pack as many as fill a tar, or `at_least` so many."""
         self.waiting += [record for record in records if record.id not in self.done]
         self.done |= {record.id for record in records}
-        while len(self.waiting) >= self.size or (self.waiting and own is not None):
+        while len(self.waiting) >= (self.size if at_least is None else at_least):
             group, self.waiting = self.waiting[: self.size], self.waiting[self.size :]
-            number = sum(name.startswith(self.prefix) for name in self.names())
-            pack(self.folder, self.url, group, f"{self.prefix}-{number:06d}", remove=True)
-        if own is not None:
-            write_index(self.folder, self.url, self.names(), own)
+            pack(self.folder, self.url, group, self._new_name(), remove=True)
+
+    def finish(
+        self, records: Sequence[ClipRecord], own: Mapping[str, LatentStatistics] | None
+    ) -> None:
+        """Pack what waits, take out of the tars whatever is not of `records`, write the index."""
+        self.add((), at_least=1)
+        left = {record.id for record in records}
+        for name in self.names():
+            found = self._entries(name)["id"]
+            if not left.issuperset(found):
+                self._pack_anew(name, left)
+            left -= set(found)  # what a killed run packed anew is in an older tar as well
+        write_index(self.folder, self.url, self.names(), own)
+
+    def _pack_anew(self, name: str, wanted: set[str]) -> None:
+        """Make a tar of those of a tar's clips that are wanted, and remove the old one."""
+        system, place = file_system(self.url)
+        entries, records = self._entries(name), []
+        for clip, start, size in zip(*(entries[c] for c in ("id", "offset", "size")), strict=True):
+            if clip in wanted:
+                data = system.cat_file(f"{place}/{name}.tar", start=start, end=start + size)
+                record, latents = contents(data)
+                with atomic(self.folder / "latents" / f"{clip}.safetensors") as temporary:
+                    temporary.write_bytes(latents)
+                records.append(record)
+        if records:
+            pack(self.folder, self.url, records, self._new_name(), remove=True)
+        for suffix in ("json", "tar"):
+            system.rm(f"{place}/{name}.{suffix}")
 
 
 def write_index(
@@ -321,13 +354,18 @@ class Shards:
         system, place = self.system
         path, (start, size) = f"{place}/{self.names[self.tars[clip]]}.tar", self.places[clip]
         try:
-            data = system.cat_file(path, start=start, end=start + size)
-            with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-                record, latents = (_content(tar) for _ in range(2))
+            record, latents = contents(system.cat_file(path, start=start, end=start + size))
             tensors = {name: tensor.float() for name, tensor in load(latents).items()}
-            return record_from_json(json.loads(record)), Slices(tensors)
+            return record, Slices(tensors)
         except (OSError, tarfile.TarError, ValueError, KeyError) as error:
             raise UserError(f"{path}: clip {self.ids[clip]} cannot be read ({error})") from error
+
+
+def contents(data: bytes) -> tuple[ClipRecord, bytes]:
+    """A clip's record and its latents' file, of its bytes in a tar."""
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        record, latents = (_content(tar) for _ in range(2))
+    return record_from_json(json.loads(record)), latents
 
 
 def _content(tar: tarfile.TarFile) -> bytes:

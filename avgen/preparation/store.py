@@ -61,7 +61,7 @@ class Store:
     def locked(self) -> Iterator[None]:
         """Nobody else is in here meanwhile, in any process; a lock ends with its process."""
         with (self.folder / SETTINGS).open("r+") as file:
-            fcntl.lockf(file, fcntl.LOCK_EX)
+            fcntl.flock(file, fcntl.LOCK_EX)  # lockf's ends when anybody here closes the file
             yield
 
     def frames(self, clip: str) -> Path:

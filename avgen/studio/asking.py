@@ -236,6 +236,10 @@ def asked_from(body: dict[str, Any], studio: Studio) -> Asked:
     except UserError as error:
         raise bad(" ".join(str(error).split()), error.field) from error
     requests = [first | {"seed": first["seed"] + index} for index in range(count)]
+    try:
+        json.dumps([requests, options], ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:  # of JSON within a string
+        raise bad(f"half a character is no text: {error!a}") from error
     return Asked(requests, options, priority)
 
 

@@ -2,6 +2,7 @@
 
 A line is done when its row in results.jsonl has its key and the clip that the row names has the
 row's hash. Rows are appended as clips are made; the last line of a file that was torn is dropped.
+Each share of the lines has files of its own, since shares may run at a time.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -20,14 +22,11 @@ import torch
 
 from avgen import __version__
 from avgen.clips.files import sweep
-from avgen.errors import UserError
 from avgen.pipeline import AVPipeline
 from avgen.pipeline.request_schema import recorded, request_from
 from avgen.preparation.engines import run
 from avgen.studio.lines import Line
 from avgen.studio.making import Manner, failed, make_clip, read
-
-RESULTS, ERRORS = "results.jsonl", "errors.jsonl"
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,7 @@ class Batch:
         device: That it runs on.
         dtype: That it computes in.
         manner: `Manner`'s fields.
+        share: The number of a share and how many there are.
     """
 
     output: Path
@@ -47,6 +47,12 @@ class Batch:
     device: str = "cpu"
     dtype: str | None = None
     manner: dict[str, Any] = field(default_factory=dict)
+    share: tuple[int, int] = (1, 1)
+
+    def file(self, kind: str) -> Path:
+        """Where rows of a kind ("results", "errors") go."""
+        number, count = self.share
+        return self.output / (f"{kind}-{number}-of-{count}.jsonl" if count > 1 else f"{kind}.jsonl")
 
 
 def run_batch(batch: Batch, lines: Sequence[Line], engine: str, workers: int) -> dict[str, int]:
@@ -54,16 +60,17 @@ def run_batch(batch: Batch, lines: Sequence[Line], engine: str, workers: int) ->
 
     Args:
         batch: How.
-        lines: Of the file, or a share of them.
+        lines: Of the file; those of the batch's share are made.
         engine: "process" or "ray".
         workers: Processes.
     """
     sweep(batch.output)
     model = hash_of(batch.model)
+    _cut(batch.file("results"))
     done = _done(batch.output)
     todo, kept = [], 0
     errors: list[dict[str, Any]] = []
-    for line in lines:
+    for line in lines[batch.share[0] - 1 :: batch.share[1]]:
         if line.request is None:
             errors.append(_row(None, line.name, None, {"code": "bad_input", "message": line.error}))
             continue
@@ -77,11 +84,11 @@ def run_batch(batch: Batch, lines: Sequence[Line], engine: str, workers: int) ->
         row = json.loads(text)
         if row["error"] is None:
             made += 1
-            _append(batch.output / RESULTS, text)
+            _append(batch.file("results"), text)
         else:
             errors.append(row)
     lines_out = "".join(json.dumps(row) + "\n" for row in errors)
-    (batch.output / ERRORS).write_text(lines_out, encoding="utf-8")
+    batch.file("errors").write_text(lines_out, encoding="utf-8")
     return {"made": made, "kept": kept, "failed": len(errors)}
 
 
@@ -111,8 +118,11 @@ def make_line(job: tuple[Batch, str, str, dict[str, Any]]) -> str:
         request = read(asked, Fraction(pipe.config.fps))
         manner = Manner(**{**batch.manner, "overwrite": True})
         said = make_clip(pipe, asked, request, path, manner, False)
-    except (UserError, OSError) as error:
-        return json.dumps(_row(None, name, None, failed(error)))
+    except Exception as error:  # the others are made, whatever one line does
+        said = failed(error)
+        if said["code"] == "server_error":
+            traceback.print_exc()
+        return json.dumps(_row(None, name, None, said))
     body = {
         "object": "video", "status": "completed", "file": path.name,
         "seconds": f"{said['parameters']['seconds']:g}",
@@ -127,18 +137,20 @@ def _row(name: str | None, custom_id: str, body: Any, error: Any) -> dict[str, A
     return {"id": name, "custom_id": custom_id, "response": answer, "error": error}
 
 
-def _done(folder: Path) -> dict[str, str]:
-    """Key of each line that is done, by its custom_id; a torn last line is cut off."""
-    path = folder / RESULTS
-    if not path.exists():
-        return {}
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
+def _cut(path: Path) -> None:
+    """Cut off a torn last line."""
+    if path.exists():
+        content = path.read_bytes()
         with path.open("rb+") as file:
-            file.truncate(len(whole))
+            file.truncate(content.rfind(b"\n") + 1)
+
+
+def _done(folder: Path) -> dict[str, str]:
+    """Key of each line that is done, by its custom_id; other shares may write meanwhile."""
+    contents = [path.read_bytes() for path in sorted(folder.glob("results*.jsonl"))]
+    rows = b"".join(content[: content.rfind(b"\n") + 1] for content in contents)
     done = {}
-    for text in whole.decode().splitlines():
+    for text in rows.decode().splitlines():
         row = json.loads(text)
         about = row["response"]["body"]
         clip = folder / about["file"]

@@ -19,12 +19,14 @@ from avgen.studio.asking import MAX_UPLOAD, keep_bytes, read_body
 from avgen.studio.failures import ApiError, bad, missing
 from avgen.studio.lines import URL, read_lines
 from avgen.studio.places import new_id
+from avgen.studio.queue import insert
 from avgen.studio.state import Studio
 from avgen.studio.video_object import video_object
 from avgen.studio.videos_api import ERRORS, studio_of, takes
 
 router = APIRouter(responses=ERRORS)
 MAX_LINES = 2000
+MAX_WAITING = 20_000  # clips of all batches; they let others pass
 _FILE = {"type": "object", "required": ["file", "purpose"], "properties": {
     "file": {"type": "string", "format": "binary"}, "purpose": {"type": "string"}}}  # fmt: skip
 
@@ -135,7 +137,11 @@ async def create(request: Request) -> dict[str, Any]:
     if len(lines) > MAX_LINES:
         raise bad(f"{len(lines)} lines; at most {MAX_LINES} here", "input_file_id")
     name, own = new_id("batch"), studio.settings
-    errors, made = [], dict[str, str]()
+    waiting = studio.queue.count("queued", of_batches=True)
+    if waiting + len(lines) > MAX_WAITING:
+        raise ApiError(429, "queue_full", f"{waiting} clips of batches wait; at most {MAX_WAITING} "
+                       "may", retry_after_s=600)  # fmt: skip
+    errors, asked = [], []
     for line in lines:
         try:
             if line.request is None:
@@ -147,13 +153,13 @@ async def create(request: Request) -> dict[str, Any]:
             errors.append({"code": error.code, "line": line.number, "message": str(error),
                            "param": error.param, "custom_id": line.name})  # fmt: skip
             continue
-        (job,) = studio.queue.add([request_json], {"crop": "face", "plan": plan, "given": []},
-                                  collection=name, priority=-1)  # fmt: skip
-        made[job] = line.name
+        asked.append((line.name, request_json, {"crop": "face", "plan": plan, "given": []}))
     said = {"input_file_id": about["id"], "metadata": body.get("metadata"), "errors": errors,
-            "jobs": made, "total": len(lines), "cancelled": False,
+            "total": len(lines), "cancelled": False,
             "completion_window": str(body.get("completion_window") or "24h")}  # fmt: skip
-    with studio.queue.change() as change:
+    with studio.queue.change() as change:  # the batch and its clips, or none of them
+        said["jobs"] = {insert(change, request_json, options, collection=name, priority=-1): line
+                        for line, request_json, options in asked}  # fmt: skip
         change.execute("INSERT INTO batches VALUES (?, ?, ?)",
                        (name, time.time(), json.dumps(said)))  # fmt: skip
     return batch_object(studio, name)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import sqlite3
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any
@@ -17,6 +19,7 @@ from starlette.concurrency import run_in_threadpool
 from avgen.studio.state import Studio
 from avgen.studio.video_object import percent, preview_url, video_object
 
+log = logging.getLogger("avgen.studio")
 LOOK_S = 0.15
 SILENCE_S = 15  # a comment is sent when nothing happened for so long
 KEPT = 500  # events that are kept in memory; older ones are read from the database
@@ -42,7 +45,11 @@ class Events:
         while True:
             await asyncio.sleep(LOOK_S)
             if self.watchers:
-                found = await run_in_threadpool(self._told, self.at)
+                try:
+                    found = await run_in_threadpool(self._told, self.at)
+                except sqlite3.OperationalError:
+                    log.exception("events cannot be read; tried again")
+                    continue
                 if found:
                     self.recent.extend(found)
                     self.at = found[-1][0]

@@ -75,8 +75,10 @@ def _json(content: str) -> list[tuple[int, Any]]:
     for number, text in enumerate(content.splitlines(), 1):
         if text.strip():
             try:
-                rows.append((number, json.loads(text)))
-            except ValueError as error:
+                row = json.loads(text)
+                json.dumps(row, ensure_ascii=False).encode()  # half a character is no text
+                rows.append((number, row))
+            except (ValueError, RecursionError) as error:
                 rows.append((number, UserError(f"is not JSON: {error}")))
     return rows
 
@@ -85,7 +87,9 @@ def _table(content: str) -> list[tuple[int, Any]]:
     reader = csv.DictReader(io.StringIO(content))
     rows = []
     for row in reader:
-        body = {k: v for k, v in row.items() if k is not None and v not in (None, "")}
+        body: Any = {k: v for k, v in row.items() if v not in (None, "")}
+        if None in body:
+            body = UserError("has more cells than the table has columns; quote what has commas")
         rows.append((reader.line_num, body))
     return rows
 

@@ -68,7 +68,10 @@ class Queue:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._reader, self._reading = self._open(), threading.Lock()  # opened once: ten queries' cost
+        self._reader, self._reading = (
+            self._open(),
+            threading.Lock(),
+        )  # opened once: ten queries' cost
         self._reader.execute("PRAGMA journal_mode = WAL")
         self._reader.executescript(_TABLES)
 
@@ -116,17 +119,8 @@ class Queue:
             **more: "priority", "collection" (what they belong to), "owner", "key" (the same key
                 and body give the same jobs again).
         """
-        ids = [new_id("video") for _ in requests]
         with self.change() as change:
-            for name, request in zip(ids, requests, strict=True):
-                now = time.time()
-                change.execute(
-                    "INSERT INTO jobs (id, status, request, options, collection, priority, place,"
-                    " created_at, owner) VALUES (?, 'queued', ?, ?, ?, ?, ?, ?, ?)",
-                    (name, json.dumps(request), json.dumps(options), more.get("collection"),
-                     more.get("priority", 0), now, now, more.get("owner")),
-                )  # fmt: skip
-                tell(change, name, "video")
+            ids = [insert(change, request, options, **more) for request in requests]
             if more.get("key"):
                 change.execute(
                     "INSERT INTO keys VALUES (?, ?, ?)", (more["key"], ids[0], more["body"])
@@ -154,15 +148,11 @@ class Queue:
         )  # fmt: skip
         return found["n"]
 
-    def count(self, status: str, owner: str | None = None) -> int:
-        """How many jobs have a status."""
-        query = "SELECT count(*) AS n FROM jobs WHERE status = ? AND NOT removed"
-        rows = (
-            self.read(query, status)
-            if owner is None
-            else self.read(f"{query} AND owner = ?", status, owner)
-        )
-        return rows[0]["n"]
+    def count(self, status: str, of_batches: bool | None = None) -> int:
+        """How many jobs have a status: all, those of batches, or all others."""
+        query = "SELECT count(*) AS n FROM jobs WHERE status = ?1 AND NOT removed AND"
+        is_batch = "(coalesce(collection, '') LIKE 'batch!_%' ESCAPE '!')"
+        return self.read(f"{query} (?2 IS NULL OR {is_batch} = ?2)", status, of_batches)[0]["n"]
 
     def take(self, worker: str) -> dict[str, Any] | None:
         """Lease the next job; None if there is none, or the queue is paused."""
@@ -289,6 +279,21 @@ class Queue:
     def last_event(self) -> int:
         """The number of the newest event."""
         return self.read("SELECT coalesce(max(number), 0) AS n FROM events")[0]["n"]
+
+
+def insert(
+    change: sqlite3.Connection, request: Mapping[str, Any], options: Mapping[str, Any], **more: Any
+) -> str:
+    """Add a job to a transaction, as `Queue.add` takes it; its id."""
+    name, now = new_id("video"), time.time()
+    change.execute(
+        "INSERT INTO jobs (id, status, request, options, collection, priority, place,"
+        " created_at, owner) VALUES (?, 'queued', ?, ?, ?, ?, ?, ?, ?)",
+        (name, json.dumps(request), json.dumps(options), more.get("collection"),
+         more.get("priority", 0), now, now, more.get("owner")),
+    )  # fmt: skip
+    tell(change, name, "video")
+    return name
 
 
 def _text(content: Mapping[str, Any] | None) -> str | None:

@@ -79,6 +79,7 @@ class Studio:
         self.deaths = 0
         self.is_leaving: Callable[[], bool] = lambda: False  # whether the server is about to stop
         self._pool: ProcessPoolExecutor | None = None
+        self._worker_began = self._wait_s = 0.0
 
     def start(self) -> None:
         """Start the worker and the clerk, and keep the worker alive."""
@@ -96,22 +97,28 @@ class Studio:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _keep_working(self) -> None:
-        wait_s = 0.0
         while not self.stopping.wait(LOOK_S):
-            if self.worker is None or self.worker.poll() is not None:
-                if self.worker is not None:
-                    self.deaths += 1
-                    log.warning("the worker ended with code %s", self.worker.returncode)
-                    wait_s = min(30.0, 2 * wait_s + 0.5) if wait_s < 60 else wait_s
+            try:
+                self._look_after_the_worker()
                 self.queue.put_back(desk.is_alive)
-                if self.stopping.wait(wait_s):
-                    return
-                began = time.monotonic()
-                self.worker = self._new_worker()
-            elif time.monotonic() - began > 60:
-                wait_s = 0.0
+                self._sweep_removed()
+            except Exception:  # a full disk, no memory: what is not may come
+                log.exception("looking after the worker failed")
+                self.stopping.wait(10 * LOOK_S)
+
+    def _look_after_the_worker(self) -> None:
+        """Start one where there is none; one that ends soon is waited with, ever longer."""
+        if self.worker is None or self.worker.poll() is not None:
+            if self.worker is not None:
+                self.deaths += 1
+                log.warning("the worker ended with code %s", self.worker.returncode)
+                lived_s = time.monotonic() - self._worker_began
+                self._wait_s = 0.5 if lived_s > 60 else min(30.0, 2 * self._wait_s + 0.5)
+            self.worker = None
             self.queue.put_back(desk.is_alive)
-            self._sweep_removed()
+            if not self.stopping.wait(self._wait_s):
+                self._worker_began = time.monotonic()
+                self.worker = self._new_worker()
 
     def _new_worker(self) -> subprocess.Popen:
         own = self.settings

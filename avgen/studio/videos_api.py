@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sqlite3
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -93,10 +94,10 @@ async def queue_up(
     digest = hashlib.sha256(re.sub(r"file_[0-9a-f]{24}", "", text).encode()).hexdigest()
     if key is not None and (known := studio.queue.known(key)) is not None:
         if known[1] != digest:
-            raise bad("Idempotency-Key came before with another body", None, "idempotency_error")
+            raise _other_body()
         return row_of(studio, known[0])
     asked, own = asked_from(body, studio), studio.settings
-    waiting = studio.queue.count("queued")
+    waiting = studio.queue.count("queued", of_batches=False)  # those let others pass
     if waiting + len(asked.requests) > own.max_queued:
         raise ApiError(
             429, "queue_full", f"{waiting} clips wait; at most {own.max_queued} may",
@@ -109,10 +110,19 @@ async def queue_up(
     given = [name for name in FILES if name in first]
     options = {**asked.options, "plan": plan, "given": given, **options}
     group = new_id("batch").replace("batch", "group") if len(asked.requests) > 1 else None
-    (name, *_) = studio.queue.add(
-        asked.requests, options, priority=asked.priority, collection=group, key=key, body=digest
-    )
+    more = {"priority": asked.priority, "collection": group, "key": key, "body": digest}
+    try:
+        (name, *_) = studio.queue.add(asked.requests, options, **more)
+    except sqlite3.IntegrityError:  # the same key came again while this was checked
+        known = studio.queue.known(str(key))
+        if known is None or known[1] != digest:
+            raise _other_body() from None
+        name = known[0]
     return row_of(studio, name)
+
+
+def _other_body() -> ApiError:
+    return bad("Idempotency-Key came before with another body", None, "idempotency_error")
 
 
 @router.post("/v1/videos", responses=ONE, openapi_extra=takes(body_schema()))

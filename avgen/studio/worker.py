@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -105,7 +106,8 @@ class Worker:
 
     def _beat(self, job: str, done: threading.Event) -> None:
         while not done.wait(BEAT_S):
-            self.queue.report(job, self.name)
+            with suppress(sqlite3.OperationalError):  # a full disk: the next beat may be kept
+                self.queue.report(job, self.name)
 
     def _made(self, job: dict[str, Any]) -> dict[str, Any]:
         asked, options = request_from(json.loads(job["request"])), json.loads(job["options"])

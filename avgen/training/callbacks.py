@@ -151,6 +151,8 @@ class Watching(Callback):
             return
         assert isinstance(pl_module, DiffusionSystem)
         pipe = build_pipeline(pl_module, self.folder, self.codecs, self.num_frames)
+        if "bf16" in str(trainer.precision):  # in which sharded weights are gathered
+            pipe.dtype = torch.bfloat16
         own, clips = {"num_frames": self.num_frames, "seed": self.seed, "progress": False}, {}
         for index, (prompt, speech) in enumerate(self.requests()):
             try:
@@ -212,7 +214,7 @@ def log_clip(logger: Logger, name: str, clip: Clip, step: int) -> bool:
     if isinstance(logger, TensorBoardLogger):
         logger.experiment.add_image(name, sheet, step, dataformats="HWC")
         if clip.waveform is not None:
-            sound = torch.from_numpy(clip.waveform)
+            sound = torch.from_numpy(clip.waveform.mean(0))  # it takes one channel
             logger.experiment.add_audio(name, sound, step, sample_rate=rate)
     elif isinstance(logger, WandbLogger):
         logger.log_image(f"{name}/frames", [sheet], step)

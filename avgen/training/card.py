@@ -19,7 +19,7 @@ from torch import nn
 from avgen import __version__
 from avgen.clips.files import atomic
 from avgen.corpora.manifest import ClipRecord, read_manifest
-from avgen.preparation.latent_store import read_latent_config, read_shape
+from avgen.preparation.latent_store import read_latent_config, read_shapes
 
 PROVENANCE = "avgen"  # where a checkpoint keeps `provenance`
 SPLITS = ("train", "validation", "test")
@@ -93,8 +93,7 @@ def data(folder: Path) -> str:
     config = read_latent_config(folder)
     seconds: Counter[str] = Counter()
     mute = 0
-    for record in records:
-        shape = read_shape(folder / "latents" / f"{record.id}.safetensors", config)
+    for record, shape in zip(records, read_shapes(folder, records, config), strict=True):
         seconds[record.split] += float(shape.num_frames / shape.fps)  # pyright: ignore[reportArgumentType]
         mute += not shape.has_sound
     lines = ["| split | clips | hours | speakers |", "|---|---|---|---|"]

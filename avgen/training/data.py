@@ -84,7 +84,7 @@ class ClipSteps(Steps):
             )
         self.stretch_share, self.seed = clips.stretches.share, seed
         self.shares: dict[Kind, float] = {
-            "clip": 1 - sound_share - still_share,
+            "clip": max(0.0, round(1 - sound_share - still_share, 9)),
             "still": still_share,
         }
         self.shares["sound"] = sound_share

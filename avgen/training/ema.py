@@ -6,9 +6,12 @@ Reference: Karras et al. 2024, "Analyzing and Improving the Training Dynamics of
 
 from __future__ import annotations
 
+from typing import Any
+
+import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch import callbacks
 from torch import Tensor
 
 from avgen.errors import UserError
@@ -22,7 +25,19 @@ def power_of(std: float) -> float:
     return float(np.roots([1, 7, 16 - std**-2, 12 - std**-2]).real.max())
 
 
-class PowerEMA(WeightAveraging):
+class _OnDevice(callbacks.WeightAveraging):
+    """Lightning's, whose average lies where the weights will: at `setup` they are on the CPU."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._device: Any = self._device or trainer.strategy.root_device
+        super().setup(trainer, pl_module, stage)
+
+
+class EMAWeightAveraging(_OnDevice, callbacks.EMAWeightAveraging):
+    """Lightning's exponential average, on the device of the weights."""
+
+
+class PowerEMA(_OnDevice):
     """The average of weights by a power of their step, validated with and exported.
 
     Args:

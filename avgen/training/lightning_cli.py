@@ -101,6 +101,8 @@ def shard_recipe(model: Namespace, trainer: Namespace, sharding: Namespace) -> N
     own = Namespace(replicas=sharding.replicas)
     trainer.strategy = Namespace(class_path=f"{room}.ShardedStrategy", init_args=own)
     for callback in trainer.callbacks or []:
+        if callback.class_path.endswith(".PowerEMA"):
+            raise UserError("sharding: PowerEMA cannot be spread; EMAWeightAveraging can")
         if callback.class_path.endswith(".EMAWeightAveraging"):
             callback.class_path = f"{room}.ShardedEMA"
             callback.init_args = Namespace(decay=callback.init_args.decay)

@@ -140,8 +140,8 @@ def averaged_weights(checkpoint: Path, prefix: str) -> dict[str, Tensor]:
         prefix = f"{AVERAGED}."
     elif "averaging_state" not in state:
         raise UserError(
-            f"{checkpoint}: has no averaged weights; train with lightning's EMAWeightAveraging, "
-            "or with ShardedEMA"
+            f"{checkpoint}: has no averaged weights; train with "
+            "avgen.training.ema.EMAWeightAveraging, or with ShardedEMA"
         )
     weights = {
         name.removeprefix(prefix): tensor

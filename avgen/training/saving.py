@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -52,11 +55,45 @@ class Saving(ModelCheckpoint):
     def _find_last_checkpoints(self, trainer: L.Trainer) -> set[str]:
         """For `--ckpt_path last`, which Lightning looks for before `setup`."""
         self.dirpath = self.dirpath or trainer.default_root_dir
-        return super()._find_last_checkpoints(trainer)
+        found = super()._find_last_checkpoints(trainer)
+        if not any(Path(path).is_dir() and not _is_whole(Path(path)) for path in found):
+            return found
+        # A sharded one was being written when the run was killed: the one before it is the last.
+        whole = [path for path in Path(self.dirpath).glob("step=*.ckpt") if _is_whole(path)]
+        return {str(max(whole, key=lambda path: path.stat().st_mtime))} if whole else found
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Save where it is time to, and after the last step: averages then take the weights' place.
+
+        Lightning's does not look at the clock where a system calls its optimisers itself.
+        """
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        due = 0 < trainer.max_steps <= trainer.global_step
+        if self._train_time_interval is not None and not pl_module.automatic_optimization:
+            waited_s = time.monotonic() - (self._last_time_checked or 0.0)
+            due |= trainer.strategy.broadcast(waited_s >= self._train_time_interval.total_seconds())
+        if due:
+            self._save_now(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save the last steps too, where they are not a whole number of `every_n_train_steps`."""
-        if self._last_global_step_saved != trainer.global_step:
+        """Save what came after the last checkpoint, where training is ended by the clock."""
+        self._save_now(trainer)
+
+    def _save_now(self, trainer: L.Trainer) -> None:
+        if not self._should_skip_saving_checkpoint(trainer):
             candidates = self._monitor_candidates(trainer)
             self._save_topk_checkpoint(trainer, candidates)
             self._save_last_checkpoint(trainer, candidates)
+            self._last_time_checked = time.monotonic()
+
+
+def _is_whole(sharded: Path) -> bool:
+    """Whether a sharded checkpoint was written to its end."""
+    return (sharded / ".metadata").is_file()

@@ -73,7 +73,8 @@ def train_stage(
         "model.init_args.optimizer.total_steps": steps,
         "model.init_args.optimizer.warmup_steps": max(1, min(warmup, steps // 10)),
     }
-    arguments = ["--config", str(recipe), *overrides]
+    # One process: of several, Lightning would start this whole script anew for each of the others.
+    arguments = ["--config", str(recipe), "--trainer.devices", "1", *overrides]
     for key, value in settings.items():
         arguments += [f"--{key}", str(value)]
     last = runs / "last.ckpt"

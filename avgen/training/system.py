@@ -280,11 +280,14 @@ class DiffusionSystem(L.LightningModule):
         clean, noise, layout = drawn.clean, drawn.noise, drawn.layout
         noisy = mix(clean, noise, drawn.sigma)
         context = self.transformer.prepare(layout, drawn.text, reference=drawn.reference)
-        told = None
-        if drawn.expressions is None or not self.transformer.config.num_expressions:
+        told, has_head = None, bool(self.transformer.config.num_expressions)
+        if not has_head or (drawn.expressions is None and rank_and_world()[1] == 1):
             predicted = self.transformer(noisy, drawn.levels, context)
         else:
             predicted, told = self.transformer(noisy, drawn.levels, context, with_expressions=True)
+        if told is not None and drawn.expressions is None:  # other processes wait for its gradient
+            predicted, told = predicted + 0 * told.sum(), None
+        elif told is not None:
             if told.shape != drawn.expressions.shape:
                 raise UserError(
                     f"num_expressions is {told.shape[-1]}; the clips' tracks have "
@@ -327,7 +330,7 @@ class DiffusionSystem(L.LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Log the losses by noise level as often as the others."""
         every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
-        if self.global_step % every == 0:
+        if every and self.global_step % every == 0:
             self.log_bins()
 
     def on_validation_epoch_end(self) -> None:

@@ -162,7 +162,8 @@ def test_one_task_completes_a_folder_at_a_time_and_twice_is_as_once(junk, tmp_pa
     before, marker = tree(out), tmp_path / "marker"
     child = os.fork()
     if not child:
-        with Store(out).locked():
+        with (store := Store(out)).locked():
+            assert store.num_channels() == 1  # it reads the file that is locked
             (tmp_path / "locked").touch()
             time.sleep(0.5)
             marker.touch()

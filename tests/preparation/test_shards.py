@@ -3,6 +3,7 @@
 import json
 import tarfile
 import time
+from contextlib import suppress
 from fractions import Fraction
 
 import numpy as np
@@ -26,6 +27,7 @@ from avgen.preparation.settings import Settings
 from avgen.preparation.shards import COLUMNS, Packer, Shards, pack_all
 from avgen.preparation.store import Prepared
 from avgen.training.batches import Packs
+from avgen.training.card import data
 from avgen.training.clip_latents import ClipDraw, Clips
 from avgen.training.draws import OPEN_TARS, bounded_permutation
 
@@ -140,6 +142,48 @@ def test_preparation_packs_as_it_goes(corpus, tmp_path, tiny_model):
     assert [path.name for path in (tmp_path / "tars").glob("*.tar")] == ["0000-000000.tar"]
     assert (tmp_path / "tars/0000-000000.tar").read_bytes() == before
     assert len(Packer(out, url, 0).done) == len(records)
+    assert data(out).count("| train | 4 |") == 1  # the card of a model needs no files of its own
+
+
+def test_who_opts_out_later_is_in_no_tar(corpus, tmp_path, tiny_model):
+    """Nor in the index or the statistics; the others' numbers stay as they were."""
+    (root, _), url = corpus, tmp_path / "tars"
+    for name in ("out", "without"):
+        asked = ["prepare", "folder", str(root), str(tmp_path / name), "--stages", "none"]
+        asked += ["--size", "32x48", "--keep-silent", "--codecs", str(tiny_model), "--no-frames"]
+        asked += ["--engine", "process", "--split-by", "clip", "--shards"]
+        assert main([*asked, str(url if name == "out" else tmp_path / "others")]) == 0
+        if name == "out":
+            before = shown(tmp_path / name)
+            gone = min(before)
+            (tmp_path / "no.txt").write_text(f"clip {gone}\n")
+            out = ["--opt-out", str(tmp_path / "no.txt")]
+            assert main([*asked, str(url), *out]) == 0
+            after = shown(tmp_path / name)
+            next(root.glob(f"{gone}*")).unlink()
+    assert sorted(after) == sorted(set(before) - {gone}) == sorted(shown(tmp_path / "without"))
+    for clip, tensors in after.items():
+        for kind, tensor in tensors.items():
+            assert torch.equal(tensor, before[clip][kind])
+    assert [path.name for path in sorted(url.iterdir())] == ["0000-000001.json", "0000-000001.tar"]
+    assert gone.encode() not in (url / "0000-000001.tar").read_bytes()
+    for own, other in zip(
+        *(load_statistics(tmp_path / n) for n in ("out", "without")), strict=True
+    ):
+        assert own.mean == pytest.approx(other.mean, rel=0.02, abs=0.02)
+        assert own.std == pytest.approx(other.std, rel=0.02)
+
+
+def shown(folder):
+    """Clip -> its tensors, as training reads them."""
+    found = {}
+    for split in ("train", "validation", "test"):
+        with suppress(ValueError):
+            shards = Shards(folder, split)
+            for number, clip in enumerate(shards.ids):
+                _, slices = shards.read(number)
+                found[clip] = {kind: slices.get_slice(kind) for kind in list(slices.keys())}
+    return found
 
 
 def test_a_hundred_thousand_clips_are_known_at_once(tmp_path):

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+import torch
 
 from avgen.cli import main
 from avgen.studio.lines import read_lines
@@ -22,7 +23,8 @@ def write(path, rows):
 
 
 def results(folder):
-    rows = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    text = "".join(path.read_text() for path in sorted(folder.glob("results*.jsonl")))
+    rows = [json.loads(line) for line in text.splitlines()]
     return {row["custom_id"]: row["response"]["body"]["avgen"]["sha256"] for row in rows}
 
 
@@ -54,6 +56,28 @@ def test_lines_in_every_form(tmp_path):
     (row,) = read_lines('custom_id,prompt,seed\nx,"a ""red"" one",7\n', ".csv")
     assert (row.name, row.request.prompt, row.request.seed) == ("x", 'a "red" one', 7)
     assert row.key("m", "1") != row.key("m", "2")
+    (row,) = read_lines("seed,prompt\n7,a man, smiling\n", ".csv")
+    assert "more cells than" in row.error
+    (row,) = read_lines('{"prompt": "caf\\ud83d"}', ".jsonl")
+    assert "not JSON" in row.error and "ud83d" in row.error
+
+
+def test_a_line_that_fails_ends_itself_alone(tiny_model, tmp_path, monkeypatch, capsys):
+    """Whatever it fails by: one that is too large for the memory, for one."""
+    path = write(tmp_path / "l.jsonl", [{"prompt": SAID, "seed": i} for i in range(3)])
+    command = ["batch", str(path), "-o", str(tmp_path / "out"), "--model", str(tiny_model)]
+    draw = torch.randn
+
+    def short(*arguments, **more):
+        monkeypatch.setattr(torch, "randn", draw)  # there is room for the next
+        raise MemoryError
+
+    monkeypatch.setattr(torch, "randn", short)
+    assert main(command) == 1
+    assert sorted(results(tmp_path / "out")) == ["2", "3"]
+    (row,) = (tmp_path / "out/errors.jsonl").read_text().splitlines()
+    assert json.loads(row)["error"]["code"] == "out_of_memory"
+    assert main(command) == 0
 
 
 def test_wrong_lines_stop_a_batch_before_it_begins(tiny_model, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """OpenAI's client, unchanged, against the studio: clips, lists, errors, files and batches."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import openai
@@ -133,6 +134,7 @@ BAD = [
     ({"num_inference_steps": 0}, "num_inference_steps", "at least 1"),
     ({"seed": "x"}, "seed", "whole number"),
     ({"n": 9}, "n", "from 1 to 8"),
+    ({"metadata": '{"a": "caf\\ud83d"}'}, None, "half a character"),
     ({"model": "sora-2"}, "model", "avgen-model"),
     ({"words": "place 0.1-0.2", "speech": "place"}, "words", "both given"),
     ({"image": "video_000000000000000000000000"}, None, "no clip or file"),
@@ -167,6 +169,22 @@ def test_two_things_that_contradict_each_other(client, clip):
     assert "both given" in caught.value.message
 
 
+def test_a_batch_lets_others_pass(client, limited, tmp_path):
+    """Its clips come last, and are not of the six that may wait."""
+    client = client.with_options(base_url=f"{limited.url}/v1", api_key=TOKEN)
+    limited.call("/v1/queue", {"paused": True})
+    (tmp_path / "l.jsonl").write_text(8 * (json.dumps({"prompt": SAID}) + "\n"))
+    file = client.files.create(file=(tmp_path / "l.jsonl").open("rb"), purpose="batch")
+    asked = {"endpoint": "/v1/videos", "completion_window": "24h"}
+    batch = client.batches.create(input_file_id=file.id, **asked)
+    assert limited.call("/v1/queue")["queued"] >= 8
+    made = limited.call(f"/v1/videos/{limited.make(seed=3)}")
+    rows = limited.call(f"/v1/videos?group={batch.id}")["data"]
+    assert made["avgen"]["queue_position"] < min(row["avgen"]["queue_position"] for row in rows)
+    client.batches.cancel(batch.id)
+    client.videos.delete(made["id"])
+
+
 def test_a_full_queue_is_tried_again_three_times(limited):
     limited.call("/v1/queue", {"paused": True})
     while limited.call("/v1/queue")["queued"] < 6:
@@ -185,6 +203,15 @@ def test_a_full_queue_is_tried_again_three_times(limited):
     assert caught.value.code == "queue_full"
     assert caught.value.response.headers["retry-after"] == "30"
     assert seen == ["POST"] * 3
+
+
+def test_a_key_that_comes_twice_at_a_time_is_one_clip(served):
+    key = {"Idempotency-Key": "k2"}
+    with ThreadPoolExecutor(4) as pool:
+        made = [pool.submit(served.call, "/v1/videos", {"prompt": SAID}, headers=key)
+                for _ in range(4)]  # fmt: skip
+    assert len({answer.result()["id"] for answer in made}) == 1
+    served.wait(made[0].result()["id"])
 
 
 def test_one_key_is_one_clip(client, served):

@@ -7,6 +7,7 @@ import re
 import signal
 import sqlite3
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -17,6 +18,8 @@ from served import ordinary
 
 from avgen.studio.desk import is_alive, process_name
 from avgen.studio.queue import MAX_TRIES, Queue
+from avgen.studio.security import Gate
+from avgen.studio.state import Settings, Studio
 
 
 @pytest.fixture
@@ -110,14 +113,45 @@ def test_events_are_whole_and_in_order(queue):
     assert [event["number"] for event in queue.events(told[2]["number"])] == [4, 5, 6]
 
 
-def test_a_process_is_known_by_when_it_began():
+def test_a_process_is_known_by_when_it_began(monkeypatch):
     own = process_name()
+    began = psutil.Process.create_time(psutil.Process())
+    monkeypatch.setattr(
+        psutil.Process, "create_time", lambda self: began + 1
+    )  # a step of the clock
     assert is_alive(own)
     pid = own.partition("-")[0]
     assert not is_alive(f"{pid}-1.00")
     ended = subprocess.Popen(["true"])
     ended.wait()
     assert not is_alive(f"{ended.pid}-1.00")
+
+
+def test_the_worker_is_looked_after_whatever_fails(tmp_path):
+    """Such as a clip that cannot be removed."""
+    studio = Studio(Settings(tmp_path, tmp_path / "no model", "none"), Gate())
+    (job,) = studio.queue.add([{}], {})
+    studio.folder.clip(job).mkdir()
+    studio.queue.remove(job)
+    studio.worker = subprocess.Popen(["sleep", "60"])
+    looking = threading.Thread(target=studio._keep_working)
+    looking.start()
+    time.sleep(1)
+    studio.worker.kill()
+    for _ in range(200):
+        if studio.deaths and studio.worker is not None:
+            break
+        time.sleep(0.1)
+    assert (studio.deaths, studio.worker.args[1:3]) == (1, ["-m", "avgen.studio.worker"])
+    studio.stop()
+    looking.join()
+
+
+def test_batches_are_counted_apart(queue):
+    queue.add([{}, {}], {}, collection="group_1")
+    queue.add([{}], {})
+    queue.add([{}] * 4, {}, collection="batch_1")
+    assert [queue.count("queued", kind) for kind in (None, False, True)] == [7, 3, 4]
 
 
 def test_cancel_ends_a_running_clip_within_a_step(served):

@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+from dataclasses import replace
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -11,13 +12,21 @@ import numpy as np
 import pytest
 import yaml
 from lightning.pytorch.callbacks import EMAWeightAveraging
-from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from avgen.clips import Clip, Word, read_clip
 from avgen.codecs.base import load_module
 from avgen.corpora.manifest import ClipRecord
 from avgen.preparation.latent_store import ClipShape, encoder_fingerprint
-from avgen.training.callbacks import WORDLESS, Samples, measure_clips, timer_of, usual_caption
+from avgen.training.callbacks import (
+    WORDLESS,
+    Samples,
+    log_clip,
+    measure_clips,
+    timer_of,
+    usual_caption,
+)
 from avgen.training.sharding import ShardedEMA
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -156,5 +165,12 @@ def test_samples_go_to_loggers_that_take_them_and_others_are_named(tmp_path, cap
     sheet, step = board.logged["sample_1/frames"]
     assert sheet.shape == (4, 12 * 6, 3)
     assert sheet[0, ::6, 0].tolist() == [0, 1, 1, 2, 3, 4, 4, 5, 6, 7, 7, 8]
+    stereo = replace(clip, waveform=np.concatenate([clip.waveform, -0.75 * clip.waveform]))
+    board_on_disk = TensorBoardLogger(tmp_path, "events")
+    assert log_clip(board_on_disk, "both", stereo, 7)
+    events = EventAccumulator(board_on_disk.log_dir)
+    board_on_disk.experiment.flush()
+    events.Reload()
+    assert events.Audio("both")[0].sample_rate == 24000
     sound, _, rate = board.logged["sample_0/sound"]
     assert (step, sound.shape, float(sound[5]), rate) == (7, (8640,), 0.25, [24000])

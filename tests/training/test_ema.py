@@ -3,13 +3,14 @@
 import copy
 from types import SimpleNamespace
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn, get_ema_multi_avg_fn
 
 from avgen.models.word_vectors import WordCaptions
-from avgen.training.ema import PowerEMA, power_of
+from avgen.training.ema import EMAWeightAveraging, PowerEMA, power_of
 from avgen.training.sharding import ShardedEMA
 
 
@@ -71,3 +72,14 @@ def test_the_average_that_is_sharded_is_lightnings():
         callback.on_train_batch_end(SimpleNamespace(global_step=step), system, None, None, 0)
         torch.testing.assert_close(system.averaged.weight, other.module.weight)
     assert not torch.equal(system.averaged.weight, system.transformer.weight)
+
+
+@pytest.mark.parametrize("average", [EMAWeightAveraging(decay=0.9), PowerEMA(0.1)])
+def test_the_average_lies_where_the_weights_will(average):
+    """At `setup` they are on the CPU still, wherever the training is to run."""
+    strategy = SimpleNamespace(root_device=torch.device("meta"))
+    module = L.LightningModule()
+    module.layer = torch.nn.Linear(3, 2)
+    average.setup(SimpleNamespace(strategy=strategy), module, "fit")
+    assert average._average_model.module.layer.weight.device.type == "meta"
+    assert module.layer.weight.device.type == "cpu"

@@ -76,7 +76,7 @@ def recipe_of(kind, tmp_path, prepared):
     batching = {"batch_size": 2, "lengths_s": [FRAMES / 25]}
     average = {"decay": 0.5}
     callbacks = [
-        {"class_path": "lightning.pytorch.callbacks.EMAWeightAveraging", "init_args": average},
+        {"class_path": "avgen.training.ema.EMAWeightAveraging", "init_args": average},
         {"class_path": "avgen.training.saving.Saving"},
     ]
     values = {

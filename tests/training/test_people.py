@@ -119,6 +119,20 @@ def test_faces_are_told_of_clips_that_have_them_through_little_noise(faces):
         make_system(faces, num_expressions=5).errors(drawn)
 
 
+def test_of_several_processes_each_has_a_gradient_of_the_head(faces, monkeypatch):
+    """Where its clips have no faces too: the others would wait for it."""
+    system = make_system(faces, num_expressions=EXPRESSIONS)
+    batch = next(iter(ClipData(faces, ALL, sound_share=1.0).train_dataloader()))
+    monkeypatch.setattr("avgen.training.system.rank_and_world", lambda: (1, 2))
+    drawn = system.draw(batch, "train")
+    assert drawn.expressions is None
+    errors, told = system.errors(drawn)
+    errors.sum().backward()
+    assert told is None
+    assert system.transformer.expressions.weight.grad.abs().max() == 0
+    assert system.transformer.blocks[0].mlp[0].weight.grad.abs().max() > 0
+
+
 def test_a_reference_is_another_clip_of_the_same_speaker(faces):
     data = ClipData(faces, ALL, references=References(share=0.5, seconds=0.2))
     loader = data.train_dataloader()

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 from avgen.codecs.speech import SpeechCodecConfig
 from avgen.training.audio_codec import DiscriminatorConfig, mean_losses
 from avgen.training.optimization import OptimizerConfig
+from avgen.training.saving import Saving
 from avgen.training.speech_codec import SpeechCodecSystem
 
 TINY = SpeechCodecConfig(width=16, hidden=32, depth=1)
@@ -114,3 +115,13 @@ def test_noise_leaves_the_pitch_alone() -> None:
     assert torch.equal(made, again.detach())
     with pytest.raises(ValueError, match=r"noise -0\.1"):
         system(noise=-0.1)
+
+
+def test_a_run_is_saved_by_the_clock(tmp_path) -> None:
+    saving = Saving(dirpath=str(tmp_path), every_minutes=0, keep=5)
+    run = trainer(tmp_path / "log", 3)
+    run.callbacks.append(saving)
+    run.fit(system(), DataLoader(Vowels(), batch_size=4))
+    assert sorted(path.name for path in tmp_path.glob("*.ckpt")) == [
+        "last.ckpt", "step=1.ckpt", "step=2.ckpt", "step=3.ckpt",
+    ]  # fmt: skip

@@ -9,8 +9,8 @@ export class Failure extends Error {
   }
 }
 
-export async function call(path, { method = "GET", json, form } = {}) {
-  const options = { method, headers: {} };
+export async function call(path, { method = "GET", json, form, headers = {} } = {}) {
+  const options = { method, headers: { ...headers } };
   if (json !== undefined) {
     options.headers["Content-Type"] = "application/json";
     options.body = JSON.stringify(json);
@@ -28,7 +28,7 @@ export async function call(path, { method = "GET", json, form } = {}) {
   return content;
 }
 
-export const post = (path, json = {}) => call(path, { method: "POST", json });
+export const post = (path, json = {}, headers = {}) => call(path, { method: "POST", json, headers });
 
 export async function upload(file, path = "/v1/files", fields = { purpose: "input" }) {
   const form = new FormData();
@@ -91,6 +91,15 @@ export const refreshQueue = async () => {
   changed();
 };
 
+// Who waits for whom changes with every clip that comes or goes; an event tells of its own clip only.
+let asked = null;
+function refreshWaiting() {
+  asked ??= setTimeout(async () => {
+    asked = null;
+    if ([...videos.values()].some(waiting)) keep((await call("/v1/videos?status=queued&limit=100").catch(() => ({ data: [] }))).data);
+  }, 300);
+}
+
 export function connect() {
   const source = new EventSource("/v1/events");
   source.onopen = () => {
@@ -105,6 +114,7 @@ export function connect() {
     const video = JSON.parse(event.data);
     const before = videos.get(video.id);
     keep([video]);
+    if (video.status !== before?.status || video.avgen.queue_position !== before.avgen.queue_position) refreshWaiting();
     if (video.status !== before?.status && ["completed", "failed"].includes(video.status)) {
       refreshQueue();
       say(`Seed ${video.avgen.seed}: ${video.avgen.state}`);
@@ -119,7 +129,10 @@ export function connect() {
     keep([{ ...video, status: "in_progress", progress: Math.max(progress, video.progress),
       avgen: { ...video.avgen, ...now, preview, state } }]);
   });
-  source.addEventListener("removed", (event) => drop(JSON.parse(event.data).id));
+  source.addEventListener("removed", (event) => {
+    drop(JSON.parse(event.data).id);
+    refreshWaiting();
+  });
 }
 
 export const finished = (video) => video.status === "completed";

@@ -60,6 +60,8 @@ export function Create() {
   const [peaks, setPeaks] = useState(null);
   const [agreed, setAgreed] = useState(false);
   const asking = useRef(0);
+  const sending = useRef(false);
+  const keys = useRef({}); // of what was sent and not yet all queued: sent again, it is not queued twice
   const model = status.model?.avgen;
   const defaults = model?.defaults;
   const fps = Number(draft.fields.fps) || defaults?.fps || 25;
@@ -123,7 +125,7 @@ export function Create() {
     set({ words: future.at(-1), length });
     setFuture(future.slice(0, -1));
   };
-  const keys = (event) => {
+  const shortcuts = (event) => {
     if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z") {
       event.preventDefault();
       if (event.shiftKey) redo();
@@ -158,12 +160,21 @@ export function Create() {
       body.words = timeline.toSeconds(draft.words);
       if (!body.seconds && !body.num_frames && !body.audio && !body.video) body.seconds = length / 1000;
     } else if (draft.speech.trim()) body.speech = draft.speech;
+    if (sending.current) return;
+    sending.current = true;
     try {
-      for (const seed of seeds) await post("/v1/videos", { ...body, seed });
+      for (const seed of seeds) {
+        const asked = { ...body, seed };
+        const key = (keys.current[JSON.stringify(asked)] ??= `${Date.now()}-${Math.random()}`);
+        await post("/v1/videos", asked, { "Idempotency-Key": key });
+      }
+      keys.current = {};
       setFault(null);
       say(`${seeds.length} queued`);
     } catch (error) {
       setFault(error.message);
+    } finally {
+      sending.current = false;
     }
   }
 
@@ -181,7 +192,7 @@ export function Create() {
     placeholder=${placeholder} value=${draft.fields[name] ?? ""} onInput=${(e) => field(name, e.target.value && Number(e.target.value))} /></label>`;
 
   return html`<h1 tabindex="-1">Create</h1><div class="wide side">
-  <form onSubmit=${submit} onKeyDown=${keys}>
+  <form onSubmit=${submit} onKeyDown=${shortcuts}>
     <label>What is said<textarea name="speech" rows="2" value=${draft.speech}
       onInput=${(e) => { set({ speech: e.target.value, words: null }); setPast([]); setFuture([]); }}></textarea></label>
     ${unsaid ? html`<p class="bad" role="alert">${unsaid}</p>` : html`<p class="soft">${draft.words ? "The words are timed by you." : "The words are timed by the model; drag one, or move it with the arrow keys, to time it yourself."}</p>`}
