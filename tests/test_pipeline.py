@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from avgen.clips import Clip, Word
+from avgen.clips import Clip, Word, write_clip
 from avgen.clips.timebase import num_samples
 from avgen.latents.packing import AUDIO, VIDEO
 from avgen.models.transformer import AVTransformer
@@ -561,3 +561,24 @@ def test_progress_is_over_steps_and_decoding(pipe, capfd):
     assert "9/9" in err
     make(pipe)
     assert capfd.readouterr().err == ""
+
+
+def test_given_sound_keeps_its_channels_and_its_rate(pipe, tmp_path):
+    """Read of a file as handed over; what it is made with is mono."""
+    frames, both = picture(9), sound(2, 17_280)
+    write_clip(Clip(frames, Fraction(25), both, 48_000), tmp_path / "both.mkv")
+    clip = make(pipe, "", audio=tmp_path / "both.mkv", num_frames=9)
+    assert clip.sample_rate == 48_000
+    np.testing.assert_allclose(clip.waveform, both, atol=1e-4)
+
+
+def test_a_request_is_changed_by_what_is_said_besides(pipe):
+    request = GenerateRequest(prompt=SAID, seed=7)
+    assert same(make(pipe, request, seed=3), make(pipe, seed=3))
+    with pytest.raises(TypeError, match="sede"):
+        make(pipe, request, sede=3)
+
+
+def test_a_rate_may_be_a_float_as_it_is_written(pipe, tmp_path):
+    write_clip(beginning(9, NTSC), tmp_path / "a.mkv")
+    assert conditions(pipe, video=tmp_path / "a.mkv", fps=29.97).fps == NTSC

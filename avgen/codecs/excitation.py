@@ -40,7 +40,8 @@ def pulses(pitch_hz: Tensor, phases: Tensor, hop_length: int, sample_rate: int) 
     between = f[:, 1:-1] * (1 - place.abs())
     between = between + f[:, :-2] * (-place).clamp(min=0) + f[:, 2:] * place.clamp(min=0)
     turns = (phases[..., None] + between.cumsum(-1) / sample_rate) % 1
-    angle, harmonics = 2 * math.pi * turns.float(), (HIGHEST_HARMONIC_HZ / between.float()).floor()
+    highest = min(HIGHEST_HARMONIC_HZ, 0.48 * sample_rate)  # above half the rate they would fold
+    angle, harmonics = 2 * math.pi * turns.float(), (highest / between.float()).floor()
     # sum of cos(k a) for k to H is sin((H + 1/2) a) / (2 sin(a / 2)) - 1/2, and H where a is 0
     below = 2 * (angle / 2).sin()
     at_zero = below.abs() < 2e-3

@@ -114,7 +114,9 @@ class HopCodec(EvenLatents, nn.Module):
         num_latents = -(-waveform.shape[2] // hop)
         tail = num_latents * hop - waveform.shape[2]
         windows = [
-            functional.pad(waveform[:, 0], (margin, margin + tail)).unfold(1, length, hop)
+            functional.pad(waveform[:, 0], (margin, length - hop - margin + tail)).unfold(
+                1, length, hop
+            )
             for length in self.window_lengths
             for margin in [(length - hop) // 2]
         ]
@@ -201,7 +203,7 @@ def overlap_add(windows: Tensor, hop: int) -> Tensor:
     frames = torch.cat([rearrange(windows, "b t n -> b n t"), squared])
     added = functional.fold(frames, (1, total), (1, length), stride=(1, hop))[:, 0, 0]
     margin = (length - hop) // 2
-    return (added[:-1] / added[-1:].clamp(min=LEAST_WEIGHT))[:, margin : total - margin]
+    return (added[:-1] / added[-1:].clamp(min=LEAST_WEIGHT))[:, margin : margin + num_windows * hop]
 
 
 def chunks(

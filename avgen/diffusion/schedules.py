@@ -25,7 +25,7 @@ def shift_sigma(sigma: Tensor, shift: float) -> Tensor:
     eq. 23, where shift is sqrt(m / n).
     """
     _require_positive("shift", shift)
-    return shift * sigma / (1 + (shift - 1) * sigma)
+    return (shift * sigma / (1 + (shift - 1) * sigma)).clamp(max=1)  # 1 may be rounded up
 
 
 def uniform_sigmas(num_steps: int) -> Tensor:

@@ -55,6 +55,7 @@ class Measure:
             controls (another clip's sound, the clip's own but late) call it again.
         mismatch: For a metric without `score`: its values if the clip is compared with another
             one in place of itself, as a control.
+        is_of_person: Whether that one must be of somebody else.
         needs: Names of NEEDS without which it is skipped.
         networks: That it uses; it is skipped without those that do not ship.
         sample_rate: Hz of the sound that `score` takes; None for the clip's own.
@@ -70,6 +71,7 @@ class Measure:
     extract: Callable[[Subject], Any]
     score: Callable[[Any, np.ndarray, int], Values] | None = None
     mismatch: Callable[[Subject, Subject], Values] | None = None
+    is_of_person: bool = False
     needs: tuple[str, ...] = ()
     networks: tuple[Network, ...] = ()
     sample_rate: int | None = SAMPLE_RATE

@@ -60,7 +60,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Ten
     if masks is None and len(set(lengths)) == 1:  # a batch
         clips = [rearrange(x, "k (b m) e -> b k m e", b=len(lengths)) for x in (query, key, value)]
         return rearrange(attention(clips[0], clips[1], clips[2]), "b k m e -> k (b m) e")
-    if masks is None and query.is_cuda and query.dtype != torch.float32:
+    if masks is None and has_varlen(query):
         from torch.nn.attention.varlen import varlen_attn  # not run so far: it needs CUDA
 
         q, k, v = (heads.transpose(0, 1) for heads in (query, key, value))
@@ -74,10 +74,16 @@ def attend(query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Ten
     return torch.cat(attended, 2)[0]
 
 
+def has_varlen(query: Tensor) -> bool:
+    """Whether the kernel for clips of unlike lengths is there: on GPUs of Ampere's kind and later."""
+    is_half = query.is_cuda and query.dtype != torch.float32
+    return is_half and torch.cuda.get_device_capability(query.device) >= (8, 0)
+
+
 def attend_groups(query: Tensor, key: Tensor, value: Tensor, groups: Sequence[Group]) -> Tensor:
     """Attention where tokens see parts of their clip: every group what it sees, without a mask."""
     order = torch.cat([group.queries for group in groups])
-    if query.is_cuda and query.dtype != torch.float32:
+    if has_varlen(query):
         from torch.nn.attention.varlen import varlen_attn  # not run so far: it needs CUDA
 
         seen = torch.cat([group.keys for group in groups])

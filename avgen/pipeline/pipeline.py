@@ -147,12 +147,14 @@ class AVPipeline(Coding):
             prompt: How it looks and sounds; words in double quotes are spoken. Or a whole request.
             progress: Show progress bars; or a function, called with every `Step` that is done: an
                 exception raised in it ends the making.
-            **fields: The other fields of `GenerateRequest`, which describes them.
+            **fields: The other fields of `GenerateRequest`, which describes them; of a whole
+                request, those that are to be others.
 
         Raises:
             UserError: it contradicts itself, cannot be said, or does not fit into memory.
         """
-        request = GenerateRequest(prompt=prompt, **fields) if isinstance(prompt, str) else prompt
+        is_text = isinstance(prompt, str)
+        request = GenerateRequest(prompt, **fields) if is_text else replace(prompt, **fields)
         conditions = self.conditions(request)
         check_memory(conditions.num_frames, conditions.settings, CLIP_BYTES)
         chunks = list(self.stream(conditions, progress))
@@ -177,7 +179,7 @@ class AVPipeline(Coding):
             if getattr(request, name) is not None and not self.transformer.config.has_references:
                 raise UserError(f"{name} is given; this model was trained without any to be like")
         rate, channels = self.audio_codec.sample_rate, self.audio_codec.num_channels
-        request = read_files(request, Fraction(self.config.fps), num_channels=channels)
+        request = read_files(request, Fraction(self.config.fps))
         timing = self.durations or self.config.timer
         conditions, face, voice = resolve(request, settings, rate, timing, channels), None, None
         if not self.transformer.config.has_sound and conditions.sound is None:

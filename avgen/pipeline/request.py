@@ -247,15 +247,16 @@ def _check_given(name: str, value: Any) -> None:
 
 
 def read_files(
-    request: GenerateRequest, fps: Fraction, crop: Crop | None = None, num_channels: int = 1
+    request: GenerateRequest, fps: Fraction, crop: Crop | None = None
 ) -> GenerateRequest:
     """The request with what its files hold in their place, each read once.
+
+    Given sound comes out again and keeps its channels; other sound is read in stereo.
 
     Args:
         request: May name files.
         fps: Of clips, where the request says none.
         crop: From frames [T, H, W, 3] and their file to what is used of them.
-        num_channels: Of sound.
 
     Raises:
         MediaError: a file cannot be read.
@@ -271,9 +272,14 @@ def read_files(
     for name, path in paths.items():
         if name in ("image", "face"):
             read[name] = crop(read_image(path)[None], path)[0]
-        elif name in ("audio", "voice"):
-            read[name] = read_audio(path, num_channels=num_channels)
+        elif name == "audio":
+            sound, rate = read_audio(path)
+            kept = len(sound) in (1, 2, 6)  # what a file can be written with
+            read[name] = (sound, rate) if kept else read_audio(path, num_channels=2)
+        elif name == "voice":
+            read[name] = read_audio(path, num_channels=2)
         else:
-            clip = read_clip(path, fps=request.fps or fps, num_channels=num_channels)
+            rate = parse_rate(str(request.fps)) if request.fps else fps
+            clip = read_clip(path, fps=rate, num_channels=2)
             read[name] = replace(clip, frames=crop(clip.frames, path))
     return replace(request, **read)

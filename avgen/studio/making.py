@@ -99,7 +99,7 @@ def make_clip(
     phase("encoding")
     conditions = pipe.conditions(request)
     parameters = asked.record() | conditions.record() | {"model": manner.model}
-    rate = pipe.audio_codec.sample_rate
+    rate = pipe.audio_codec.output_sample_rate
     given = (
         None if conditions.is_voiced else num_samples(conditions.num_begun, conditions.fps, rate)
     )

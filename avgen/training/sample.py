@@ -336,8 +336,10 @@ def tasks_for(tasks: Tasks, layout: Layout) -> Tasks:
     Raises:
         UserError: no task is left that has any weight.
     """
+    is_still = layout.has_picture and layout.video.num_latents == 1
     missing = {
-        "sound": () if layout.has_sound else ("silent video",),
+        "more than a frame": ("sound and picture",) if is_still else (),
+        "sound": () if layout.has_sound else ("silent video", *("picture", "frames") * is_still),
         "picture": () if layout.has_picture else ("sound", "sound and picture"),
     }
     weights = dict(tasks.weights)

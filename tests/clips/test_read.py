@@ -122,6 +122,16 @@ def test_a_transport_stream_does_not_begin_at_zero(media, tmp_path):
     assert np.abs(clip.waveform[0]).argmax() == RATE
 
 
+def test_of_several_frames_at_a_time_the_nearest_is_shown(media, tmp_path):
+    """60 a second at 25: the last of those nearest would be 10 ms early on average."""
+    path = media.mux(tmp_path / "a.mkv", frames=media.draw_numbers(range(96)), tick=Fraction(1, 60))
+    clip = read_clip(path, fps=25)
+    assert media.read_numbers(clip.frames) == [round(2.4 * slot) for slot in range(40)]
+    assert media.read_numbers(read_clip(path, fps=25, start_s=Fraction(1, 5)).frames) == [
+        round(2.4 * slot) for slot in range(5, 40)
+    ]
+
+
 def test_a_variable_rate_becomes_a_constant_one_by_timestamp(media, tmp_path):
     # Thirtieths of a second; 3, 4 and 8 to 11 are missing, so the frames before stay.
     pts = [0, 1, 2, 5, 6, 7, 12, 13, 14, 15, 16]

@@ -1,5 +1,6 @@
 """Our audio codec: lengths, places in time, chunks, and the folder it is saved in."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -46,6 +47,18 @@ def test_any_length_comes_back_as_long_as_it_was(codec, num_samples) -> None:
     latents = codec.encode(waveform)
     assert latents.shape == (2, 6, -(-num_samples // 80))
     assert codec.decode(latents, num_samples=num_samples).shape == waveform.shape
+
+
+@torch.no_grad()
+def test_an_odd_hop_loses_nothing() -> None:
+    odd = AudioAutoencoder(replace(TINY, hop_length=45, fft_length=180)).eval()
+    for num_samples in (1, 45, 46, 400):
+        waveform = torch.randn(1, 1, num_samples)
+        latents = odd.encode(waveform)
+        assert latents.shape[2] == -(-num_samples // 45)
+        assert odd.decode(latents, num_samples=num_samples).shape == waveform.shape
+    whole = odd.encode(waveform)
+    assert torch.allclose(odd.encode(waveform, chunk_latents=2), whole, atol=1e-5)
 
 
 @torch.no_grad()

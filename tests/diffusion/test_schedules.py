@@ -24,7 +24,7 @@ def test_uniform_grid_has_equal_steps_and_ends_in_zero() -> None:
     assert uniform_sigmas(4).tolist() == [1.0, 0.75, 0.5, 0.25, 0.0]
 
 
-@pytest.mark.parametrize("shift", [0.3, 1.0, 3.0])
+@pytest.mark.parametrize("shift", [0.3, 0.4, 1.0, 1.57, 3.0])
 @pytest.mark.parametrize("num_steps", [1, 7, 50])
 def test_shifted_grid_falls_from_one_to_exactly_zero(num_steps: int, shift: float) -> None:
     sigmas = shifted_sigmas(num_steps, shift)

@@ -86,6 +86,15 @@ def test_a_short_gap_is_bridged():
     np.testing.assert_allclose(the_face([Track(boxes)]).boxes[21], np.array([21, 31, 121, 121]))
 
 
+def test_landmarks_that_are_missing_for_a_while_are_bridged_too():
+    """Boxes are carried over such a gap by who finds them."""
+    points = np.tile(np.arange(50, dtype=np.float32)[:, None, None], (1, 478, 3))
+    points[20:23] = np.nan
+    one = Track(track().boxes, points)
+    assert one.present.sum() == 47
+    assert the_face([one]).landmarks[[19, 20, 22, 23], 7, 1].tolist() == [19, 20, 22, 23]
+
+
 def test_a_box_is_put_around_landmarks_of_any_size():
     points = np.zeros((478, 3))
     points[10], points[152], points[[13, 14]] = (200, 100, 0), (200, 196, 0), (204, 170, 0)

@@ -1,12 +1,13 @@
 """Openings, stillness, motion in silence and blinks of faces drawn as points."""
 
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from avgen.evaluation.faces import mouths
-from avgen.evaluation.subject import Unscored
+from avgen.evaluation.faces import mouths, tracking
+from avgen.evaluation.subject import Subject, Unscored
 
 FPS = Fraction(25)
 
@@ -95,3 +96,14 @@ def test_a_face_that_is_not_always_there_is_said():
     points[3] = np.nan
     with pytest.raises(Unscored, match="every frame"):
         mouths.mouth(points, np.zeros((1, 12800), np.float32), 16000, FPS)
+
+
+def test_a_reference_that_cannot_be_tracked_costs_its_ratios_alone(monkeypatch):
+    made = Subject(None, Path("real.mp4"))
+    moving = face(0.03 + 0.02 * np.sin(np.arange(40)))
+    sound = np.sin(np.arange(40 * 640) / 9, dtype=np.float32)[None]
+    made._shared |= {tracking._landmarks: moving}
+    monkeypatch.setattr(mouths, "own_sound", lambda subject: sound)
+    values = mouths._values(made)
+    assert values["spread"] > 0
+    assert "no ratios to the reference" in values["notes"][0]

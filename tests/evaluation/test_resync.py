@@ -11,7 +11,7 @@ from avgen.clips import Clip, MediaError, read_clip, write_clip
 from avgen.clips.media.remux import remux_delayed
 from avgen.evaluation.file_timing import flash_click_offset
 from avgen.evaluation.subject import Unscored
-from avgen.evaluation.sync.correction import find_offset
+from avgen.evaluation.sync.correction import find_offset, interval_of
 
 FPS, RATE = Fraction(25), 48_000
 
@@ -85,3 +85,10 @@ def test_what_cannot_be_written_leaves_nothing(early, tmp_path):
 def test_without_a_face_there_is_no_evidence(early):
     with pytest.raises(Unscored, match="no face"):
         find_offset(early[".mkv"])
+
+
+def test_what_is_the_same_at_every_place_does_not_average_out():
+    """Half a place's interval is 16 ms for it (SLACK, 0.4 frames) and 20 by chance."""
+    low, high = interval_of(3.0, [(-40.0, 32.0), (-30.0, 42.0)] * 4)
+    assert (low, high) == pytest.approx((3 - 16 - 20 * 1.25 / 8**0.5, 3 + 16 + 20 * 1.25 / 8**0.5))
+    assert interval_of(5.0, [(-15.0, 25.0)]) == pytest.approx((-15, 25))

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import shutil
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -151,6 +152,35 @@ def test_every_clip_is_mismatched_with_the_next_that_has_sound(tmp_path):
     assert {clips[other] for other in partners.values()} == {loud}
     assert partners_of({"a": loud, "b": mute}, 0) == {"a": None, "b": "a"}
     assert partners_of({"b": mute}, 0) == {"b": None}
+
+
+def test_with_speakers_by_folder_another_one_is_taken_where_there_is_one():
+    clips = {f"{name}/{i}.mkv": Path("x") for name in ("s1", "s2", "s3") for i in range(5)}
+    partners = partners_of(clips, 7, lambda path: True, by_folder=True)
+    assert all(Path(name).parent != Path(other).parent for name, other in partners.items())
+    alone = partners_of({n: p for n, p in clips.items() if n < "s2"}, 7, lambda path: True, True)
+    assert all(name != other for name, other in alone.items())
+
+
+def test_clips_that_changed_are_measured_anew_and_those_that_are_gone_leave(folder, tmp_path):
+    clips, report = tmp_path / "clips", tmp_path / "report"
+    clips.mkdir()
+    for name in ("a", "b"):
+        shutil.copy2(folder / f"s1/{name}.mkv", clips)
+    evaluate(Request(clips, metrics=METRICS), report)
+    before = by_id(report)
+    write_clip(flash_and_click(0.16, (0.8, 2.0, 3.1)), clips / "a.mkv", overwrite=True)
+    done = []
+    evaluate(Request(clips, metrics=METRICS), report, progress=lambda *c: done.append(c))
+    after = by_id(report)
+    assert len(read_rows(report)) == 2
+    moved = [
+        row["a.mkv"]["metrics"]["flash_click"]["values"]["offset_ms"] for row in (before, after)
+    ]
+    assert moved == pytest.approx([0, 160], abs=2)
+    (clips / "a.mkv").unlink()
+    evaluate(Request(clips, metrics=METRICS), report)
+    assert [row["id"] for row in read_rows(report)] == ["b.mkv"]
 
 
 def test_a_folder_of_another_run_is_refused(report, folder, tmp_path):

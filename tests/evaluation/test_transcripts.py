@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from avgen.clips import Clip, write_clip
+from avgen.clips import Clip, Word, write_clip
 from avgen.evaluation.report.differences import compare
 from avgen.evaluation.rows import read_rows
 from avgen.evaluation.run.runner import Request, evaluate
@@ -60,8 +60,13 @@ def test_a_file_is_jsonl_a_manifest_or_a_csv(tmp_path):
         "3": "set",
     }
     table = tmp_path / "said.csv"
-    table.write_text('id,text\na,"bin, blue"\n')
-    assert read_transcripts(table) == {"a": Transcript("bin, blue")}
+    table.write_text('id,text\na,"bin, blue\nat f"\n')
+    assert read_transcripts(table) == {"a": Transcript("bin, blue\nat f")}
+    lines.write_text('{"id": "a", "text": "b", "phonemes": [["", 0, 0.1], ["B", 0.1, 0.2]]}\n')
+    assert read_transcripts(lines)["a"].phonemes == (Word("B", 0.1, 0.2),)
+    lines.write_text('{"id": "a", "text": "b", "phonemes": [["B", 0.1]]}\n')
+    with pytest.raises(ValueError, match=r"said\.jsonl:1"):
+        read_transcripts(lines)
     lines.write_text('{"id": "a", "text": "b"}\n{"id": "c"}\n')
     with pytest.raises(ValueError, match=r"said\.jsonl:2"):
         read_transcripts(lines)
@@ -84,6 +89,8 @@ def test_a_transcript_is_found_by_place_name_sidecar_or_tag(tmp_path):
     assert transcript_of("s1/a.mkv", path, {}).text == "set green"
     write_sidecar(path, "made", {"speech": "place white"})
     assert transcript_of("s1/a.mkv", path, {}).text == "place white"
+    write_sidecar(path, "made", {"prompt": ["another", "program's"]})
+    assert transcript_of("s1/a.mkv", path, {}) == Transcript()
     write_clip(clip(0.1), tmp_path / "b.mkv")
     assert transcript_of("b.mkv", tmp_path / "b.mkv", {}) == Transcript()
     (tmp_path / "c.mp4").write_text("no video")

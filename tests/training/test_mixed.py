@@ -156,6 +156,17 @@ def test_a_task_for_sound_is_none_of_a_clip_without(prepared_mixed):
         tasks_for(Tasks({"silent video": 1.0}), layout)
 
 
+def test_a_task_that_gives_a_single_frame_whole_is_none_of_it(prepared_mixed):
+    """It would be drawn for ever."""
+    config = read_latent_config(prepared_mixed)
+    still = make_layout(*config.grids(1), has_sound=False)
+    whole = {"silent video", "picture", "frames", "sound and picture"}
+    assert tasks_for(Tasks(), still).weights.keys() == Tasks().weights.keys() - whole
+    with pytest.raises(ValueError, match="a clip without more than a frame has nothing to learn"):
+        tasks_for(Tasks({"sound and picture": 1.0}), still)
+    assert "frames" in tasks_for(Tasks(), make_layout(*config.grids(1))).weights
+
+
 def test_what_a_clip_draws_depends_on_its_number_alone(prepared_mixed):
     system, batch = make_system(prepared_mixed), batch_of(prepared_mixed)
     first = system.draw(of(batch, [3]), "train")

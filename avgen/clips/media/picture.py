@@ -39,7 +39,7 @@ from avgen.clips.media.orientation import (
     is_mirrored_track,
 )
 from avgen.clips.media.packets import StreamTimes
-from avgen.clips.timebase import to_index
+from avgen.clips.timebase import to_index, to_seconds
 
 # An untagged picture at least this high is BT.709, a smaller one BT.601: what players assume, since
 # high definition came with BT.709.
@@ -102,28 +102,41 @@ def frames_on_clock(
 ) -> Iterator[np.ndarray]:
     """`num_frames` frames, uint8 [H, W, 3], the first at `start_s` of the container's clock.
 
+    Of several that are nearest to one time, the nearest is shown there, and the last afterwards
+    where there is no other.
+
     Raises:
         MediaError: a frame cannot be decoded, or decoding ends before the picture should.
     """
     converter = VideoReformatter()  # one for all: it is slower to set up than to use
-    slot = 0
-    shown: np.ndarray | None = None  # the picture of `held`, made once however long it stays
+    slot = held_slot = 0
+    last: tuple[StoredFrame | None, np.ndarray | None] = None, None
+
+    def show(stored: StoredFrame) -> np.ndarray:  # made once however long it stays
+        nonlocal last
+        if last[0] is not stored or last[1] is None:
+            last = stored, to_rgb(stored, path, converter)
+        assert last[1] is not None
+        return last[1]
+
     held: StoredFrame | None = None
-    last_s = times.first_s
+    nearest, off_s, last_s = held, Fraction(0), times.first_s
     for stored, frame_s in _decoded_from(path, times, start_s):
         next_slot = to_index(frame_s - start_s, fps)
         while held is not None and slot < min(next_slot, num_frames):
-            shown = to_rgb(held, path, converter) if shown is None else shown
-            yield shown
+            assert nearest is not None
+            yield show(nearest if slot == held_slot else held)
             slot += 1
         if slot >= num_frames:
             return
-        held, shown, last_s = stored, None, frame_s
+        own_s = abs(frame_s - start_s - to_seconds(next_slot, fps))
+        if nearest is None or next_slot != held_slot or own_s <= off_s:
+            nearest, off_s = stored, own_s
+        held, held_slot, last_s = stored, next_slot, frame_s
     _require_end(path, times, last_s)
-    assert held is not None
-    shown = to_rgb(held, path, converter)
-    for _ in range(num_frames - slot):
-        yield shown
+    assert held is not None and nearest is not None
+    for index in range(slot, num_frames):
+        yield show(nearest if index == held_slot else held)
 
 
 def first_frame(path: Path, times: StreamTimes) -> np.ndarray:

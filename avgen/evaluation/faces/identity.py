@@ -119,6 +119,7 @@ MEASURES = (
         {"similarity": Value(1), "last_second": Value(1)},
         _likeness,
         mismatch=_likeness,
+        is_of_person=True,
         needs=("picture",),
         by_default=False,
     ),
@@ -128,6 +129,7 @@ MEASURES = (
         {"kept": Value(1), "last_to_first": Value(1), "within_first": Value(1)},
         _drift,
         mismatch=_drift,
+        is_of_person=True,
         by_default=False,
     ),
 )

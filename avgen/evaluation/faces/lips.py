@@ -58,14 +58,14 @@ def correlation(mouth: np.ndarray, sound: np.ndarray, lag: int = 0) -> float:
     return float(np.corrcoef(one, other)[0, 1])
 
 
-def closures(openings: np.ndarray, phonemes: Sequence[Word]) -> list[float]:
-    """The narrowest opening around each bilabial consonant, of openings [T] at 25 fps."""
+def closures(openings: np.ndarray, phonemes: Sequence[Word]) -> list[np.ndarray]:
+    """The openings around each bilabial consonant, of openings [T] at 25 fps."""
     found = []
     for phoneme in phonemes:
         first = max(0, round((phoneme.start_s - SLACK_S) * float(FPS)))
         last = round((phoneme.end_s + SLACK_S) * float(FPS))
         if phoneme.text in BILABIALS and first < len(openings):
-            found.append(float(openings[first : max(last, first + 1)].min()))
+            found.append(openings[first : max(last, first + 1)])
     return found
 
 
@@ -101,14 +101,19 @@ def _closed(subject: Subject, spoken: Subject | None = None) -> Values:
     found = closures(openings, phonemes)
     if not found:
         raise Unscored(f"none of {', '.join(BILABIALS)} is said in it")
-    width = 1 + round(2 * SLACK_S * float(FPS))
     first, last = (round(t * float(FPS)) for t in (phonemes[0].start_s, phonemes[-1].end_s))
-    spoken_time = openings[first : max(last, first + width)]
-    windows = np.lib.stride_tricks.sliding_window_view(spoken_time, min(width, len(spoken_time)))
+    elsewhere = []
+    for width in map(len, found):  # of as many frames: a minimum over more is less
+        spoken_time = openings[first : max(last, first + width)]
+        windows = np.lib.stride_tricks.sliding_window_view(
+            spoken_time, min(width, len(spoken_time))
+        )
+        elsewhere.append(np.mean(windows.min(1) < CLOSED))
+    gaps = np.array([around.min() for around in found])
     return {
-        "closed": float(np.mean(np.array(found) < CLOSED)),
-        "closed_elsewhere": float(np.mean(windows.min(1) < CLOSED)),
-        "gap": float(np.mean(found)),
+        "closed": float(np.mean(gaps < CLOSED)),
+        "closed_elsewhere": float(np.mean(elsewhere)),
+        "gap": float(np.mean(gaps)),
         "num_closures": len(found),
     }
 
@@ -129,7 +134,7 @@ MEASURES = (
     ),
     Measure(
         "lips",
-        "avgen-lips/1",
+        "avgen-lips/2",
         {"closed": Value(1), "closed_elsewhere": Value(), "gap": Value(-1)},
         _closed,
         mismatch=_closed,

@@ -172,9 +172,12 @@ def _values(subject: Subject) -> Values:
     values: Values = {name: getattr(found, name) for name in names}
     values |= {"num_frames": len(found.opening), "spread": float(found.opening.std())}
     if subject.reference is not None:
-        real = opening(landmarks_of(subject.real))
-        values["articulation_ratio"] = articulation_ratio(found.opening, real)
-        values["spread_ratio"] = values["spread"] / float(real.std())
+        try:
+            real = opening(landmarks_of(subject.real))
+            values["articulation_ratio"] = articulation_ratio(found.opening, real)
+            values["spread_ratio"] = values["spread"] / float(real.std())
+        except Unscored as reason:
+            values["notes"] = [f"no ratios to the reference: {reason}"]
     return values
 
 

@@ -50,8 +50,9 @@ class Track:
 
     @property
     def present(self) -> np.ndarray:
-        """Whether the face is there: bool [T]."""
-        return ~np.isnan(self.boxes[:, 0])
+        """Whether the face is there, and its landmarks where they are looked for: bool [T]."""
+        there = ~np.isnan(self.boxes[:, 0])
+        return there if self.landmarks is None else there & ~np.isnan(self.landmarks[:, 0, 0])
 
     @property
     def size(self) -> float:

@@ -52,6 +52,7 @@ class Job:
         weights: Paths by name.
         reference: The real clip of the same name, if there is one.
         partner: The clip with whose sound it is mismatched, if there is one.
+        is_partner_somebody_else: Whether that one may be of another speaker.
         partner_transcript: What is said in that one.
         has_real_clips: Whether there is a set of real clips to compare sets with.
         transcript: What is said in it.
@@ -67,12 +68,21 @@ class Job:
     weights: Weights
     reference: Path | None = None
     partner: Path | None = None
+    is_partner_somebody_else: bool = True
     partner_transcript: Transcript = field(default_factory=Transcript)
     has_real_clips: bool = False
     transcript: Transcript = field(default_factory=Transcript)
     recognizer: str | None = None
     picture: Path | None = None
     voice: Path | None = None
+
+    def files(self) -> list[list[int] | None]:
+        """Size and time of every file that a row is of; None for one that is not there."""
+        found: list[list[int] | None] = []
+        for path in (self.path, self.reference, self.partner, self.picture, self.voice):
+            about = path.stat() if path is not None and path.exists() else None
+            found.append(None if about is None else [about.st_size, about.st_mtime_ns])
+        return found
 
 
 def guarded_row(job: Job) -> dict[str, Any]:
@@ -108,7 +118,7 @@ def row_of(job: Job) -> dict[str, Any]:
     for name in job.metrics:
         missing = _missing(MEASURES[name], job)
         results[name] = (
-            _measured(MEASURES[name], subject, partner)
+            _measured(MEASURES[name], subject, partner, job.is_partner_somebody_else)
             if missing is None
             else {"status": "skipped", "reason": missing}
         )
@@ -143,16 +153,27 @@ def _heading(job: Job) -> dict[str, Any]:
         "path": str(job.path.resolve()),
         "reference": str(job.reference.resolve()) if job.reference else None,
         "mismatched_with": str(job.partner.resolve()) if job.partner else None,
+        "files": job.files(),
     }
 
 
-def _measured(measure: Measure, subject: Subject, partner: Subject | None) -> dict[str, Any]:
+def _measured(
+    measure: Measure, subject: Subject, partner: Subject | None, is_somebody_else: bool = True
+) -> dict[str, Any]:
     """A metric's result: its status, its values or its reason, and its controls."""
+
+    def other() -> Subject:
+        if partner is None:
+            raise Unscored(ALONE)
+        if measure.is_of_person and not is_somebody_else:
+            raise Unscored("every clip is of one speaker")
+        return partner
+
     if measure.score is None:
         result = _result(lambda: measure.extract(subject), subject.path)
         if measure.mismatch is not None and result["status"] == "scored":
             mismatch = measure.mismatch
-            control = _result(lambda: mismatch(subject, _other(partner)), subject.path)
+            control = _result(lambda: mismatch(subject, other()), subject.path)
             result["controls"] = {"mismatched": control}
         return result
     score = measure.score
@@ -168,7 +189,7 @@ def _measured(measure: Measure, subject: Subject, partner: Subject | None) -> di
     result = _result(own, subject.path)
     if extracted:
         sounds: dict[str, Callable[[], np.ndarray]] = {
-            "mismatched": lambda: _mismatched(subject, _other(partner), rate())
+            "mismatched": lambda: _mismatched(subject, other(), rate())
         }
         if measure.has_delayed:
             sounds["delayed"] = lambda: _delayed(subject, rate())
@@ -199,12 +220,6 @@ def _result(compute: Callable[[], Values], path: Path) -> dict[str, Any]:
 def _line(said: object) -> str:
     """In one line that can be printed: a file's name may be bytes that are no text."""
     return " ".join(str(said).encode("utf-8", "replace").decode("utf-8").split())
-
-
-def _other(partner: Subject | None) -> Subject:
-    if partner is None:
-        raise Unscored(ALONE)
-    return partner
 
 
 def _mismatched(subject: Subject, partner: Subject, sample_rate: int) -> np.ndarray:

@@ -103,20 +103,34 @@ def evaluate(
     header = _header(request, hashes, protocols)
     report.mkdir(parents=True, exist_ok=True)
     _start(report, header)
+    rows = _still_true(report, jobs)
     with (report / ROWS).open("a+b") as file:
         _lock(file, report)
-        _end_last_line(file)
-        done = {(row["set"], row["id"]) for row in read_rows(report)}
+        done = {(row["set"], row["id"]) for row in rows}
         left = [job for job in jobs if (job.group, job.id) not in done]
         if progress is not None:
             progress(len(jobs) - len(left), len(jobs))
-        rows = _rows(left, workers, timeout_s)
-        for count, row in enumerate(rows, len(jobs) - len(left) + 1):
+        made = _rows(left, workers, timeout_s)
+        for count, row in enumerate(made, len(jobs) - len(left) + 1):
             file.write((json.dumps(row, allow_nan=False) + "\n").encode())
             file.flush()
             if progress is not None:
                 progress(count, len(jobs))
     return write_report(report, [(job.group, job.id) for job in jobs])
+
+
+def _still_true(report: Path, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """The rows of a report whose files are there as they were; all others are taken out of it."""
+    path, now = report / ROWS, {(job.group, job.id): job.files() for job in jobs}
+    with path.open("a+b") as file:
+        _lock(file, report)
+        _end_last_line(file)
+        rows = read_rows(report)
+        kept = [row for row in rows if row.get("files") == now.get((row["set"], row["id"]), 0)]
+        if len(kept) < len(rows):
+            with atomic(path) as temporary:
+                temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    return kept
 
 
 def find_videos(path: Path) -> dict[str, Path]:
@@ -235,7 +249,7 @@ def _jobs(request: Request, metrics: list[str]) -> list[Job]:
     is_read = request.recognizer is not None or "lips" in metrics  # it opens every file
     jobs = []
     for group, files in (("clips", clips), ("reference", references)):
-        partners = partners_of(files, request.seed)
+        partners = partners_of(files, request.seed, by_folder=request.speakers_by_folder)
         said = {
             n: transcript_of(n, p, given) if is_read else Transcript() for n, p in files.items()
         }
@@ -250,6 +264,8 @@ def _jobs(request: Request, metrics: list[str]) -> list[Job]:
                     weights=request.weights,
                     reference=real.get(_stem(name)) if group == "clips" else None,
                     partner=files[partner] if partner else None,
+                    is_partner_somebody_else=not request.speakers_by_folder
+                    or (partner is not None and Path(partner).parent != Path(name).parent),
                     has_real_clips=bool(references),
                     partner_transcript=said[partner] if partner else Transcript(),
                     transcript=said[name],
@@ -266,7 +282,10 @@ def _stem(name: str) -> str:
 
 
 def partners_of(
-    clips: dict[str, Path], seed: int, has_sound: Callable[[Path], bool] | None = None
+    clips: dict[str, Path],
+    seed: int,
+    has_sound: Callable[[Path], bool] | None = None,
+    by_folder: bool = False,
 ) -> dict[str, str | None]:
     """Whose sound each clip is mismatched with: the next clip with sound, in a shuffled round.
 
@@ -274,14 +293,19 @@ def partners_of(
         clips: Files by name.
         seed: Of the order.
         has_sound: Whether a file's sound can be read; None looks into the files.
+        by_folder: Take the next of another folder, if there is one.
     """
     order = sorted(clips)
     random.Random(seed).shuffle(order)
     heard = [place for place, name in enumerate(order) if (has_sound or _has_sound)(clips[name])]
     partners: dict[str, str | None] = {}
     for place, name in enumerate(order):
-        following = heard[bisect_right(heard, place) % len(heard)] if heard else place
-        partners[name] = order[following] if following != place else None
+        first = bisect_right(heard, place)
+        turn = (order[heard[(first + k) % len(heard)]] for k in range(len(heard)))
+        others = (other for other in turn if other != name)
+        partners[name] = found = next(others, None)
+        if by_folder and found is not None and Path(found).parent == (own := Path(name).parent):
+            partners[name] = next((n for n in others if Path(n).parent != own), found)
     return partners
 
 

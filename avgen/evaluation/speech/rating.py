@@ -142,6 +142,7 @@ MEASURES = (
         needs=("voice",),
         by_default=False,
         has_delayed=False,
+        is_of_person=True,
     ),
     Measure(
         "voice_drift",
@@ -151,5 +152,6 @@ MEASURES = (
         _drift,
         by_default=False,
         has_delayed=False,
+        is_of_person=True,
     ),
 )

@@ -7,6 +7,7 @@ was asked to say into a clip's tags and beside it.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from avgen.clips.timed_words import Word
 from avgen.errors import UserError
 
 TAG = "avgen_parameters"  # that `avgen generate` writes, as JSON
+BAD = (ValueError, LookupError, AttributeError, TypeError)  # what JSON of another shape raises
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def read_transcripts(path: Path) -> dict[str, Transcript]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as text ({error})") from error
     if path.suffix.lower() == ".csv":
-        lines = list(csv.DictReader(text.splitlines()))
+        lines = list(csv.DictReader(io.StringIO(text, newline="")))
         if not lines or not {"id", "text"} <= set(lines[0]):
             raise UserError(f"{path}: its first line must name the columns id and text")
         return {line["id"]: Transcript(line["text"] or "") for line in lines}
@@ -70,7 +72,7 @@ def read_transcripts(path: Path) -> dict[str, Transcript]:
             said = record.get("text")
             words = _joined(record["words"]) if said is None else str(said)
             found[str(record["id"])] = Transcript(words, _phonemes(record))
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
+        except BAD as error:
             raise UserError(
                 f'{path}:{number}: must be {{"id": ..., "text": ...}} ({error})'
             ) from error
@@ -91,7 +93,10 @@ def transcript_of(name: str, path: Path, given: Mapping[str, Transcript]) -> Tra
         if key in given:
             return given[key]
     parameters = _sidecar(path) or _tags(path)
-    return Transcript(_said(parameters), _phonemes(parameters)) if parameters else Transcript()
+    try:
+        return Transcript(_said(parameters), _phonemes(parameters)) if parameters else Transcript()
+    except BAD:  # somebody else's, of the same name
+        return Transcript()
 
 
 def _sidecar(path: Path) -> dict[str, Any] | None:
@@ -143,5 +148,5 @@ def _phonemes(record: dict[str, Any]) -> tuple[Word, ...]:
     return tuple(
         Word(symbol.rstrip("012"), float(start), float(end))
         for symbol, start, end in parts
-        if symbol[0].isalpha()
+        if symbol[:1].isalpha()
     )

@@ -7,6 +7,7 @@ different offsets, cannot be put right by one delay, and are refused.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -81,14 +82,23 @@ def find_offset(path: Path, weights: dict[str, Path] | None = None) -> Evidence:
             f"places do not agree: the sound is {offsets.min():+.0f} to {offsets.max():+.0f} ms "
             "ahead; it drifts, or scenes differ, and one delay cannot put it right"
         )
-    # Of a median of independent places the interval shrinks as of a mean, nearly: 1.25 / sqrt(n).
-    shrink = min(1.0, 1.25 / np.sqrt(len(found)))
-    low, high = (float(np.mean([v["interval_ms"][end] for v in found])) for end in (0, 1))
-    centre = (low + high) / 2
-    interval = (middle + (low - centre) * shrink, middle + (high - centre) * shrink)
+    interval = interval_of(middle, [values["interval_ms"] for values in found])
     confidence = min(values["confidence"] for values in found)
     words = _words(middle, interval)
     return Evidence(middle, interval, confidence, (len(found), len(places)), words)
+
+
+def interval_of(middle: float, places: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The interval around a median of independent places, of theirs, in ms.
+
+    It shrinks as that of a mean, nearly: 1.25 / sqrt(n). What it has for what is the same at all of
+    them (`SLACK`: how far a mouth precedes the voice) does not.
+    """
+    shrink = min(1.0, 1.25 / np.sqrt(len(places)))
+    slack = lags.milliseconds(sync.SLACK, FPS)
+    low, high = np.mean(places, axis=0)
+    half = float(((high - low) / 2 - slack) * shrink + slack)
+    return middle - half, middle + half
 
 
 def _words(offset_ms: float, interval_ms: tuple[float, float]) -> str:
