@@ -75,7 +75,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Ten
 
 
 def has_varlen(query: Tensor) -> bool:
-    """Whether the kernel for clips of unlike lengths is there: on GPUs of Ampere's kind and later."""
+    """Whether the kernel for clips of unlike lengths is there: on GPUs since Ampere."""
     is_half = query.is_cuda and query.dtype != torch.float32
     return is_half and torch.cuda.get_device_capability(query.device) >= (8, 0)
 
