@@ -22,11 +22,18 @@ from avgen.models.phonemes import MISAKI, MISAKI_PAUSES, MISAKI_STRESS, VOWELS
 
 _APOSTROPHES = "\u2019\u02bc\u00b4\u0060\u02b9\u2032"
 _QUOTES = '"\u201c\u201d\u201e\u201f\u00ab\u00bb\u2039\u203a\u2018\u201a\u300c\u300d\u300e\u300f'
-_DIRECTION = re.compile(r"\[[^\]]*\]|\([^)]*\)|<[^>]*>")
+_DIRECTION = re.compile(r"\[[^\]]*\]|\([^)]*\)|<[^\s<>][^<>]*>")
+_UNSEEN = re.compile("[\u00ad\u200b-\u200d\u2060\ufeff]")  # soft hyphens, joiners
+_SIGNS = {
+    "\u00b2": " squared", "\u00b3": " cubed", "\u00d7": " times ", "\u00f7": " divided by ",
+    "\u00b1": " plus or minus ", "\u00a7": " section ", "\u2192": " to ",
+    "\u2122": "", "\u00ae": "",
+}  # fmt: skip
 _LATIN = str.maketrans(
     {"ß": "ss", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L",
      "đ": "d", "Đ": "D", "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th", "ı": "i"}  # noqa: RUF001
 )  # fmt: skip
+_MICRO = "\u03bc"  # what NFKC makes of the sign of micro
 _TITLES = {"Dr": "Doctor", "Mr": "Mister", "Mrs": "Missus", "Prof": "Professor"}
 _TITLE = re.compile(rf"\b({'|'.join(_TITLES)})\b\.?(?=\s+[A-Z])")
 _SPOKEN_SYMBOLS = set("&%$£€¥₹₩¢#+=@°/*<>~^|._-',;:!?…\u2014")
@@ -128,20 +135,21 @@ def _clean(text: str) -> str:
     for apostrophe in _APOSTROPHES:
         text = text.replace(apostrophe, "'")
     text = re.sub(r"(?<=\w)\u2018(?=\w)", "'", text)
-    text = _DIRECTION.sub(" ", text)
+    text = _as_typed(_DIRECTION.sub(" ", _UNSEEN.sub("", text)))
     text = unicodedata.normalize("NFKC", text).replace("\u2044", "/").translate(_LATIN)
     text = _TITLE.sub(lambda title: _TITLES[title[1]], text)
     text = re.sub(r"(\d+)'(\d+)\"?", r"\1 foot \2", text)
     text = re.sub(f"[{re.escape(_QUOTES)}]", " ", text)
     text = re.sub(r"(?<!\w)'(?=\w+'(?!\w))|(?<!\w)'(?=[^']*\w'(?!\w))", " ", text)
+    text = re.sub(r"(\d)\s*[\u2012-\u2015-]\s*(\d+)(?=\s?%)", r"\1 to \2", text)
     text = re.sub(r"(\d)\s*[\u2012-\u2015]\s*(\d)", r"\1-\2", text)
     text = re.sub(r"\s*(?:[\u2012-\u2015]|--+)\s*", " \u2014 ", text)
     text = re.sub(r"(?:\.{2,}|\u2026)(?=\s*[\w'])", ", ", text)
-    text = re.sub(r"(?<=[^\W\d])/(?=[^\W\d])", " ", text)
     text = re.sub(r"\s/\s", ", ", text)
     text = re.sub(r"(?<=[^\W\d])([,;:!?])(?=[^\W\d])", r"\1 ", text)
     for character in text:
-        if character.isalpha() and not unicodedata.name(character, "").startswith("LATIN"):
+        is_letter = character.isalpha() and character != _MICRO
+        if is_letter and not unicodedata.name(character, "").startswith("LATIN"):
             raise UserError(
                 f"{text.strip()!r} cannot be pronounced: {character!r} is not a Latin letter, "
                 "in which words are written"
@@ -153,10 +161,21 @@ def _clean(text: str) -> str:
     return "".join(kept)
 
 
+def _as_typed(text: str) -> str:
+    """Signs as the normaliser knows them; NFKC would make other numbers of some."""
+    text = re.sub(r"\u2212\s*(?=\d)", "-", text).replace("\u2212", " minus ")
+    text = re.sub("(?<=\\d)\\s*(?=[\u00bc-\u00be\u2153-\u215e])", " and ", text)  # 3 1/2
+    text = re.sub(r"([\d.,]*\d)\s?([\u20ac\u00a3$])(?!\w)", r"\2\1", text)  # 50 euros
+    for sign, words in _SIGNS.items():
+        text = text.replace(sign, words)
+    return text
+
+
 def _normalize(text: str) -> str:
     from hibari.g2p.normalize import normalize
 
-    return normalize(text)
+    text = normalize(text.replace(_MICRO, "\u00b5"))  # which knows km/h, w/o and the like
+    return re.sub(r"(?<=[^\W\d])/(?=[^\W\d])", " ", text)
 
 
 @cache

@@ -254,18 +254,19 @@ async def remix(request: Request, video_id: str) -> Response:
     if not isinstance(body.get("prompt"), str) or not body["prompt"]:
         raise bad("prompt is missing; a remix is the same clip with another one", "prompt",
                   "missing_field")  # fmt: skip
-    again = same_again(row)
+    before = same_again(row)
     if '"' in body["prompt"]:  # it says its own words
-        again.pop("speech", None)
-        again.pop("words", None)
-    return shown(studio, await queue_up(studio, again | body, remixed_from=video_id))
+        before.pop("speech", None)
+        before.pop("words", None)
+    return shown(studio, await queue_up(studio, before | body, remixed_from=video_id))
 
 
-@router.post("/v1/videos/{video_id}/retry", responses=ONE)
-async def retry(request: Request, video_id: str) -> Response:
-    """Queue the same clip once more."""
+@router.post("/v1/videos/{video_id}/retry", responses=ONE, openapi_extra=takes(body_schema()))
+async def again(request: Request, video_id: str) -> Response:
+    """Queue the same clip once more, with what was given to it, but for what the body says."""
     studio = studio_of(request)
-    return shown(studio, await queue_up(studio, same_again(row_of(studio, video_id))))
+    row, body = row_of(studio, video_id), await read_body(request, studio)
+    return shown(studio, await queue_up(studio, same_again(row) | body))
 
 
 @router.post(

@@ -27,10 +27,11 @@ from avgen.clips import read_clip
 from avgen.clips.media.read import read_audio
 from avgen.corpora.librispeech import NAME as LIBRISPEECH
 from avgen.corpora.manifest import ClipRecord, read_manifest
-from avgen.corpora.portraits.heads import NAME as PORTRAITS
+from avgen.corpora.portraits.heads import Portrait, find_portraits
 from avgen.corpora.splits import split_by_speaker
 from avgen.corpora.voices.sentences import read_sentences
 from avgen.corpora.voices.voice_corpus import VoicePlan, make_corpus
+from avgen.errors import UserError
 from avgen.evaluation.faces.identity import face_embedding
 from avgen.evaluation.report.tables import headlines
 from avgen.evaluation.run.runner import Request, evaluate
@@ -111,8 +112,10 @@ class Evaluation:
 
     def animate(self) -> None:
         """Test portraits speak with these voices."""
-        names = [one["id"] for one in lines_of(self.args.portraits / "captions.jsonl")]
-        names = [name for name in names if split_by_speaker(name, PORTRAITS) == "test"]
+        found = find_portraits(self.args.portraits)
+        names = [one.name for one in found if isinstance(one, Portrait) and one.split == "test"]
+        if not names:
+            raise UserError(f"{self.args.portraits}: nobody is of the test split")
         request = PortraitRequest(
             self.args.portraits,
             [self.out / "voices"],

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -12,6 +13,7 @@ from avgen.corpora.portraits.basis import EYES, INNER_LIPS, LOWER_LIDS, load_bas
 from avgen.corpora.portraits.deformation import TRACK, deform
 from avgen.corpora.portraits.descriptions import describe
 from avgen.corpora.portraits.faces import Face, the_face
+from avgen.corpora.portraits.framing import frame_scene
 from avgen.corpora.portraits.heads import Portrait, find_portraits
 from avgen.corpora.portraits.interior import draw_look
 from avgen.errors import UserError
@@ -262,6 +264,17 @@ def test_captions_vary_and_say_nothing_that_is_not_so():
     assert "a person with a high voice" in only_voice and "a person" in only_voice
 
 
+def test_cells_that_are_missing_say_nothing_and_names_stay_in_the_folder(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((64, 64, 3), np.uint8))
+    table = tmp_path / "captions.jsonl"
+    table.write_text('{"file": "a.png", "kind": null, "hair": "", "caption": null, "age": "old"}\n')
+    (one,) = find_portraits(tmp_path)
+    assert one.about == {"file": "a.png", "age": "old"}
+    table.write_text('{"file": "a.png", "id": "../x"}\n')
+    with pytest.raises(UserError, match=r"captions\.jsonl:1: id '\.\./x' cannot name a file"):
+        find_portraits(tmp_path)
+
+
 def test_a_table_names_what_does_not_fit(tmp_path):
     for name in ("a.png", "b.jpg", "sub/c.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -281,6 +294,17 @@ def test_a_table_names_what_does_not_fit(tmp_path):
     table.write_text('{"id": "x"}\n')
     with pytest.raises(UserError, match=r"captions\.jsonl:1: has no file"):
         find_portraits(tmp_path)
+
+
+@pytest.mark.parametrize("size", [(128, 128), (128, 192), (192, 128)])
+def test_a_face_is_in_the_middle_of_frames_of_any_shape(size):
+    face = neutral_face(60.0, (260.0, 240.0))
+    picture = np.full((512, 512, 3), 90, np.uint8)
+    scene = frame_scene(picture, face, np.random.default_rng(2), size)
+    low, high = scene.face.points[:, :2].min(0), scene.face.points[:, :2].max(0)
+    across, down = (low + high) / 2 / np.array(scene.size[::-1])
+    assert abs(across - 0.5) < 0.12
+    assert abs(down - 0.45) < 0.12
 
 
 def test_people_are_of_one_split_for_ever():

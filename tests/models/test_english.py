@@ -33,6 +33,14 @@ GRID = {"z": ["Z", "EH", "D"], "a": ["EY"]}
         ("place\u00a0red\tnow\nsoon", "place red now soon"),
         ("stra\u00dfe, \u0141\u00f3d\u017a", "strasse l\u00f3d\u017a"),
         ("I \u2764 you", "i you"),
+        ("it is \u22125 \u00b0C", "it is minus five degrees celsius"),
+        ("3\u00bd cups", "three and one half cups"),
+        ("10\u00b2 is \u00b15 \u00d7 4", "ten squared is plus or minus five times four"),
+        ("60 km/h w/o me", "sixty kilometers per hour without me"),
+        ("3.50 \u20ac, 50\u00a3", "three euros and fifty cents fifty pounds"),
+        ("20\u201330% of Windows\u2122", "twenty to thirty percent of windows"),
+        ("5 \u00b5g in a com\u00adputer", "five micrograms in a computer"),
+        ("if 5 < 10 and 20 > 10", "if five less than ten and twenty greater than ten"),
     ],
 )
 def test_what_is_written_is_said(text, said):

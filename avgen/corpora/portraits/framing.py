@@ -43,6 +43,7 @@ def frame_scene(
     left, top, side = _crop(face, picture.shape[:2], rng)
     scale = OVERSAMPLE * min(size) / side
     shown = (OVERSAMPLE * size[0], OVERSAMPLE * size[1])
+    left, top = left - (shown[1] / scale - side) / 2, top - (shown[0] / scale - side) / 2
     pad = round(MARGIN * min(shown))
     matrix = np.array(
         [

@@ -138,6 +138,9 @@ def read_table(path: Path) -> dict[str, dict[str, Any]]:
             raise UserError(f"{path}:{number}: is not JSON ({error})") from error
         if not isinstance(row, dict) or not isinstance(row.get("file"), str):
             raise UserError(f"{path}:{number}: has no file")
+        row = {key: value for key, value in row.items() if value not in (None, "")}
+        if "/" in (name := str(row.get("id", "none"))) or name.startswith("."):
+            raise UserError(f"{path}:{number}: id {name!r} cannot name a file")
         if rows.setdefault(row["file"], row) is not row:
             raise UserError(f"{path}:{number}: {row['file']} has two rows")
     return rows

@@ -1,6 +1,6 @@
 // Any file: what it says of where it came from, and whether its lips and sound fit.
 
-import { html, useState } from "./vendor/htm-preact.js";
+import { html, useRef, useState } from "./vendor/htm-preact.js";
 import { post, status, upload, useStudio } from "./api.js";
 import { SyncReport } from "./watch.js";
 
@@ -19,18 +19,21 @@ export function Check() {
   const [report, setReport] = useState(null);
   const [fault, setFault] = useState(null);
   const [over, setOver] = useState(false);
+  const asked = useRef(0);
   const look = async (file) => {
     if (!file) return;
+    const mine = ++asked.current; // an answer about an earlier file is nobody's any more
+    const still = (set, value) => mine === asked.current && set(value);
     setName(file.name);
     setFound(null);
     setReport(null);
     setFault(null);
     try {
       const kept = await upload(file);
-      setFound((await post("/v1/content_provenance_checks", { file: kept.id })).avgen);
-      setReport(await post("/v1/evaluations", { file: kept.id }).catch((error) => ({ scored: false, reason: error.message })));
+      still(setFound, (await post("/v1/content_provenance_checks", { file: kept.id })).avgen);
+      still(setReport, await post("/v1/evaluations", { file: kept.id }).catch((error) => ({ scored: false, reason: error.message })));
     } catch (error) {
-      setFault(error.message);
+      still(setFault, error.message);
     }
   };
   const mark = (layer) => layer.z === null ? layer.reason

@@ -28,16 +28,19 @@ export function History() {
     return call(`/v1/videos?${asked}`);
   };
   useEffect(() => {
-    const timer = setTimeout(() => query().then((list) => { keep(list.data); setFound(list); }).catch((error) => say(error.message)), 150);
-    return () => clearTimeout(timer);
+    let stale = false; // another search was typed meanwhile
+    const timer = setTimeout(() => query().then((list) => { keep(list.data); if (!stale) setFound(list); }).catch((error) => say(error.message)), 150);
+    return () => { stale = true; clearTimeout(timer); };
   }, [search, favourites]);
   const older = async () => {
-    const list = await query(found.last_id);
+    const after = found.data.at(-1)?.id; // the last that is there still
+    const list = await query(after).catch((error) => say(error.message));
+    if (!list) return;
     keep(list.data);
-    setFound({ ...list, data: [...found.data, ...list.data] });
+    setFound((now) => (now.data.at(-1)?.id === after ? { ...list, data: [...now.data, ...list.data] } : now));
   };
   const change = (video, promise, words) => act(promise.then((now) => {
-    setFound({ ...found, data: found.data.flatMap((old) => (old.id !== video.id ? [old] : now.deleted ? [] : [now])) });
+    setFound((all) => ({ ...all, data: all.data.flatMap((old) => (old.id !== video.id ? [old] : now.deleted ? [] : [now])) }));
     if (now.deleted) drop(video.id);
   }), words);
 

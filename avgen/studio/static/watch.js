@@ -97,7 +97,7 @@ function Watch({ video }) {
         ${" "}${marks.length ? `marked in ${marks.join(" and ")}` : "no marks"}</span></p>
       <div class="row">
         <button onClick=${() => useSettings(video)}>Use these settings</button>
-        <button onClick=${() => act(post("/v1/videos", again(video)), "Queued")}>Same with the next seed</button>
+        <button onClick=${() => act(post(`/v1/videos/${video.id}/retry`, { seed: video.avgen.seed + 1 }), "Queued")}>Same with the next seed</button>
         <button onClick=${() => act(post("/v1/videos/extensions", { video: { id: video.id }, speech: said(video), seed: video.avgen.seed }), "Queued")}>Go on from its end</button>
         <a class="button" href=${`#compare/${others(video).map((one) => one.id).join(",")}`}>Compare</a>
         <a class="button" href=${content(video)} download=${`${video.id}.mp4`}>Download</a></div>
@@ -115,11 +115,6 @@ function Watch({ video }) {
 
 const said = (video) => (video.avgen.words ?? []).map((word) => word[0]).join(" ");
 const others = (video) => [video, ...known().filter((one) => finished(one) && one.id !== video.id && said(one) === said(video))].slice(0, 3);
-function again(video) {
-  const request = { ...video.avgen.request, seed: video.avgen.seed + 1 };
-  for (const name of video.avgen.given) delete request[name];
-  return request;
-}
 
 export function WatchSection({ rest }) {
   useStudio();
