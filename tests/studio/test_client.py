@@ -66,6 +66,8 @@ def test_a_picture_in_a_remix_and_an_extension(client, clip, served, tmp_path):
         "/videos", cast_to=object, options={"params": {"group": shown.avgen["group"]}}
     )
     assert [video["avgen"]["seed"] for video in group["data"]] == [1, 0]
+    again = served.wait(served.call(f"/v1/videos/{shown.id}/retry", {"seed": 5})["id"])["avgen"]
+    assert (again["given"], again["seed"], again["crop"]) == (["image"], 5, shown.avgen["crop"])
     remixed = client.videos.remix(clip.id, prompt='a woman says "red place"')
     assert remixed.remixed_from_video_id == clip.id
     assert [word[0] for word in remixed.avgen["words"]] == ["red", "place"]
