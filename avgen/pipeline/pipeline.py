@@ -153,8 +153,10 @@ class AVPipeline(Coding):
         Raises:
             UserError: it contradicts itself, cannot be said, or does not fit into memory.
         """
-        is_text = isinstance(prompt, str)
-        request = GenerateRequest(prompt, **fields) if is_text else replace(prompt, **fields)
+        if isinstance(prompt, str):
+            request = GenerateRequest(prompt=prompt, **fields)
+        else:
+            request = replace(prompt, **fields)
         conditions = self.conditions(request)
         check_memory(conditions.num_frames, conditions.settings, CLIP_BYTES)
         chunks = list(self.stream(conditions, progress))

@@ -279,7 +279,7 @@ def read_files(
         elif name == "voice":
             read[name] = read_audio(path, num_channels=2)
         else:
-            rate = parse_rate(str(request.fps)) if request.fps else fps
-            clip = read_clip(path, fps=rate, num_channels=2)
+            own_fps = parse_rate(str(request.fps)) if request.fps else fps
+            clip = read_clip(path, fps=own_fps, num_channels=2)
             read[name] = replace(clip, frames=crop(clip.frames, path))
     return replace(request, **read)

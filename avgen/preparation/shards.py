@@ -164,13 +164,14 @@ def pack_all(
         if number % shard[1] == shard[0] and not system.exists(f"{place}/{name}.json"):
             encode(group)
             pack(folder, url, group, name, remove=True)
-        elif number % shard[1] == shard[0]:
-            held = json.loads(system.cat_file(f"{place}/{name}.json"))["id"]
-            if held != [record.id for record in group]:
-                raise UserError(f"{place}/{name}.tar: holds other clips than the manifest has now; "
-                                "remove the tars, or write them elsewhere")  # fmt: skip
     if not all(system.exists(f"{place}/{name}.json") for name in names):
         return False
+    for name, group in zip([*names, f"{len(groups):06d}"], [*groups, []], strict=True):
+        path = f"{place}/{name}.json"
+        held = json.loads(system.cat_file(path))["id"] if system.exists(path) else []
+        if held != [record.id for record in group]:
+            raise UserError(f"{place}/{name}.tar: holds other clips than the manifest has now; "
+                            "remove the tars, or write them elsewhere")  # fmt: skip
     write_index(folder, url, names, own)
     return True
 

@@ -49,6 +49,7 @@ class Events:
                     found = await run_in_threadpool(self._told, self.at)
                 except sqlite3.OperationalError:
                     log.exception("events cannot be read; tried again")
+                    await asyncio.sleep(5)
                     continue
                 if found:
                     self.recent.extend(found)

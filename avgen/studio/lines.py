@@ -87,8 +87,8 @@ def _table(content: str) -> list[tuple[int, Any]]:
     reader = csv.DictReader(io.StringIO(content))
     rows = []
     for row in reader:
-        body: Any = {k: v for k, v in row.items() if v not in (None, "")}
-        if None in body:
+        body: Any = {k: v for k, v in row.items() if k is not None and v not in (None, "")}
+        if any(row.get(None) or ()):  # pyright: ignore[reportArgumentType, reportCallIssue]
             body = UserError("has more cells than the table has columns; quote what has commas")
         rows.append((reader.line_num, body))
     return rows

@@ -68,10 +68,8 @@ class Queue:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._reader, self._reading = (
-            self._open(),
-            threading.Lock(),
-        )  # opened once: ten queries' cost
+        self._reader = self._open()  # opened once: that costs as much as ten queries
+        self._reading = threading.Lock()
         self._reader.execute("PRAGMA journal_mode = WAL")
         self._reader.executescript(_TABLES)
 

@@ -130,8 +130,11 @@ class Studio:
 
     def _sweep_removed(self) -> None:
         for row in self.queue.read("SELECT id FROM jobs WHERE removed AND status != 'in_progress'"):
-            self.folder.remove(row["id"])
-            self.queue.forget(row["id"])
+            try:
+                self.folder.remove(row["id"])
+                self.queue.forget(row["id"])
+            except OSError as error:  # the others are removed, whatever one is
+                log.warning("%s cannot be removed: %s", row["id"], error)
 
     async def ask(self, question: str, *arguments: Any) -> Any:
         """What the clerk answers: the function of that name (clerk.py).

@@ -211,15 +211,15 @@ class Samples(Watching):
 def log_clip(logger: Logger, name: str, clip: Clip, step: int) -> bool:
     """Log a clip's contact sheet and its sound, if any; False where a logger takes none."""
     sheet, rate = contact_sheet(clip.frames), clip.sample_rate
+    sound = None if clip.waveform is None else clip.waveform.mean(0)  # they take one channel
     if isinstance(logger, TensorBoardLogger):
         logger.experiment.add_image(name, sheet, step, dataformats="HWC")
-        if clip.waveform is not None:
-            sound = torch.from_numpy(clip.waveform.mean(0))  # it takes one channel
+        if sound is not None:
             logger.experiment.add_audio(name, sound, step, sample_rate=rate)
     elif isinstance(logger, WandbLogger):
         logger.log_image(f"{name}/frames", [sheet], step)
-        if clip.waveform is not None:
-            logger.log_audio(f"{name}/sound", [clip.waveform[0]], step, sample_rate=[rate])
+        if sound is not None:
+            logger.log_audio(f"{name}/sound", [sound], step, sample_rate=[rate])
     else:
         return False
     return True

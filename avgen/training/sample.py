@@ -339,7 +339,10 @@ def tasks_for(tasks: Tasks, layout: Layout) -> Tasks:
     is_still = layout.has_picture and layout.video.num_latents == 1
     missing = {
         "more than a frame": ("sound and picture",) if is_still else (),
-        "sound": () if layout.has_sound else ("silent video", *("picture", "frames") * is_still),
+        "sound": () if layout.has_sound else ("silent video",),
+        "sound or a second frame": ("picture", "frames")
+        if is_still and not layout.has_sound
+        else (),
         "picture": () if layout.has_picture else ("sound", "sound and picture"),
     }
     weights = dict(tasks.weights)

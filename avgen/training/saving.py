@@ -75,7 +75,7 @@ class Saving(ModelCheckpoint):
         Lightning's does not look at the clock where a system calls its optimisers itself.
         """
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        due = 0 < trainer.max_steps <= trainer.global_step
+        due = trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step
         if self._train_time_interval is not None and not pl_module.automatic_optimization:
             waited_s = time.monotonic() - (self._last_time_checked or 0.0)
             due |= trainer.strategy.broadcast(waited_s >= self._train_time_interval.total_seconds())
@@ -83,7 +83,7 @@ class Saving(ModelCheckpoint):
             self._save_now(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save what came after the last checkpoint, where training is ended by the clock."""
+        """Save what came after the last checkpoint, where epochs end a training."""
         self._save_now(trainer)
 
     def _save_now(self, trainer: L.Trainer) -> None:

@@ -287,7 +287,7 @@ class DiffusionSystem(L.LightningModule):
             predicted, told = self.transformer(noisy, drawn.levels, context, with_expressions=True)
         if told is not None and drawn.expressions is None:  # other processes wait for its gradient
             predicted, told = predicted + 0 * told.sum(), None
-        elif told is not None:
+        elif told is not None and drawn.expressions is not None:
             if told.shape != drawn.expressions.shape:
                 raise UserError(
                     f"num_expressions is {told.shape[-1]}; the clips' tracks have "

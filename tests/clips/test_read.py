@@ -52,9 +52,9 @@ def test_between_two_frames_the_clock_starts_at_the_requested_time(media, number
 
 
 def test_fewer_and_more_frames_than_there_are(media, numbered):
-    # Slots of 0.12 s take the last frame nearest to them: that of 0.12 s frame 4, of 0.16 s.
+    # Slots of 0.12 s take the frame nearest to them: that of 0.12 s frame 3.
     fewer = read_clip(numbered["mp4"], fps=Fraction(25, 3), end_s=0.6)
-    assert media.read_numbers(fewer.frames) == [1, 4, 7, 10, 13]
+    assert media.read_numbers(fewer.frames) == [0, 3, 6, 9, 12]
     more = read_clip(numbered["mp4"], fps=50, end_s=0.2)
     assert media.read_numbers(more.frames) == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
     assert more.fps == 50

@@ -173,6 +173,7 @@ def test_clips_that_changed_are_measured_anew_and_those_that_are_gone_leave(fold
     done = []
     evaluate(Request(clips, metrics=METRICS), report, progress=lambda *c: done.append(c))
     after = by_id(report)
+    assert done[0] == (0, 2)  # a's sound is b's control
     assert len(read_rows(report)) == 2
     moved = [
         row["a.mkv"]["metrics"]["flash_click"]["values"]["offset_ms"] for row in (before, after)

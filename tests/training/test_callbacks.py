@@ -168,8 +168,8 @@ def test_samples_go_to_loggers_that_take_them_and_others_are_named(tmp_path, cap
     stereo = replace(clip, waveform=np.concatenate([clip.waveform, -0.75 * clip.waveform]))
     board_on_disk = TensorBoardLogger(tmp_path, "events")
     assert log_clip(board_on_disk, "both", stereo, 7)
-    events = EventAccumulator(board_on_disk.log_dir)
     board_on_disk.experiment.flush()
+    events = EventAccumulator(board_on_disk.log_dir)
     events.Reload()
     assert events.Audio("both")[0].sample_rate == 24000
     sound, _, rate = board.logged["sample_0/sound"]

@@ -110,14 +110,13 @@ def frames_on_clock(
     """
     converter = VideoReformatter()  # one for all: it is slower to set up than to use
     slot = held_slot = 0
-    last: tuple[StoredFrame | None, np.ndarray | None] = None, None
+    shown: tuple[StoredFrame, np.ndarray] | None = None  # made once however long it stays
 
-    def show(stored: StoredFrame) -> np.ndarray:  # made once however long it stays
-        nonlocal last
-        if last[0] is not stored or last[1] is None:
-            last = stored, to_rgb(stored, path, converter)
-        assert last[1] is not None
-        return last[1]
+    def show(stored: StoredFrame) -> np.ndarray:
+        nonlocal shown
+        if shown is None or shown[0] is not stored:
+            shown = stored, to_rgb(stored, path, converter)
+        return shown[1]
 
     held: StoredFrame | None = None
     nearest, off_s, last_s = held, Fraction(0), times.first_s

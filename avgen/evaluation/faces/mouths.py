@@ -11,6 +11,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from avgen.errors import UserError
 from avgen.evaluation.faces.tracking import LANDMARKER, landmarks_of
 from avgen.evaluation.measure import Measure, Value, Values
 from avgen.evaluation.subject import FPS, SAMPLE_RATE, Subject, Unscored, own_sound
@@ -176,7 +177,7 @@ def _values(subject: Subject) -> Values:
             real = opening(landmarks_of(subject.real))
             values["articulation_ratio"] = articulation_ratio(found.opening, real)
             values["spread_ratio"] = values["spread"] / float(real.std())
-        except Unscored as reason:
+        except UserError as reason:
             values["notes"] = [f"no ratios to the reference: {reason}"]
     return values
 

@@ -166,7 +166,7 @@ def _measured(
         if partner is None:
             raise Unscored(ALONE)
         if measure.is_of_person and not is_somebody_else:
-            raise Unscored("every clip is of one speaker")
+            raise Unscored("there is no clip with sound of another speaker")
         return partner
 
     if measure.score is None:

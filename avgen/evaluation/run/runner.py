@@ -298,14 +298,16 @@ def partners_of(
     order = sorted(clips)
     random.Random(seed).shuffle(order)
     heard = [place for place, name in enumerate(order) if (has_sound or _has_sound)(clips[name])]
+    folders = {name: Path(name).parent for name in order}
+    by_folder = by_folder and len({folders[order[place]] for place in heard}) > 1
     partners: dict[str, str | None] = {}
     for place, name in enumerate(order):
         first = bisect_right(heard, place)
         turn = (order[heard[(first + k) % len(heard)]] for k in range(len(heard)))
         others = (other for other in turn if other != name)
         partners[name] = found = next(others, None)
-        if by_folder and found is not None and Path(found).parent == (own := Path(name).parent):
-            partners[name] = next((n for n in others if Path(n).parent != own), found)
+        if by_folder and found is not None and folders[found] == folders[name]:
+            partners[name] = next((n for n in others if folders[n] != folders[name]), found)
     return partners
 
 

@@ -172,6 +172,7 @@ export function Create() {
       setFault(null);
       say(`${seeds.length} queued`);
     } catch (error) {
+      if (error.code === "not_found") keys.current = {}; // a clip of before was removed meanwhile
       setFault(error.message);
     } finally {
       sending.current = false;
