@@ -195,6 +195,22 @@ def test_a_share_of_the_steps_is_of_sound_alone(prepared_mixed):
     assert len(drawn) == len(set(drawn))
 
 
+def test_tars_of_other_clips_than_the_manifest_has_are_refused(prepared_mixed):
+    """One who opted out since would stay in them."""
+    records, url = read_manifest(prepared_mixed / "manifest.jsonl"), str(prepared_mixed / "tars")
+    assert pack_all(prepared_mixed, url, records, clips_a_tar=7)
+    assert pack_all(prepared_mixed, url, records, clips_a_tar=7)  # twice is as once
+    for left, tar in ((records[1:], "000000"), (records[:14], "000002")):
+        with pytest.raises(UserError, match=f"{tar}.tar: holds other clips than the manifest"):
+            pack_all(prepared_mixed, url, left, clips_a_tar=7)
+
+
+def test_shares_that_leave_nothing_for_clips_leave_nothing(prepared_mixed):
+    """1 - 0.7 - 0.3 is 5.6e-17."""
+    data = ClipData(prepared_mixed, Buckets(2, [0.3, 0.6]), sound_share=0.7, still_share=0.3)
+    assert len(data.train_dataloader()) < 100
+
+
 @pytest.mark.parametrize("place", ["files", "tars"])
 def test_a_share_of_the_steps_is_of_stills(prepared_mixed, place):
     """Any frame that begins a latent, as the encoder makes it of that frame alone."""
