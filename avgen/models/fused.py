@@ -9,6 +9,7 @@ A compiler, which finds out by itself what to compute again, is given the plain 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -140,8 +141,10 @@ def normalize_and_turn(heads: Tensor, gain: Tensor, cos: Tensor, sin: Tensor) ->
 
 def gelu_linear(hidden: Tensor, weight: Tensor) -> Tensor:
     """GELU (by tanh) of [M, H], times a weight [D, H]."""
-    if torch.compiler.is_compiling():
-        return F.linear(F.gelu(hidden, approximate="tanh"), weight)
+    if torch.compiler.is_compiling():  # x (1 + tanh y) / 2 = x sigmoid(2 y), of which it is faster
+        x = hidden.float()
+        active = x * torch.sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
+        return F.linear(active.to(hidden.dtype), weight)
     device = hidden.device.type
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)

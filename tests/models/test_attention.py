@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from avgen.latents.context import Segments
-from avgen.models.attention import Attention
+from avgen.models.attention import Attention, attend, attend_by_products, trains_by_products
 from avgen.models.fused import normalize
 from avgen.models.rope import angles, rotate
 
@@ -56,3 +56,48 @@ def test_attention_is_the_formula(lengths, masked):
 def test_queries_and_keys_have_unit_size():
     heads = normalize(100 * torch.randn(2, 3, 4, 16), torch.ones(16))
     torch.testing.assert_close(heads.square().mean(-1), torch.ones(2, 3, 4), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("lengths", [(7, 7, 7), (9, 5, 8)])
+def test_attention_by_products_is_that_of_torch(lengths):
+    """Outcome and gradients, of clips of one length and of several."""
+    heads = [torch.randn(3, sum(lengths), 16, requires_grad=True) for _ in range(3)]
+    asked = torch.randn(3, sum(lengths), 16)
+    segments = Segments(lengths, torch.tensor([0, *lengths]).cumsum(0), None)
+    found = []
+    for made in (attend(*heads, segments), attend_by_products(*heads, lengths)):
+        found.append([made, *torch.autograd.grad(made, heads, asked)])
+    for theirs, ours in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+def test_products_are_for_training_in_bfloat16_on_short_clips_alike():
+    heads = torch.randn(2, 60, 8, dtype=torch.bfloat16, requires_grad=True)
+    assert trains_by_products(heads, [20, 25, 15])
+    assert not trains_by_products(heads, [2, 3, 55])  # padded, ten times their squares
+    assert not trains_by_products(heads.detach(), [20, 25, 15])
+    assert not trains_by_products(heads.float(), [20, 25, 15])
+    assert not trains_by_products(heads, [700, 700])
+
+
+def test_training_in_bfloat16_goes_by_products():
+    """Within what bfloat16 rounds by of the products in float32."""
+    attention = Attention(32, 2)
+    tokens, angle = torch.randn(21, 32), angles(torch.rand(21), 64 * torch.rand(21, 2), 16)
+    segments = Segments((8, 6, 7), torch.tensor([0, 8, 14, 21]), None)
+    exact = attention(tokens, angle.cos(), angle.sin(), segments)
+    with torch.autocast("cpu", torch.bfloat16):
+        made = attention(tokens, angle.cos(), angle.sin(), segments)
+    assert "_Products" in names_behind(made)
+    torch.testing.assert_close(made.float(), exact, atol=0.02, rtol=0.02)
+
+
+def names_behind(tensor):
+    """Names of all functions whose gradients a tensor's goes through."""
+    waiting, seen = [tensor.grad_fn], set()
+    while waiting:
+        function = waiting.pop()
+        if function is not None and function not in seen:
+            seen.add(function)
+            waiting += [before for before, _ in function.next_functions]
+    return " ".join(function.name() for function in seen)
