@@ -107,8 +107,8 @@ def attend_by_products(query: Tensor, key: Tensor, value: Tensor, lengths: Seque
 class _Products(Function):
     """Attention [K, M, E] that keeps its weights [K, B, L, L] for the backward pass.
 
-    `inside` [B, L] are the tokens of each clip; `rows` [B L] whose each is, and `own` [M] where each
-    token went, are None where clips are of one length.
+    `inside` [B, L] are the tokens of each clip. `rows` [B L], whose each is, and `own` [M], where
+    each token went, are None where clips are of one length.
     """
 
     @staticmethod
