@@ -19,7 +19,7 @@ from avgen.latents.context import Group, Segments
 from avgen.models.fused import normalize_and_turn
 
 LONGEST = 640  # tokens of a clip, up to which training on a CPU keeps its weights of attention
-PADDED = 2.0  # times the sum of the clips' squares that clips padded to the longest may cost
+PADDED = 4.0  # times the sum of the clips' squares that clips padded to the longest may cost
 
 
 class Attention(nn.Module):

@@ -205,7 +205,7 @@ class AVTransformer(nn.Module):
         Args:
             backend: Of `torch.compile`.
         """
-        outside = torch.compiler.disable(attend, recursive=False)  # imports the compiler: 3 s
+        outside = torch.compiler.disable(attend)  # imports the compiler: 3 s
         for block in self.blocks:
             assert isinstance(block, Block)
             block.attention.attend = outside  # pyright: ignore[reportAttributeAccessIssue]

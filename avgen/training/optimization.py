@@ -33,15 +33,17 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of Jordan et al.
 NUM_ITERATIONS = 5  # bring singular values near 1
 THINNEST = 16  # rows or columns that a weight needs for Muon
 TABLES = (nn.Embedding, LowRank)  # whose weights are Adam's, whatever their size
+TOGETHER = 2**24  # numbers of the matrices of one shape that one process works on at a time
 AHEAD = 2  # matrices of each process that are under way at a time
 ADAM_RMS = 0.2  # size of an Adam step over its rate; Muon's is scaled to it (arXiv:2502.16982, 2.2)
 
 
 def orthogonalize(matrix: Tensor) -> Tensor:
-    """The matrix [rows, columns] with its singular values brought near 1.
+    """A matrix [..., rows, columns] with its singular values brought near 1.
 
-    In bfloat16 where the device has units for it (as `torch.optim.Muon` does everywhere), else in
-    float32. There the iterations of a matrix at least twice as long as it is short are of x x^T
+    Several of one shape, [n, rows, columns], are worked on together, which is twice as fast on a
+    CPU. In bfloat16 where the device has units for it (as `torch.optim.Muon` does everywhere), else
+    in float32. There the iterations of a matrix at least twice as long as it is short are of x x^T
     alone: each multiplies x by a polynomial of it, with which it commutes. With sides s and l that
     takes 4 s^2 l + 34 s^3 operations, not 20 s^2 l + 10 s^3. In bfloat16 it would round too much.
 
@@ -49,27 +51,33 @@ def orthogonalize(matrix: Tensor) -> Tensor:
     """
     a, b, c = NEWTON_SCHULZ
     x = matrix.to(products_of(matrix))
-    x = x / (x.norm() + 1e-7)
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
-    if x.dtype == torch.float32 and x.shape[1] >= 2 * x.shape[0]:
-        gram, identity = x @ x.T, torch.eye(len(x), device=x.device)
-        step = factor = a * identity + torch.addmm(gram, gram, gram, beta=b, alpha=c)
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.mT if tall else x
+    add = torch.addmm if x.ndim == 2 else torch.baddbmm
+    if x.dtype == torch.float32 and x.shape[-1] >= 2 * x.shape[-2]:
+        gram, identity = x @ x.mT, torch.eye(x.shape[-2], device=x.device)
+        step = factor = a * identity + add(gram, gram, gram, beta=b, alpha=c)
         for _ in range(NUM_ITERATIONS - 1):
             gram = step @ gram @ step
-            step = a * identity + torch.addmm(gram, gram, gram, beta=b, alpha=c)
+            step = a * identity + add(gram, gram, gram, beta=b, alpha=c)
             factor = step @ factor
         x = factor @ x
     else:
         for _ in range(NUM_ITERATIONS):
-            gram = x @ x.T
-            x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.T if tall else x
+            gram = x @ x.mT
+            x = add(x, add(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
 
 
 def products_of(matrix: Tensor) -> torch.dtype:
     """What `orthogonalize` computes a matrix in."""
     return torch.bfloat16 if computes_bfloat16(matrix.device.type) else torch.float32
+
+
+def whole_of(matrix: Tensor) -> Tensor:
+    """All of a matrix that may be sharded."""
+    return matrix.full_tensor() if isinstance(matrix, DTensor) else matrix
 
 
 def owners_of(shapes: Sequence[torch.Size], world: int) -> list[int]:
@@ -121,34 +129,55 @@ class Muon(torch.optim.Optimizer):
                 loss = closure()
         for group in self.param_groups:
             moving = [p for p in group["params"] if p.grad is not None]
-            updates = self._muon(moving, group) if group["muon"] else None
-            for parameter in moving:
-                update = self._adam(parameter, group) if updates is None else next(updates)
+            adam = ((parameter, self._adam(parameter, group)) for parameter in moving)
+            for parameter, update in self._muon(moving, group) if group["muon"] else adam:
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(update.to(parameter.dtype), alpha=-group["lr"])
         return loss
 
-    def _muon(self, parameters: list[Tensor], group: dict[str, Any]) -> Iterator[Tensor]:
-        """The updates of matrices, each orthogonalised by the one process that owns it.
+    def _muon(
+        self, parameters: list[Tensor], group: dict[str, Any]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Matrices and their updates, each orthogonalised by the one process that owns it.
 
         `AHEAD` of them are under way at a time: while one comes from its owner, this process works
         on its own.
         """
         rank, world = rank_and_world()
+        if world == 1:
+            yield from self._alone(parameters, group)
+            return
         owners = owners_of([p.shape for p in parameters], world)
         under_way: deque[tuple[Tensor, Tensor, Any]] = deque()
         for parameter, owner in zip(parameters, owners, strict=True):
             ahead = self._ahead(parameter, group)
             # Singular values are of the whole matrix, which is gathered.
-            whole = ahead.full_tensor() if isinstance(ahead, DTensor) else ahead
+            whole = whole_of(ahead)
             step = orthogonalize(whole) if rank == owner else whole.new_empty(whole.shape)
             step = step.to(products_of(whole))
-            sent = dist.broadcast(step.contiguous(), owner, async_op=True) if world > 1 else None
+            sent = dist.broadcast(step.contiguous(), owner, async_op=True)
             under_way.append((parameter, step, sent))
             if len(under_way) > AHEAD * world:
-                yield self._arrived(*under_way.popleft())
+                arrived = under_way.popleft()
+                yield arrived[0], self._arrived(*arrived)
         while under_way:
-            yield self._arrived(*under_way.popleft())
+            arrived = under_way.popleft()
+            yield arrived[0], self._arrived(*arrived)
+
+    def _alone(
+        self, parameters: list[Tensor], group: dict[str, Any]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same of one process, which works on matrices of one shape together."""
+        by_shape: dict[torch.Size, list[Tensor]] = {}
+        for parameter in parameters:
+            by_shape.setdefault(parameter.shape, []).append(parameter)
+        for shape, alike in by_shape.items():
+            count = max(1, TOGETHER // shape.numel())
+            for some in (alike[k : k + count] for k in range(0, len(alike), count)):
+                aheads = (whole_of(self._ahead(parameter, group)) for parameter in some)
+                steps = orthogonalize(torch.stack(list(aheads)))
+                for parameter, step in zip(some, steps, strict=True):
+                    yield parameter, self._arrived(parameter, step)
 
     def _ahead(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
         """Momentum as Nesterov's looks ahead of it, [rows, columns]."""
@@ -159,7 +188,7 @@ class Muon(torch.optim.Optimizer):
         average = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
         return torch.lerp(parameter.grad, average, group["momentum"]).reshape(len(parameter), -1)
 
-    def _arrived(self, parameter: Tensor, step: Tensor, sent: Any) -> Tensor:
+    def _arrived(self, parameter: Tensor, step: Tensor, sent: Any = None) -> Tensor:
         """The update of a parameter, sharded as it is, once its step has come."""
         if sent is not None:
             sent.wait()

@@ -53,6 +53,38 @@ def test_orthogonalize_is_its_polynomial_of_the_singular_values(shape, monkeypat
     assert counter.get_total_flops() == flops
 
 
+@pytest.mark.parametrize("has_units", [False, True])
+def test_several_matrices_together_are_each_alone(has_units, monkeypatch):
+    """In float32, by either set of products, and in bfloat16."""
+    monkeypatch.setattr(optimization, "computes_bfloat16", lambda _: has_units)
+    for shape in [(3, 40, 40), (3, 24, 80), (3, 80, 24)]:
+        several = torch.randn(shape)
+        alone = torch.stack([orthogonalize(matrix) for matrix in several])
+        torch.testing.assert_close(orthogonalize(several), alone, atol=2e-2, rtol=2e-2)
+
+
+def test_matrices_of_one_shape_move_as_each_alone_does(monkeypatch):
+    """In rounds of two of the five: of each shape all move, and by their own gradients."""
+    monkeypatch.setattr(optimization, "computes_bfloat16", lambda _: False)
+    monkeypatch.setattr(optimization, "TOGETHER", 2 * 20 * 60)
+    shapes = [(20, 60), (30, 16), (20, 60), (20, 60), (30, 16)]
+    starts, gradients = ([torch.randn(shape) for shape in shapes] for _ in range(2))
+
+    def moved(groups):
+        parameters = [nn.Parameter(start.clone()) for start in starts]
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        for some in groups:
+            params = [parameters[index] for index in some]
+            Muon([{"params": params, "muon": True}], lr=0.01, weight_decay=0.1).step()
+        return [parameter.detach() for parameter in parameters]
+
+    together, alone = moved([range(5)]), moved([[index] for index in range(5)])
+    for start, one, other in zip(starts, together, alone, strict=True):
+        assert (one - start).abs().max() > 1e-3
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+
+
 def test_scale_does_not_matter():
     matrix = torch.randn(16, 40)
     torch.testing.assert_close(
