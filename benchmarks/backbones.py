@@ -1,9 +1,9 @@
 """AVTransformer beside LTX2VideoTransformer3DModel: training speed and memory, alternating.
 
-    python benchmarks/backbones.py [--rounds 6] [--compile]
+    python benchmarks/backbones.py [--rounds 6] [--compile] [--bfloat16]
 
 Both train on the same tokens (64 x 64 x 4 s by LTX-2's codecs and words) with random weights, in
-one process, in turn. Two pairs: of equal operations, by torch's counter, and of equal parameters.
+one process, in turn, in float32 or under autocast in bfloat16. Two pairs: of equal operations, by torch's counter, and of equal parameters.
 LTX-2 has a stream for sound and another for text, whose parameters meet few tokens: at equal
 parameters it computes less. Memory is what autograd keeps for the backward pass. Kernels are what
 a step starts, forward and backward: on a GPU each costs some microseconds if it is not compiled.
@@ -48,7 +48,7 @@ def layout_of(seconds: int) -> Layout:
     return make_layout(video, AudioGrid(frames * 640, 16000, 640, 128, 1, lead=480))
 
 
-def step_of(network: torch.nn.Module, layout: Layout) -> Callable[[], Tensor]:
+def step_of(network: torch.nn.Module, layout: Layout, half: bool) -> Callable[[], Tensor]:
     """A function that is a training step's forward pass."""
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randn(1, layout.num_tokens, layout.token_width, generator=generator)
@@ -57,8 +57,9 @@ def step_of(network: torch.nn.Module, layout: Layout) -> Callable[[], Tensor]:
     text = make_text([CAPTION], [[]])
 
     def step() -> Tensor:
-        context = network.prepare(layout, text)  # type: ignore[operator]
-        return network(tokens, levels, context).square().mean()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            context = network.prepare(layout, text)  # type: ignore[operator]
+            return network(tokens, levels, context).square().mean()
 
     return step
 
@@ -92,9 +93,9 @@ class Kernels(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def fastest_product(tokens: int, width: int) -> float:
+def fastest_product(tokens: int, width: int, dtype: torch.dtype) -> float:
     """GFLOP/s of the best of some products as a block has them."""
-    x, weight = torch.randn(tokens, width), torch.randn(4 * width, width)
+    x, weight = torch.randn(tokens, width).to(dtype), torch.randn(4 * width, width).to(dtype)
     seconds = []
     for _ in range(10):
         started = time.process_time()
@@ -104,9 +105,9 @@ def fastest_product(tokens: int, width: int) -> float:
     return 2 * x.numel() * 4 * width / min(seconds) / 1e9
 
 
-def measure(networks: dict[str, torch.nn.Module], layout: Layout, rounds: int) -> None:
+def measure(networks: dict[str, torch.nn.Module], layout: Layout, rounds: int, half: bool) -> None:
     """Time both in turn, and print them."""
-    steps = {name: step_of(network, layout) for name, network in networks.items()}
+    steps = {name: step_of(network, layout, half) for name, network in networks.items()}
     seconds: dict[str, list[float]] = {name: [] for name in networks}
     facts = {}
     for name, network in networks.items():
@@ -144,12 +145,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--seconds", type=int, default=3, help="of the clip")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--bfloat16", action="store_true", help="train under autocast")
     args = parser.parse_args()
     torch.manual_seed(0)
     layout = layout_of(args.seconds)
+    dtype = torch.bfloat16 if args.bfloat16 else torch.float32
     print(
         f"diffusers {diffusers.__version__}, torch {torch.__version__}, {layout.num_tokens} "
-        f"tokens; products at most {fastest_product(layout.num_tokens, 512):.1f} GFLOP/s"
+        f"tokens; products at most {fastest_product(layout.num_tokens, 512, dtype):.1f} GFLOP/s"
     )
     settings = LTX | {
         "in_channels": 128,
@@ -166,7 +169,7 @@ def main() -> None:
         for network in (ours, theirs) if args.compile else ():
             network.compile_blocks()
         print(f"{what}:")
-        measure({"ours": ours, "LTX-2": theirs}, layout, args.rounds)
+        measure({"ours": ours, "LTX-2": theirs}, layout, args.rounds, args.bfloat16)
 
 
 if __name__ == "__main__":
