@@ -3,10 +3,11 @@
     python benchmarks/backbones.py [--rounds 6] [--compile] [--bfloat16]
 
 Both train on the same tokens (64 x 64 x 4 s by LTX-2's codecs and words) with random weights, in
-one process, in turn, in float32 or under autocast in bfloat16. Two pairs: of equal operations, by torch's counter, and of equal parameters.
-LTX-2 has a stream for sound and another for text, whose parameters meet few tokens: at equal
-parameters it computes less. Memory is what autograd keeps for the backward pass. Kernels are what
-a step starts, forward and backward: on a GPU each costs some microseconds if it is not compiled.
+one process, in turn, in float32 or under autocast in bfloat16. Two pairs: of equal operations, by
+torch's counter, and of equal parameters. LTX-2 has a stream for sound and another for text, whose
+parameters meet few tokens: at equal parameters it computes less. Memory is what autograd keeps for
+the backward pass. Kernels are what a step starts, forward and backward: on a GPU each costs some
+microseconds if it is not compiled.
 The first line says how fast this machine multiplies matrices of such sizes, which bounds both.
 """
 
