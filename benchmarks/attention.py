@@ -18,8 +18,10 @@ from avgen.models.attention import attend_by_products
 KINDS = {
     "8 clips of 400 tokens": [400] * 8,
     "8 clips of 388 to 410": [392, 400, 398, 410, 401, 395, 388, 402],
+    "5 clips of 160 to 640": [640, 160, 160, 160, 160],
     "24 of sound, 74 to 95": [74 + clip * 7 % 22 for clip in range(24)],
     "64 frames, 24 to 41": [24 + clip * 5 % 18 for clip in range(64)],
+    "64 frames, 24 to 57": [24 + clip * 5 % 34 // (1 + clip % 3) for clip in range(64)],
 }
 
 

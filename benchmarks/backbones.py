@@ -112,8 +112,8 @@ def measure(networks: dict[str, torch.nn.Module], layout: Layout, rounds: int, h
     seconds: dict[str, list[float]] = {name: [] for name in networks}
     facts = {}
     for name, network in networks.items():
-        with FlopCounterMode(display=False) as counter:
-            steps[name]().backward()
+        with FlopCounterMode(display=False) as counter:  # float32: attention's are in neither
+            step_of(network, layout, False)().backward()
         with Kernels() as kernels:
             steps[name]().backward()
         count, kept = sum(p.numel() for p in network.parameters()), kept_by(steps[name], network)

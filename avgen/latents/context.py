@@ -96,7 +96,7 @@ class Segments:
 
     @property
     def num_pairs(self) -> int:
-        """Queries times keys that are multiplied, which is what attention costs."""
+        """Queries times keys that see each other, which is what attention costs, unpadded."""
         if self.groups is None:
             return sum(length**2 for length in self.lengths)
         return sum(len(group.queries) * len(group.keys) for group in self.groups)

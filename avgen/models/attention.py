@@ -13,6 +13,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from avgen.latents.context import Group, Segments
@@ -57,7 +58,10 @@ class Attention(nn.Module):
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Tensor:
-    """Attention of heads [K, M, E], each clip to itself: it costs the sum of the clips' squares."""
+    """Attention of heads [K, M, E], each clip to itself.
+
+    It costs the sum of the clips' squares; where `trains_by_products`, up to `PADDED` times that.
+    """
     lengths, masks = segments.lengths, segments.masks
     attention = F.scaled_dot_product_attention
     if segments.groups is not None:
@@ -135,6 +139,7 @@ class _Products(Function):
         return made if own is None else made.index_select(1, own)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
         q, k, v, weights, own = ctx.saved_tensors
         (grad,), (heads, _, _, width) = grads, q.shape

@@ -142,7 +142,7 @@ def normalize_and_turn(heads: Tensor, gain: Tensor, cos: Tensor, sin: Tensor) ->
 def gelu_linear(hidden: Tensor, weight: Tensor) -> Tensor:
     """GELU (by tanh) of [M, H], times a weight [D, H]."""
     if torch.compiler.is_compiling():  # x (1 + tanh y) / 2 = x sigmoid(2 y), of which it is faster
-        x = hidden.float()
+        x = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
         active = x * torch.sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
         return F.linear(active.to(hidden.dtype), weight)
     device = hidden.device.type

@@ -153,7 +153,8 @@ class AVTransformer(nn.Module):
 
     Attributes:
         checkpoint_blocks: Recompute activations in the backward pass, for memory (set by training):
-            all, or all but the outcomes of products and of attention ("products").
+            all, or all but the outcomes of products and of attention ("products"; attention again
+            too where it is trained by products).
     """
 
     def __init__(

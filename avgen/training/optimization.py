@@ -39,10 +39,9 @@ ADAM_RMS = 0.2  # size of an Adam step over its rate; Muon's is scaled to it (ar
 
 
 def orthogonalize(matrix: Tensor) -> Tensor:
-    """A matrix [..., rows, columns] with its singular values brought near 1.
+    """A matrix [rows, columns], or several [n, rows, columns], with singular values near 1.
 
-    Several of one shape, [n, rows, columns], are worked on together, which is twice as fast on a
-    CPU. In bfloat16 where the device has units for it (as `torch.optim.Muon` does everywhere), else
+    Several are worked on together, which is twice as fast on a CPU. In bfloat16 where the device has units for it (as `torch.optim.Muon` does everywhere), else
     in float32. There the iterations of a matrix at least twice as long as it is short are of x x^T
     alone: each multiplies x by a polynomial of it, with which it commutes. With sides s and l that
     takes 4 s^2 l + 34 s^3 operations, not 20 s^2 l + 10 s^3. In bfloat16 it would round too much.
@@ -153,7 +152,9 @@ class Muon(torch.optim.Optimizer):
             ahead = self._ahead(parameter, group)
             # Singular values are of the whole matrix, which is gathered.
             whole = whole_of(ahead)
-            step = orthogonalize(whole) if rank == owner else whole.new_empty(whole.shape)
+            # By the same kernels as `_alone`'s, so that it rounds as one process does.
+            made = orthogonalize(whole[None])[0] if rank == owner else None
+            step = whole.new_empty(whole.shape) if made is None else made
             step = step.to(products_of(whole))
             sent = dist.broadcast(step.contiguous(), owner, async_op=True)
             under_way.append((parameter, step, sent))

@@ -81,7 +81,7 @@ def test_products_are_for_training_in_bfloat16_on_short_clips_alike():
 
 
 def test_training_in_bfloat16_goes_by_products():
-    """Within what bfloat16 rounds by of the products in float32."""
+    """Outcome and gradient within what bfloat16 rounds by of those in float32."""
     attention = Attention(32, 2)
     tokens, angle = torch.randn(21, 32), angles(torch.rand(21), 64 * torch.rand(21, 2), 16)
     segments = Segments((8, 6, 7), torch.tensor([0, 8, 14, 21]), None)
@@ -90,6 +90,10 @@ def test_training_in_bfloat16_goes_by_products():
         made = attention(tokens, angle.cos(), angle.sin(), segments)
     assert "_Products" in names_behind(made)
     torch.testing.assert_close(made.float(), exact, atol=0.02, rtol=0.02)
+    asked, weight = torch.randn(21, 32), attention.inward.weight
+    expected = torch.autograd.grad(exact, weight, asked)[0]
+    found = torch.autograd.grad(made, weight, asked.bfloat16())[0]
+    assert (found - expected).norm() < 0.03 * expected.norm()
 
 
 def names_behind(tensor):
