@@ -41,10 +41,11 @@ ADAM_RMS = 0.2  # size of an Adam step over its rate; Muon's is scaled to it (ar
 def orthogonalize(matrix: Tensor) -> Tensor:
     """A matrix [rows, columns], or several [n, rows, columns], with singular values near 1.
 
-    Several are worked on together, which is twice as fast on a CPU. In bfloat16 where the device has units for it (as `torch.optim.Muon` does everywhere), else
-    in float32. There the iterations of a matrix at least twice as long as it is short are of x x^T
-    alone: each multiplies x by a polynomial of it, with which it commutes. With sides s and l that
-    takes 4 s^2 l + 34 s^3 operations, not 20 s^2 l + 10 s^3. In bfloat16 it would round too much.
+    Several are worked on together, which is twice as fast on a CPU. In bfloat16 where the device
+    has units for it (as `torch.optim.Muon` does everywhere), else in float32. There the iterations
+    of a matrix at least twice as long as it is short are of x x^T alone: each multiplies x by a
+    polynomial of it, with which it commutes. With sides s and l that takes 4 s^2 l + 34 s^3
+    operations, not 20 s^2 l + 10 s^3. In bfloat16 it would round too much.
 
     Reference: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
     """
