@@ -27,6 +27,7 @@ RECIPES = Path(__file__).resolve().parent
 SHIPPED = RECIPES.parents[1] / "avgen/checkpoints/grid/video_codec/model.safetensors"
 WORDNET = Path("/usr/share/wordnet")  # of Debian's wordnet-base; voices.py reads it
 CODECS = ("video_codec", "audio_codec")
+PIXELS = ("video_codec", "video_decoder")  # trainings of the picture's codec: of all, of one half
 DEMO = 'an old man with a white beard says "nobody expected the old machine to work again"'
 SMALL_NETWORK = {"width": 32, "depth": 2, "num_heads": 2, "compile": "false"}
 SMALL_PICTURE = {
@@ -48,6 +49,11 @@ SMALL: dict[str, dict[str, Any]] = {
     "video_codec": {
         **{f"model.init_args.codec.{k}": v for k, v in SMALL_PICTURE.items()},
         "model.init_args.initial_weights": "null",
+        "model.init_args.compile": "false",
+        "data.init_args.batch_size": 2,
+    },
+    "video_decoder": {
+        **{f"model.init_args.codec.{k}": v for k, v in SMALL_PICTURE.items()},
         "model.init_args.compile": "false",
         "data.init_args.batch_size": 2,
     },
@@ -143,7 +149,8 @@ class Stages:
         encoded = script("encode", *self.voices.values(), voices, "--video", "codecs/video_codec")
         return stages | {
             "speech_codec": self.trained("speech_codec", "codecs/audio_codec", self.sounds),
-            "video_codec": self.trained("video_codec", "codecs/video_codec", self.pictures),
+            "video_codec": self.trained("video_codec", "encoder", self.pictures),
+            "video_decoder": self.trained("video_decoder", "codecs/video_codec", self.pictures),
             "voice_latents": (voices / latents, encoded),
             "portrait_latents": (self.pictures[0] / latents, self.encode),
             "sound": self.trained("sound", "sound", [voices]),
@@ -191,19 +198,20 @@ class Stages:
         path = Path(made)
 
         def stage() -> dict[str, Any]:
-            one = len(folders) == 1 and name not in ("speech_codec", "video_codec")
+            one = len(folders) == 1 and name not in ("speech_codec", *PIXELS)
             read = str(folders[0]) if one else f"[{','.join(map(str, folders))}]"
             options = {"data.init_args.folder": read}
-            if name == "video_codec":
+            if name in PIXELS:
                 shares = [4, 1][: len(folders)]
                 options |= {"data.init_args.shares": shares}
-                options |= {"model.init_args.initial_weights": SHIPPED}
+                start = SHIPPED if name == "video_codec" else "encoder/model.safetensors"
+                options |= {"model.init_args.initial_weights": start}
             unseen = [folder for folder in folders if not has_validation(folder)]
             if unseen:  # by hash, one in seventy: nobody of a few
                 print(f"{name}: {unseen[0]} has no clip for validation, so nothing is validated")
                 options |= {"trainer.limit_val_batches": 0}
             if self.is_small:
-                network = name not in ("speech_codec", "video_codec")
+                network = name not in ("speech_codec", *PIXELS)
                 tiny = {f"model.init_args.network.{k}": v for k, v in SMALL_NETWORK.items()}
                 options |= SMALL[name] | (tiny if network else {})
             overrides = [word for k, v in options.items() for word in (f"--{k}", str(v))]

@@ -89,4 +89,4 @@ def test_the_whole_way(given, run):
     (out / "model/config.json").unlink()
     (out / "demo.mp4").unlink()
     again = run()
-    assert again.count("finished already") == 13 and "few_steps: {" in again
+    assert again.count("finished already") == 14 and "few_steps: {" in again
