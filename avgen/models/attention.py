@@ -96,66 +96,39 @@ def trains_by_products(query: Tensor, lengths: Sequence[int]) -> bool:
     return longest <= LONGEST and len(lengths) * longest**2 <= PADDED * own
 
 
-def attend_by_products(query: Tensor, key: Tensor, value: Tensor, lengths: Sequence[int]) -> Tensor:
+def attend_by_products(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int]) -> Tensor:
     """Attention of heads [K, M, E], clips padded to the longest: one product of all at a time."""
     counts, places = torch.tensor(lengths), torch.arange(max(lengths))
-    inside = places < counts[:, None]  # [B, L]
-    if bool(inside.all()):
-        return _Products.apply(query, key, value, inside, None, None)  # type: ignore[return-value]
-    first = (counts.cumsum(0) - counts)[:, None]
-    rows = torch.where(inside, first + places, 0).flatten()
-    own = inside.flatten().nonzero()[:, 0]
-    return _Products.apply(query, key, value, inside, rows, own)  # type: ignore[return-value]
+    inside, first = places < counts[:, None], (counts.cumsum(0) - counts)[:, None]  # [B, L]
+    rows = torch.where(inside, first + places, 0).flatten()  # whose each padded row is
+    own = inside.flatten().nonzero()[:, 0]  # where each token went
+    return _Products.apply(q, k, v, inside, rows, own)  # type: ignore[return-value]
 
 
 class _Products(Function):
-    """Attention [K, M, E] that keeps its weights [K, B, L, L] for the backward pass.
-
-    `inside` [B, L] are the tokens of each clip. `rows` [B L], whose each is, and `own` [M], where
-    each token went, are None where clips are of one length.
-    """
+    """Attention [K, M, E] that keeps its weights [K, B, L, L] for the backward pass."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        inside: Tensor,
-        rows: Tensor | None,
-        own: Tensor | None,
-    ) -> Tensor:
+    def forward(ctx: Any, *given: Any) -> Tensor:
+        query, key, value, inside, rows, own = given
         heads, _, width = query.shape
-        q, k, v = (
-            (x if rows is None else x.index_select(1, rows)).view(heads, len(inside), -1, width)
-            for x in (query * width**-0.5, key, value)
-        )
-        scores = q @ k.transpose(-1, -2)
-        if rows is not None:
-            scores.masked_fill_(~inside[:, None], -torch.inf)
+        padded = (x.index_select(1, rows) for x in (query * width**-0.5, key, value))
+        q, k, v = (x.view(heads, len(inside), -1, width) for x in padded)
+        scores = (q @ k.transpose(-1, -2)).masked_fill_(~inside[:, None], -torch.inf)
         weights = scores.softmax(-1, dtype=scores.dtype)
         ctx.save_for_backward(q, k, v, weights, own)
-        made = (weights @ v).view(heads, -1, width)
-        return made if own is None else made.index_select(1, own)
+        return (weights @ v).view(heads, -1, width).index_select(1, own)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
         q, k, v, weights, own = ctx.saved_tensors
-        (grad,), (heads, _, _, width) = grads, q.shape
-        if own is not None:
-            padded = grad.new_zeros(heads, v[0].numel() // width, width)
-            grad = padded.index_copy_(1, own, grad)
-        grad = grad.reshape(v.shape)
+        padded = torch.zeros_like(v).flatten(1, 2).index_copy_(1, own, grads[0])
+        grad, scale = padded.view(v.shape), q.shape[-1] ** -0.5
         inward = grad @ v.transpose(-1, -2)
         scores = torch.ops.aten._softmax_backward_data(inward, weights, -1, weights.dtype)
-        made = (
-            (scores @ k) * width**-0.5,
-            scores.transpose(-1, -2) @ q,
-            weights.transpose(-1, -2) @ grad,
-        )
-        flat = (x.view(heads, -1, width) for x in made)
-        return *(x if own is None else x.index_select(1, own) for x in flat), None, None, None
+        made = (scores @ k) * scale, scores.transpose(-1, -2) @ q, weights.transpose(-1, -2) @ grad
+        return *(x.flatten(1, 2).index_select(1, own) for x in made), None, None, None
 
 
 def has_varlen(query: Tensor) -> bool:

@@ -85,7 +85,7 @@ def test_the_whole_way(given, run):
     assert driven.num_frames == clip.num_frames
 
     again = run()
-    assert [line.split(": ")[1] for line in again.splitlines()] == ["finished already"] * 15
+    assert [line.split(": ")[1] for line in again.splitlines()] == ["finished already"] * 16
     (out / "model/config.json").unlink()
     (out / "demo.mp4").unlink()
     again = run()

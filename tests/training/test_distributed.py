@@ -33,6 +33,7 @@ from avgen.models.transformer import AVTransformer, AVTransformerConfig
 from avgen.preparation.latent_store import encoder_fingerprint
 from avgen.training.lightning_cli import instantiate
 from avgen.training.model_export import averaged_weights
+from avgen.training.precision import computes_bfloat16
 from avgen.training.sharding import read_checkpoint, shard
 
 STEPS = 6
@@ -263,10 +264,12 @@ def test_one_switch_spreads_a_recipe_and_saves_while_it_trains(mixed_recipe, tmp
     ranks = [torch.load(tmp_path / "two" / f"{rank}.pt") for rank in (0, 1)]
     for rank in ranks:
         assert rank["losses"] == pytest.approx(one["losses"], rel=3e-4)
-    # Lightning's averaging leaves the averages in the weights' place when it ends
+    # Lightning's averaging leaves the averages in the weights' place when it ends. Where there are
+    # units for bfloat16 Muon's products are of it, in one order here and in another there.
+    bound = 0.1 if computes_bfloat16("cpu") else 0.02
     for name, weight in one["weights"].items():
         own = ranks[0]["weights"][name.replace("transformer.", "averaged.", 1)]
-        assert apart(own, weight) < 0.02, name
+        assert apart(own, weight) < bound, name
     assert {n for n in ranks[0]["weights"] if n.startswith("averaged.")} == {
         n.replace("transformer.", "averaged.", 1) for n in one["weights"]
     }
