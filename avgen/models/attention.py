@@ -19,8 +19,8 @@ from torch.nn import functional as F
 from avgen.latents.context import Group, Segments
 from avgen.models.fused import normalize_and_turn
 
-LONGEST = 640  # tokens of a clip, up to which training on a CPU keeps its weights of attention
-PADDED = 4.0  # times the sum of the clips' squares that clips padded to the longest may cost
+# Longest clip's tokens -> times the sum of the clips' squares that training by products may cost.
+PADDED = {128: 4.0, 640: 1.5}  # benchmarks/attention.py
 
 
 class Attention(nn.Module):
@@ -60,7 +60,7 @@ class Attention(nn.Module):
 def attend(query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Tensor:
     """Attention of heads [K, M, E], each clip to itself.
 
-    It costs the sum of the clips' squares; where `trains_by_products`, up to `PADDED` times that.
+    It costs the sum of the clips' squares; where `trains_by_products`, up to `PADDED` as much.
     """
     lengths, masks = segments.lengths, segments.masks
     attention = F.scaled_dot_product_attention
@@ -93,7 +93,8 @@ def trains_by_products(query: Tensor, lengths: Sequence[int]) -> bool:
     if not query.requires_grad or query.device.type != "cpu" or query.dtype != torch.bfloat16:
         return False
     longest, own = max(lengths), sum(length**2 for length in lengths)
-    return longest <= LONGEST and len(lengths) * longest**2 <= PADDED * own
+    most = next((times for tokens, times in PADDED.items() if longest <= tokens), 0)
+    return len(lengths) * longest**2 <= most * own
 
 
 def attend_by_products(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int]) -> Tensor:
@@ -114,7 +115,8 @@ class _Products(Function):
         heads, _, width = query.shape
         padded = (x.index_select(1, rows) for x in (query * width**-0.5, key, value))
         q, k, v = (x.view(heads, len(inside), -1, width) for x in padded)
-        scores = (q @ k.transpose(-1, -2)).masked_fill_(~inside[:, None], -torch.inf)
+        scores = q @ k.transpose(-1, -2)
+        scores.masked_fill_(~inside[:, None], -torch.inf)
         weights = scores.softmax(-1, dtype=scores.dtype)
         ctx.save_for_backward(q, k, v, weights, own)
         return (weights @ v).view(heads, -1, width).index_select(1, own)

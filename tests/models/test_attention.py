@@ -75,6 +75,8 @@ def test_products_are_for_training_in_bfloat16_on_short_clips_alike():
     heads = torch.randn(2, 60, 8, dtype=torch.bfloat16, requires_grad=True)
     assert trains_by_products(heads, [20, 25, 15])
     assert not trains_by_products(heads, [2, 2, 2, 2, 2, 50])  # padded, six times their squares
+    assert not trains_by_products(heads, [150, 40, 40])  # 2.6 times, and they are not as short
+    assert trains_by_products(heads, [150, 140, 140])
     assert not trains_by_products(heads.detach(), [20, 25, 15])
     assert not trains_by_products(heads.float(), [20, 25, 15])
     assert not trains_by_products(heads, [700, 700])
