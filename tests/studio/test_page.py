@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -246,6 +247,8 @@ def test_what_is_queued_is_there_when_the_browser_comes_back(browser, served):
 
 def test_progress_does_not_fall_on_a_reload(seen, served):
     name = served.make(num_inference_steps=400, seed=31)
+    while served.call(f"/v1/videos/{name}")["status"] == "queued":  # the worker may still load
+        time.sleep(0.05)
     waiting = [served.make(num_inference_steps=1, seed=seed) for seed in (34, 32, 33)]
     served.call(f"/v1/videos/{waiting[2]}/mark", {"first": True})
     page = seen.go("queue")
