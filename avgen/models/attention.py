@@ -88,7 +88,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Ten
 def trains_by_products(query: Tensor, lengths: Sequence[int]) -> bool:
     """Whether `attend_by_products` is the faster: in bfloat16 on a CPU, of short clips alike.
 
-    There the backward pass of torch's flash attention takes three to five times as long.
+    There the backward pass of torch's flash attention takes longer (benchmarks/attention.py).
     """
     if not query.requires_grad or query.device.type != "cpu" or query.dtype != torch.bfloat16:
         return False

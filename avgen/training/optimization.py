@@ -154,8 +154,7 @@ class Muon(torch.optim.Optimizer):
             # Singular values are of the whole matrix, which is gathered.
             whole = whole_of(ahead)
             # By the same kernels as `_alone`'s, so that it rounds as one process does.
-            made = orthogonalize(whole[None])[0] if rank == owner else None
-            step = whole.new_empty(whole.shape) if made is None else made
+            step = orthogonalize(whole[None])[0] if rank == owner else torch.empty_like(whole)
             step = step.to(products_of(whole))
             sent = dist.broadcast(step.contiguous(), owner, async_op=True)
             under_way.append((parameter, step, sent))

@@ -37,6 +37,11 @@ SMALL_PICTURE = {
     "encoder_depths": "[1, 1, 1]",
     "decoder_depths": "[1, 1, 1]",
 }
+SMALL_PIXELS: dict[str, Any] = {
+    **{f"model.init_args.codec.{k}": v for k, v in SMALL_PICTURE.items()},
+    "model.init_args.compile": "false",
+    "data.init_args.batch_size": 2,
+}
 BATCHES = "data.init_args.batching.init_args"
 SMALL_BATCHES = {"": 2, "sound_": 4, "still_": 8}
 # What the small way says otherwise, by recipe; networks of all but the codecs are SMALL_NETWORK.
@@ -46,17 +51,8 @@ SMALL: dict[str, dict[str, Any]] = {
         "model.init_args.codec.depth": 1,
         "data.init_args.length": 7680,
     },
-    "video_codec": {
-        **{f"model.init_args.codec.{k}": v for k, v in SMALL_PICTURE.items()},
-        "model.init_args.initial_weights": "null",
-        "model.init_args.compile": "false",
-        "data.init_args.batch_size": 2,
-    },
-    "video_decoder": {
-        **{f"model.init_args.codec.{k}": v for k, v in SMALL_PICTURE.items()},
-        "model.init_args.compile": "false",
-        "data.init_args.batch_size": 2,
-    },
+    "video_codec": SMALL_PIXELS | {"model.init_args.initial_weights": "null"},
+    "video_decoder": SMALL_PIXELS,
     "sound": {f"{BATCHES}.batch_size": 4},
     **{
         name: {f"{BATCHES}.{kind}batch_size": size for kind, size in SMALL_BATCHES.items()}

@@ -30,6 +30,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.tensor import DTensor
+from avgen.training import optimization
 from avgen.training.callbacks import Samples
 
 class Keep(Samples):
@@ -45,6 +46,10 @@ class SlowStager(DefaultStager):
 class SlowCopies(Callback):
     def on_train_start(self, trainer, pl_module):
         trainer.strategy.stager = SlowStager(StagingOptions(False, False, True, False))
+
+class Exact(Callback):  # Muon in float32, also where there are units for bfloat16
+    def setup(self, trainer, pl_module, stage):
+        optimization.computes_bfloat16 = lambda _: False
 
 class Record(Callback):
     def __init__(self, folder: str):

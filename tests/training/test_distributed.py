@@ -33,7 +33,6 @@ from avgen.models.transformer import AVTransformer, AVTransformerConfig
 from avgen.preparation.latent_store import encoder_fingerprint
 from avgen.training.lightning_cli import instantiate
 from avgen.training.model_export import averaged_weights
-from avgen.training.precision import computes_bfloat16
 from avgen.training.sharding import read_checkpoint, shard
 
 STEPS = 6
@@ -255,21 +254,20 @@ def test_one_switch_spreads_a_recipe_and_saves_while_it_trains(mixed_recipe, tmp
     average = {"class_path": f"{callbacks}.EMAWeightAveraging", "init_args": {"decay": 0.7}}
     saving = {"every_n_train_steps": 3, "dirpath": str(tmp_path / "saved")}
     saving = {"class_path": "avgen.training.saving.Saving", "init_args": saving}
-    one = run_alone(mixed_recipe, tmp_path, average)
+    exact = {"class_path": "record.Exact"}
+    one = run_alone(mixed_recipe, tmp_path, average, exact)
     mixed_recipe["sharding"] = {"replicas": 1}
     options = {"devices": 2, "enable_checkpointing": True}
     slow = {"class_path": "record.SlowCopies"}  # copies of step 3 that step 4 has to wait for
-    recipe = write(mixed_recipe, tmp_path / "two", 2, average, saving, slow, **options)
+    recipe = write(mixed_recipe, tmp_path / "two", 2, average, exact, saving, slow, **options)
     finish(Ranks(recipe, 2))
     ranks = [torch.load(tmp_path / "two" / f"{rank}.pt") for rank in (0, 1)]
     for rank in ranks:
         assert rank["losses"] == pytest.approx(one["losses"], rel=3e-4)
-    # Lightning's averaging leaves the averages in the weights' place when it ends. Where there are
-    # units for bfloat16 Muon's products are of it, in one order here and in another there.
-    bound = 0.1 if computes_bfloat16("cpu") else 0.02
+    # Lightning's averaging leaves the averages in the weights' place when it ends
     for name, weight in one["weights"].items():
         own = ranks[0]["weights"][name.replace("transformer.", "averaged.", 1)]
-        assert apart(own, weight) < bound, name
+        assert apart(own, weight) < 0.02, name
     assert {n for n in ranks[0]["weights"] if n.startswith("averaged.")} == {
         n.replace("transformer.", "averaged.", 1) for n in one["weights"]
     }
@@ -281,7 +279,7 @@ def test_one_switch_spreads_a_recipe_and_saves_while_it_trains(mixed_recipe, tmp
         assert torch.equal(weight, ranks[0]["weights"][f"averaged.{name}"])
     # and goes on from it, with two replicas too
     mixed_recipe["sharding"] = {"replicas": 2}
-    recipe = write(mixed_recipe, tmp_path / "again", 2, average, devices=2)
+    recipe = write(mixed_recipe, tmp_path / "again", 2, average, exact, devices=2)
     halfway = ("--ckpt_path", str(tmp_path / "saved/step=3.ckpt"))
     finish(Ranks(recipe, 2, *halfway))
     again = torch.load(tmp_path / "again" / "0.pt")
