@@ -12,6 +12,8 @@ import torch
 
 from avgen.clips import Clip, Word, write_clip
 from avgen.clips.timebase import num_samples
+from avgen.codecs.video import ConvVideoCodec
+from avgen.codecs.warp import STEP
 from avgen.latents.packing import AUDIO, VIDEO
 from avgen.models.transformer import AVTransformer
 from avgen.pipeline import AVPipeline, GenerateRequest
@@ -114,6 +116,22 @@ def test_a_given_picture_is_the_first_frame(pipe):
     long = make(pipe, image=image, num_frames=20)
     assert np.array_equal(long.frames[0], image)
     assert long.num_frames == 20
+
+
+def test_an_anchored_decoder_carries_a_given_picture_through_all_windows(pipe):
+    """With a mask that shows nothing else and a flow of two pixels, every later frame is it."""
+    codec = ConvVideoCodec(replace(pipe.video_codec.config, anchored=True)).eval()
+    codec.load_state_dict(pipe.video_codec.state_dict(), strict=False)
+    codec.decoder.motion.bias.data.view(3, -1).copy_(torch.tensor([2 / STEP, 0, 40])[:, None])
+    parts = pipe.transformer, codec, pipe.audio_codec, pipe.config
+    image, anchored = picture(1)[0], AVPipeline(*parts)
+    made = make(anchored, image=image, num_frames=31).frames
+    assert np.array_equal(made[0], image)
+    for frame in (13, 17, 30):  # those before are joined to what is given
+        np.testing.assert_allclose(made[frame, :, :-2], image[:, 2:].astype(int), atol=1)
+    begun = beginning(7)
+    went_on = make(anchored, extend=begun, num_frames=21).frames
+    np.testing.assert_allclose(went_on[20, :, :-2], begun.frames[2, :, 2:].astype(int), atol=1)
 
 
 def test_a_picture_of_another_size_is_scaled(pipe):

@@ -71,10 +71,13 @@ class VideoCodec(Protocol):
         width: int,
         start: int = 0,
         stop: int | None = None,
+        anchor: Tensor | None = None,
     ) -> Iterator[Tensor]:
         """Yield what `decode` returns for latents [start, stop), a few frames at a time.
 
-        In bounded memory; of what lies outside, no more than `reach` latents are looked at.
+        In bounded memory; of what lies outside, no more than `reach` latents are looked at, and the
+        first by a decoder that carries on the first picture: `anchor` [B, 3, height, width] in
+        [-1, 1] is that picture, where it is known.
         """
         ...
 

@@ -235,6 +235,7 @@ class PretrainedVideo(nn.Module):
         width: int,
         start: int = 0,
         stop: int | None = None,
+        anchor: Tensor | None = None,  # others' decoders carry no first picture on
     ) -> Iterator[Tensor]:
         """Yield the frames of latents [start, stop), a few at a time.
 

@@ -7,6 +7,10 @@ the end of a clip and a stream are all encoded exactly as they would be inside a
 decoder mixes neighbouring latents in time at every stage, because blocks decoded alone flicker at
 their joins.
 
+An anchored decoder sees the first latent beside every other, and besides pixels says where those of
+the first picture went (a flow) and how much of them is to be seen (a mask): who somebody is comes
+from the first picture, given or decoded, and stays, however far into the clip.
+
 Every layer has a finite receptive field, so `decode` runs in chunks with a halo and equals one
 whole decode.
 """
@@ -15,12 +19,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from avgen.codecs.blocks import ChannelNorm, ResidualBlock, TemporalBlock, channels_last, zero
+from avgen.codecs.warp import carried
 from avgen.errors import UserError
 
 
@@ -37,6 +44,7 @@ class ConvVideoCodecConfig:
             well.
         chunk_latents: Latent frames decoded at a time.
         tile_latents: Latent rows and columns decoded at a time.
+        anchored: Whether every frame is decoded beside the first one.
     """
 
     latent_channels: int = 32
@@ -46,6 +54,7 @@ class ConvVideoCodecConfig:
     decoder_depths: tuple[int, int, int] = (2, 2, 1)
     chunk_latents: int = 8
     tile_latents: int = 32
+    anchored: bool = False
 
     def __post_init__(self) -> None:
         """Turn JSON's lists back into tuples."""
@@ -55,66 +64,6 @@ class ConvVideoCodecConfig:
 
 PATCH = 4  # pixels folded into channels before the first convolution, each way
 FRAMES = 4  # frames folded into channels
-
-
-class ChannelNorm(nn.Module):
-    """Layer norm over the channels of [B, C, H, W] at every position.
-
-    With a learned gain and no bias.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.gain = nn.Parameter(torch.ones(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise; with channels last in memory this is one fused kernel."""
-        return F.layer_norm(x.permute(0, 2, 3, 1), self.gain.shape, self.gain).permute(0, 3, 1, 2)
-
-
-class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions around a SiLU, added to the input; starts as the identity."""
-
-    def __init__(self, channels: int, hidden: int | None = None) -> None:
-        super().__init__()
-        hidden = hidden or channels
-        self.norm = ChannelNorm(channels)
-        self.conv1 = nn.Conv2d(channels, hidden, 3, padding=1)
-        self.conv2 = nn.Conv2d(hidden, channels, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)  # pyright: ignore[reportArgumentType]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [B, C, H, W] to the same shape."""
-        return x + self.conv2(F.silu(self.conv1(self.norm(x))))
-
-
-class TemporalBlock(nn.Module):
-    """Mixes each latent frame with the ones before and after it, pixel by pixel.
-
-    Starts as the identity.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.norm = ChannelNorm(channels)
-        self.inward = nn.Conv2d(3 * channels, channels, 1)
-        self.outward = nn.Conv2d(channels, channels, 1)
-        nn.init.zeros_(self.outward.weight)
-        nn.init.zeros_(self.outward.bias)  # pyright: ignore[reportArgumentType]
-
-    def forward(self, x: Tensor, num_latents: int) -> Tensor:
-        """Map [(B T), C, H, W] to the same shape; beyond the ends of the clip there is zero."""
-        h = rearrange(self.norm(x), "(b t) c h w -> b t c h w", t=num_latents)
-        edge = torch.zeros_like(h[:, :1])
-        before, after = torch.cat([edge, h[:, :-1]], 1), torch.cat([h[:, 1:], edge], 1)
-        h = rearrange(torch.cat([before, h, after], 2), "b t c h w -> (b t) c h w")
-        return x + self.outward(F.silu(self.inward(channels_last(h))))
-
-
-def channels_last(x: Tensor) -> Tensor:
-    """The same [B, C, H, W] in the memory order that CPU and tensor-core convolutions want."""
-    return x.contiguous(memory_format=torch.channels_last)
 
 
 class Encoder(nn.Module):
@@ -173,7 +122,11 @@ class DecoderStage(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents [(B T), C, H, W] to folded frames [(B T), 3 * FRAMES * PATCH**2, 4H, 4W]."""
+    """Latents [(B T), C, H, W] to folded frames [(B T), 3 * FRAMES * PATCH**2, 4H, 4W].
+
+    Of an anchored one there are 6 channels in place of 3: pixels, the flow across and down, and the
+    mask's logit.
+    """
 
     def __init__(self, config: ConvVideoCodecConfig) -> None:
         super().__init__()
@@ -189,13 +142,40 @@ class Decoder(nn.Module):
         self.last_temporal = TemporalBlock(w[0])
         self.norm = ChannelNorm(w[0])
         self.outward = nn.Conv2d(w[0], 3 * FRAMES * PATCH**2, 3, padding=1)
+        self.anchor = self.motion = None
+        if config.anchored:  # both begin as nothing: a decoder without can be trained on
+            self.anchor = zero(nn.Conv2d(config.latent_channels, w[2], 3, padding=1))
+            self.motion = zero(nn.Conv2d(w[0], 3 * FRAMES * PATCH**2, 3, padding=1))
 
-    def forward(self, latents: Tensor, num_latents: int) -> Tensor:
-        """Decode `num_latents` latent frames of each clip together."""
+    def forward(self, latents: Tensor, num_latents: int, anchor: Tensor | None = None) -> Tensor:
+        """Decode `num_latents` latent frames of each clip together, beside `anchor` [B, C, H, W].
+
+        The anchor is each clip's first latent; it is asked for where the decoder is anchored.
+        """
         x = self.inward(channels_last(latents))
+        if self.anchor is not None:
+            assert anchor is not None
+            x = x + self.anchor(channels_last(anchor)).repeat_interleave(num_latents, 0)
         for stage in self.stages:
             x = stage(x, num_latents)
-        return self.outward(self.norm(self.last_temporal(x, num_latents)))
+        x = self.norm(self.last_temporal(x, num_latents))
+        pixels = self.outward(x)
+        return pixels if self.motion is None else torch.cat([pixels, self.motion(x)], 1)
+
+
+class Reconstruction(NamedTuple):
+    """What a codec in training makes of frames [B, 3, T, H, W].
+
+    Attributes:
+        frames: The frames again.
+        moved: The first pictures moved to where the frames have them, alone; of an anchored decoder
+            only, as what follows.
+        still: The first pictures [B, 3, 1, H, W], from their own latents.
+    """
+
+    frames: Tensor
+    moved: Tensor | None = None
+    still: Tensor | None = None
 
 
 class ConvVideoCodec(nn.Module):
@@ -270,15 +250,17 @@ class ConvVideoCodec(nn.Module):
         video = spatial.unflatten(0, video.shape[:2])
         return torch.cat([video[:, :, :1]] * (time - 1) + [video] + [video[:, :, -1:]] * behind, 2)
 
-    def decode(self, latents: Tensor, *, num_frames: int, height: int, width: int) -> Tensor:
+    def decode(self, latents: Tensor, **clip: Any) -> Tensor:
         """Decode latents [B, C, T', H', W'] to float [B, 3, num_frames, height, width] in [-1, 1].
+
+        Args:
+            latents: Of a whole clip.
+            **clip: As of `decode_chunks`.
 
         Raises:
             UserError: the latents are not those of such a clip.
         """
-        return torch.cat(
-            list(self.decode_chunks(latents, num_frames=num_frames, height=height, width=width)), 2
-        )
+        return torch.cat(list(self.decode_chunks(latents, **clip)), 2)
 
     def decode_chunks(
         self,
@@ -289,10 +271,12 @@ class ConvVideoCodec(nn.Module):
         width: int,
         start: int = 0,
         stop: int | None = None,
+        anchor: Tensor | None = None,
     ) -> Iterator[Tensor]:
         """Yield frames [B, 3, t, height, width] of latents [start, stop), a few at a time.
 
         They are those of `decode` of all latents, which are `num_frames` frames; memory is bounded.
+        An anchored decoder carries on `anchor` [B, 3, height, width], or what it makes of latent 0.
         """
         time, rows, columns = self.stride
         expected = (1 - (-(num_frames - 1) // time), -(-height // rows), -(-width // columns))
@@ -303,13 +287,17 @@ class ConvVideoCodec(nn.Module):
             )
         step, first = self.config.chunk_latents, time - 1
         stop = expected[0] if stop is None else stop
+        if self.config.anchored and anchor is None:
+            anchor = self._decode_span(latents[:, :, :1], 0, 1)[:, :3, -1, :height, :width]
         for begin in range(start, stop, step):
             pixels = self._decode_span(latents, begin, min(begin + step, stop))
             pixels = pixels[:, :, first if begin == 0 else 0 :, :height, :width]
+            if self.config.anchored and anchor is not None:
+                pixels, _ = carried(pixels, anchor.clamp(-1, 1))
             yield pixels[:, :, : num_frames - max(0, begin * time - first)].clamp(-1, 1)
 
     def _decode_span(self, latents: Tensor, start: int, stop: int) -> Tensor:
-        """Decode latent frames [start, stop), tile by tile: [B, 3, 4 * (stop - start), H, W]."""
+        """Decode latent frames [start, stop), tile by tile: [B, C, 4 * (stop - start), H, W]."""
         reach_t, reach = self.halo_latents
         t0, t1 = max(0, start - reach_t), min(latents.shape[2], stop + reach_t)
         rows = []
@@ -317,7 +305,8 @@ class ConvVideoCodec(nn.Module):
             row = []
             for x0, x1, left, right in tiles(latents.shape[4], self.config.tile_latents, reach):
                 tile = latents[:, :, t0:t1, top:bottom, left:right]
-                folded = self.decoder(rearrange(tile, "b c t h w -> (b t) c h w"), t1 - t0)
+                first = latents[:, :, 0, top:bottom, left:right]
+                folded = self.decoder(rearrange(tile, "b c t h w -> (b t) c h w"), t1 - t0, first)
                 pixels = unfold(folded, len(latents))[
                     :, :, FRAMES * (start - t0) : FRAMES * (stop - t0)
                 ]
@@ -328,23 +317,53 @@ class ConvVideoCodec(nn.Module):
         return torch.cat(rows, 3)
 
     def forward(
-        self, video: Tensor, noise: float = 0.0, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Reconstruct [B, 3, T, H, W] in training: (reconstruction, latents), in one piece.
+        self,
+        video: Tensor,
+        noise: float = 0.0,
+        generator: torch.Generator | None = None,
+        anchor: Tensor | None = None,
+        drift: float = 0.0,
+    ) -> Reconstruction:
+        """Reconstruct [B, 3, T, H, W] in training, in one piece.
 
         Args:
             video: Pixels in [-1, 1].
             noise: Standard deviation of the noise added to the latents, which smooths the space for
                 diffusion.
             generator: Of that noise, on the CPU.
+            anchor: The first pictures [B, 3, H, W] of the clips that these frames are of, for a
+                decoder that is anchored. Half of the batch carries on what the decoder makes of
+                them in their place.
+            drift: At most this share of the difference between another clip's first latent and the
+                own is added to the latents (not to the anchor's), as who somebody is drifts in what
+                a transformer makes.
         """
         padded = self.pad(video)
-        num_latents = padded.shape[2] // FRAMES
+        batch, num_latents = len(video), padded.shape[2] // FRAMES
+
+        def noised(latents: Tensor) -> Tensor:
+            drawn = torch.randn(latents.shape, generator=generator).to(latents)
+            return latents + noise * drawn
+
         latents = self.encoder(rearrange(fold(padded), "b t c h w -> (b t) c h w"))
-        drawn = torch.randn(latents.shape, generator=generator).to(latents)
-        folded = self.decoder(latents + noise * drawn, num_latents)
+        if not self.config.anchored:
+            return Reconstruction(self._shown(self.decoder(noised(latents), num_latents), video))
+        if anchor is None:
+            raise UserError("an anchored decoder: it needs the first pictures of the clips")
+        first = self.encoder(fold(self.pad(anchor[:, :, None])).squeeze(1))
+        shares = drift * torch.rand(batch, 1, 1, 1, generator=generator).to(first)
+        away = (shares * (first.roll(1, 0) - first)).repeat_interleave(num_latents, 0)
+        seen = noised(first)
+        still = self._shown(self.decoder(seen, 1, seen), anchor[:, :, None])[:, :3]
+        made = self._shown(self.decoder(noised(latents + away), num_latents, seen), video)
+        known = torch.arange(batch, device=video.device)[:, None, None, None] % 2 == 0
+        carries = torch.where(known, anchor, still[:, :, 0].detach().clamp(-1, 1))
+        return Reconstruction(*carried(made, carries), still)
+
+    def _shown(self, folded: Tensor, video: Tensor) -> Tensor:
+        """What was decoded, without what `pad` added to `video`."""
         pixels = unfold(folded, len(video))[:, :, FRAMES - 1 :, : video.shape[3], : video.shape[4]]
-        return pixels[:, :, : video.shape[2]], latents
+        return pixels[:, :, : video.shape[2]]
 
 
 def fold(video: Tensor) -> Tensor:
@@ -355,7 +374,7 @@ def fold(video: Tensor) -> Tensor:
 
 
 def unfold(folded: Tensor, batch: int) -> Tensor:
-    """Turn [(B T), 192, H, W] back into [B, 3, 4 T, 4 H, 4 W]; the mirror of `fold`."""
+    """Turn [(B T), 64 C, H, W] back into [B, C, 4 T, 4 H, 4 W]; the mirror of `fold`."""
     return rearrange(
         folded, "(b t) (c f p q) h w -> b c (t f) (h p) (w q)", b=batch, f=FRAMES, p=PATCH, q=PATCH
     ).float()

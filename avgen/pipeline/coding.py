@@ -37,9 +37,13 @@ class Coding:
 
     def encode_video(self, frames: np.ndarray) -> Tensor:
         """Frames uint8 [T, H, W, 3] to normalised latents [1, C, T', H', W']."""
+        latents = self.video_codec.encode(self.pixels(frames)).float()
+        return self.config.video_statistics.normalize(latents)
+
+    def pixels(self, frames: np.ndarray) -> Tensor:
+        """Frames uint8 [T, H, W, 3] as codecs take them: float [1, 3, T, H, W] in [-1, 1]."""
         pixels = torch.from_numpy(np.ascontiguousarray(frames)).to(self.device)
-        pixels = pixels.movedim(-1, 0)[None].float() / 127.5 - 1
-        return self.config.video_statistics.normalize(self.video_codec.encode(pixels).float())
+        return pixels.movedim(-1, 0)[None].float() / 127.5 - 1
 
     def encode_audio(self, waveform: np.ndarray) -> Tensor:
         """A waveform float32 [num_channels, N] to normalised latents [1, C, T']."""
@@ -47,7 +51,13 @@ class Coding:
         return self.config.audio_statistics.normalize(self.audio_codec.encode(sound).float())
 
     def decode_video(
-        self, latents: Tensor, start: int, stop: int, clip: VideoGrid, progress: bool = False
+        self,
+        latents: Tensor,
+        start: int,
+        stop: int,
+        clip: VideoGrid,
+        first: np.ndarray | None = None,
+        progress: bool = False,
     ) -> Iterator[np.ndarray]:
         """The frames uint8 [T, H, W, 3] of normalised latents [start, stop), a few at a time.
 
@@ -56,14 +66,18 @@ class Coding:
             start: Of the stretch.
             stop: Of the stretch.
             clip: What the latents cover.
+            first: The clip's first frame uint8 [H, W, 3], where it is given; a decoder may carry it
+                on.
             progress: Show a progress bar.
         """
         latents = self.config.video_statistics.denormalize(latents)
+        anchor = None if first is None else self.pixels(first[None])[:, :, 0]
         size = {"num_frames": clip.num_frames, "height": clip.height, "width": clip.width}
         first, last = (clip.latent_frames(latent)[0] for latent in (start, stop))
         total = min(clip.num_frames, last) - min(clip.num_frames, first)
         with tqdm(total=total, desc="decoding", unit="frame", disable=not progress) as bar:
-            for pixels in self.video_codec.decode_chunks(latents, **size, start=start, stop=stop):
+            span = {"start": start, "stop": stop, "anchor": anchor}
+            for pixels in self.video_codec.decode_chunks(latents, **size, **span):
                 shown = ((pixels[0].movedim(0, -1) + 1) * 127.5).round().clamp(0, 255)
                 yield shown.byte().cpu().numpy()
                 bar.update(shown.shape[0])

@@ -206,6 +206,7 @@ class AVPipeline(Coding):
         plan = list(windows(conditions, self.video_codec, self.audio_codec))
         start, begin = plan[0].start, plan[0].begin
         output = self.output(conditions, start, begin)
+        first = None if conditions.frames is None else conditions.frames[start]
         video, audio = LatentQueue(self.video_codec.reach), LatentQueue(self.audio_codec.reach)
         before: Handover | None = None
         for window in plan:
@@ -224,7 +225,7 @@ class AVPipeline(Coding):
             if not conditions.is_pictured:
                 latents = video.push(made[0][:, :, window.new_video], is_last)
                 grid = self.video_grid(conditions, window.stop - start)
-                for frames in self.decode_video(*latents, grid, progress is True):
+                for frames in self.decode_video(*latents, grid, first, progress is True):
                     output.frames.push(frames)
                     if callable(progress):
                         shown, total = output.frames.at, conditions.num_frames

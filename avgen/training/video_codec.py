@@ -3,7 +3,7 @@
 The loss is what one sees: absolute and squared error, edges (gradients in space, so that lips and
 teeth stay sharp), motion (differences in time, so that the joins of latent frames do not flicker),
 all weighted towards the part of the crop where the mouth is. A second phase freezes the encoder and
-sharpens the decoder alone.
+sharpens the decoder alone; there it may become anchored (avgen/codecs/warp.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from avgen.codecs.base import load_tensors
-from avgen.codecs.video import ConvVideoCodec, ConvVideoCodecConfig, ResidualBlock
+from avgen.codecs.blocks import ResidualBlock
+from avgen.codecs.video import ConvVideoCodec, ConvVideoCodecConfig
 from avgen.training.draws import hash_seed
 from avgen.training.optimization import OptimizerConfig, configure
 
@@ -33,6 +34,10 @@ class PixelLoss:
         mouth: How much more an error counts inside `mouth_region`.
         mouth_region: Rows and columns (top, bottom, left, right) of the mouth, as shares of the
             crop.
+        moved: Weight of the absolute error of the first picture, moved, where the decoder is
+            anchored: what teaches it where to.
+        still: Weight of all the terms but motion's for the first picture from its own latent,
+            likewise.
     """
 
     squared: float = 20.0
@@ -40,6 +45,8 @@ class PixelLoss:
     motion: float = 1.0
     mouth: float = 2.0
     mouth_region: tuple[float, float, float, float] = (0.72, 0.97, 0.32, 0.70)
+    moved: float = 0.5
+    still: float = 0.5
 
     def inside(self, height: int, width: int) -> tuple[slice, slice]:
         """Rows and columns of the mouth in a picture of this size."""
@@ -57,8 +64,11 @@ class VideoCodecSystem(L.LightningModule):
         optimizer: Learning rate and its course.
         loss: What errors cost.
         noise: Standard deviation of the noise on the latents (which have unit variance).
+        drift: How much of another person is mixed into latents, at most; see
+            `ConvVideoCodec.forward`.
         initial_weights: A `model.safetensors` to start from: of this codec, or of one with fewer
-            residual blocks, where those that are new start as the identity.
+            residual blocks, where those that are new start as the identity, or whose decoder is
+            not anchored.
         freeze_encoder: Train the decoder alone, so that latents cached from this encoder stay
             valid.
         compile: Compile encoder and decoder (a minute at the start, then about three times as fast
@@ -72,18 +82,21 @@ class VideoCodecSystem(L.LightningModule):
         optimizer: OptimizerConfig,
         loss: PixelLoss,
         noise: float = 0.02,
+        drift: float = 0.0,
         initial_weights: Path | None = None,
         freeze_encoder: bool = False,
         compile: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.optimizer, self.loss, self.noise, self.seed = optimizer, loss, noise, seed
+        self.optimizer, self.loss, self.seed = optimizer, loss, seed
+        self.noise, self.drift = noise, drift
         self.codec = ConvVideoCodec(codec)
         if initial_weights is not None:
             modules = self.codec.named_modules()
             blocks = [name for name, module in modules if isinstance(module, ResidualBlock)]
-            load_tensors(self.codec, initial_weights, optional=blocks)
+            optional = [*blocks, "decoder.anchor", "decoder.motion"]
+            load_tensors(self.codec, initial_weights, optional)
         if freeze_encoder:
             self.codec.encoder.requires_grad_(False)
         if compile:
@@ -110,26 +123,35 @@ class VideoCodecSystem(L.LightningModule):
         }
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """One step on `batch["video"]`, uint8 [B, T, H, W, 3]."""
-        real = to_video(batch["video"])
+        """One step on `batch["video"]`, uint8 [B, T, H, W, 3], and `batch["anchor"]`.
+
+        The latter are the clips' first pictures, uint8 [B, H, W, 3].
+        """
+        real, anchor = to_video(batch["video"]), to_video(batch["anchor"][:, None])
         seed = hash_seed(self.seed, self.global_step, batch_idx, self.global_rank)
-        made, _ = self.codec(real, self.noise, torch.Generator().manual_seed(seed))
-        terms = self.losses(made, real)
-        weights = {
-            "absolute": 1.0,
-            "squared": self.loss.squared,
-            "edge": self.loss.edge,
-            "motion": self.loss.motion,
-        }
-        loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+        generator = torch.Generator().manual_seed(seed)
+        made = self.codec(real, self.noise, generator, anchor[:, :, 0], self.drift)
+        terms = self.losses(made.frames, real)
+        loss = self.total(terms)
+        if made.moved is not None and made.still is not None:
+            weights = self.weights(*real.shape[-2:])
+            terms["moved"] = ((made.moved - real).abs() * weights).mean()
+            terms["still"] = self.total(self.losses(made.still, anchor))
+            loss = loss + self.loss.moved * terms["moved"] + self.loss.still * terms["still"]
         self.log_dict({f"train/{name}": term for name, term in terms.items()})
-        self.log("train/psnr", psnr(made.detach(), real), prog_bar=True)
+        self.log("train/psnr", psnr(made.frames.detach(), real), prog_bar=True)
         return loss
+
+    def total(self, terms: dict[str, Tensor]) -> Tensor:
+        """What `losses` cost together."""
+        own = self.loss
+        weights = {"absolute": 1.0, "squared": own.squared, "edge": own.edge, "motion": own.motion}
+        return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """PSNR of whole validation clips, all of the picture and the mouth alone."""
-        real = to_video(batch["video"])
-        made, _ = self.codec(real)
+        real, anchor = to_video(batch["video"]), to_video(batch["anchor"][:, None])
+        made = self.codec(real, anchor=anchor[:, :, 0]).frames
         rows, columns = self.loss.inside(*real.shape[-2:])
         self.log("validation/psnr", psnr(made, real), prog_bar=True, sync_dist=True)
         self.log(

@@ -45,16 +45,21 @@ class Variation:
         """How many frames of the clip one frame of the window stands for."""
         return int(random.integers(2, 4)) if self.fast and random.random() < self.fast else 1
 
-    def paint(self, frames: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """The frames uint8 [T, H, W, 3], mirrored and with a flash where the draw says so."""
+    def paint(
+        self, frames: np.ndarray, first: np.ndarray, random: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Frames uint8 [T, H, W, 3] and the clip's first [H, W, 3], as the draw says.
+
+        Both are mirrored, or neither; the frames may have a flash.
+        """
         if self.flip and random.integers(2):
-            frames = frames[:, :, ::-1]
+            frames, first = frames[:, :, ::-1], first[:, ::-1]
         if self.flash and random.random() < self.flash:
             around, flash = random.integers(256, size=(2, 3)) if random.integers(2) else (0, 255)
             flat, at = random.integers(2), int(random.integers(len(frames)))
             frames = np.full_like(frames, around) if flat else np.array(frames)
             frames[at : at + int(random.integers(1, 6))] = flash
-        return frames
+        return frames, first
 
 
 AS_IT_IS = Variation()
@@ -67,7 +72,8 @@ class Windows(Dataset[dict[str, Any]]):
 
     Args:
         prepared: The folder and split.
-        modality: "video" (uint8 [T, H, W, 3]) or "waveform" (float32 [C, N] in [-1, 1]).
+        modality: "video" (uint8 [T, H, W, 3], and "anchor", its clip's first frame [H, W, 3]) or
+            "waveform" (float32 [C, N] in [-1, 1]).
         length: Frames or samples of a window; None is the whole clip.
         variation: How pictures differ from the corpus's.
         seed: Of the order and the windows.
@@ -104,6 +110,7 @@ class Windows(Dataset[dict[str, Any]]):
         clip = np.load(self.files[clip_of_draw(draw, len(self.files), self.seed)], mmap_mode="r")
         axis = 0 if self.modality == "video" else 1
         random = np.random.default_rng(hash_seed(self.seed, draw))
+        first = clip[0]
         if self.modality == "video":
             clip = clip[:: self.variation.step(random)]
         if self.length is not None:
@@ -118,10 +125,10 @@ class Windows(Dataset[dict[str, Any]]):
                 if axis == 0
                 else clip[:, start : start + self.length]
             )
-        if self.modality == "video":
-            clip = self.variation.paint(clip, random)
-        window = torch.from_numpy(np.array(clip))
-        return {self.modality: window if self.modality == "video" else window.float() / FULL_SCALE}
+        if self.modality == "waveform":
+            return {"waveform": torch.from_numpy(np.array(clip)).float() / FULL_SCALE}
+        both = zip(("video", "anchor"), self.variation.paint(clip, first, random), strict=True)
+        return {name: torch.from_numpy(np.array(frames)) for name, frames in both}
 
 
 class WindowBatches(Dataset[dict[str, Tensor]]):

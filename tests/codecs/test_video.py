@@ -22,9 +22,9 @@ SMALL = ConvVideoCodecConfig(
 )
 
 
-@pytest.fixture(scope="module")
-def codec():
-    model = ConvVideoCodec(SMALL)
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "anchored"])
+def codec(request):
+    model = ConvVideoCodec(replace(SMALL, anchored=request.param))
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -152,10 +152,13 @@ def test_odd_sizes_and_lengths_come_back(codec, num_frames, height, width):
     video = picture(1, 3, num_frames, height, width)
     latents = codec.encode(video)
     assert latents.shape[2:] == (1 + -(-(num_frames - 1) // 4), -(-height // 16), -(-width // 16))
-    made = codec.decode(latents, num_frames=num_frames, height=height, width=width)
+    first = video[:, :, 0]
+    made = codec.decode(
+        latents, num_frames=num_frames, height=height, width=width, anchor=first
+    )
     assert made.shape == video.shape
-    forward, _ = codec(video)
-    torch.testing.assert_close(forward.clamp(-1, 1), made, atol=1e-4, rtol=0)
+    frames = codec(video, anchor=first).frames
+    torch.testing.assert_close(frames.clamp(-1, 1), made, atol=1e-4, rtol=0)
 
 
 def test_chunks_come_in_order_and_bounded(codec):
@@ -197,3 +200,70 @@ def test_unfold_mirrors_fold():
 def test_tiles_cover_once():
     found = list(tiles(10, 4, 2))
     assert found == [(0, 4, 0, 6), (4, 8, 2, 10), (8, 10, 6, 10)]
+
+
+def test_an_anchored_decoder_carries_the_first_picture_on(codec):
+    """The given one, else what it makes of the first latent alone; one without looks at neither."""
+    latents = torch.randn(1, 4, 14, 2, 2, generator=torch.Generator().manual_seed(7))
+    size = {"num_frames": 53, "height": 32, "width": 30}
+    first = picture(1, 3, 32, 30)
+    whole, given = codec.decode(latents, **size), codec.decode(latents, **size, anchor=first)
+    other = latents.clone()
+    other[:, :, 0] += 1
+    far = (codec.decode(other, **size, anchor=first) - given)[:, :, 40:].abs().max()
+    if not codec.config.anchored:
+        assert torch.equal(given, whole) and float(far) == 0
+        return
+    assert float((given - whole)[:, :, 40:].abs().max()) > 0.05
+    assert float(far) > 0.01  # the first latent is looked at wherever one is decoded
+    alone = unfold(codec.decoder(latents[:, :, 0], 1, latents[:, :, 0]), 1)
+    still = alone[:, :3, -1, :, :30].clamp(-1, 1)
+    torch.testing.assert_close(codec.decode(latents, **size, anchor=still), whole)
+    late = list(codec.decode_chunks(latents, **size, start=11, anchor=first))
+    torch.testing.assert_close(torch.cat(late, 2), given[:, :, 41:], atol=1e-5, rtol=0)
+
+
+def test_an_anchored_decoder_starts_as_the_one_it_is_trained_on_from():
+    """All but what of the first picture its mask shows at first, an eighth."""
+    torch.manual_seed(3)
+    plain = ConvVideoCodec(SMALL)
+    plain.decoder.outward.weight.data *= 0.2  # or a clamp would hide differences
+    anchored = ConvVideoCodec(replace(SMALL, anchored=True))
+    anchored.load_state_dict(plain.state_dict(), strict=False)
+    latents, first = torch.randn(1, 4, 3, 2, 2), picture(1, 3, 32, 32)
+    size = {"num_frames": 9, "height": 32, "width": 32}
+    share = float(torch.sigmoid(torch.tensor(-2.0)))
+    expected = (1 - share) * plain.decode(latents, **size) + share * first[:, :, None]
+    torch.testing.assert_close(anchored.decode(latents, **size, anchor=first), expected)
+
+
+def test_training_moves_given_pictures_in_half_of_a_batch_and_its_own_in_the_other():
+    torch.manual_seed(4)
+    model = ConvVideoCodec(replace(SMALL, anchored=True)).requires_grad_(False)
+    video, first = picture(4, 3, 5, 32, 32), picture(5, 3, 32, 32)[1:]
+    made = model(video, anchor=first)
+    still = model.decode(model.encode(first[:, :, None]), num_frames=1, height=32, width=32)
+    torch.testing.assert_close(made.still.clamp(-1, 1), still, atol=1e-4, rtol=0)
+    for row in range(4):
+        source = first[row, :, None] if row % 2 == 0 else still[row]
+        torch.testing.assert_close(made.moved[row], source.expand(3, 5, 32, 32), atol=1e-4, rtol=0)
+    with pytest.raises(ValueError, match="first pictures"):
+        model(video)
+
+
+def test_drift_adds_another_persons_first_latent_to_all_but_the_anchor():
+    """At most the share: with all first pictures alike, or a share of 0, nothing is added."""
+    torch.manual_seed(4)
+    model = ConvVideoCodec(replace(SMALL, anchored=True)).requires_grad_(False)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    video, first = picture(3, 3, 5, 32, 32), picture(4, 3, 32, 32)[1:]
+    alike = first[:1].expand(3, 3, 32, 32)
+
+    def frames(pictures, drift):
+        return model(video, 0.0, torch.Generator().manual_seed(8), pictures, drift)
+
+    assert torch.equal(frames(alike, 0.9).frames, frames(alike, 0.0).frames)
+    plain, drifted = frames(first, 0.0), frames(first, 0.9)
+    assert torch.equal(plain.still, drifted.still)
+    assert float((plain.frames - drifted.frames).abs().amax((1, 2, 3, 4)).min()) > 1e-3

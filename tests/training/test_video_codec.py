@@ -43,7 +43,9 @@ def loss(rank, batch_idx):
         torch.nn.init.normal_(parameter, std=0.1)
     torch.manual_seed(rank + 10 * batch_idx + torch.seed() % 7)  # what else draws changes nothing
     video = torch.arange(2 * 5 * 32 * 32 * 3, dtype=torch.int64).remainder(251).to(torch.uint8)
-    return float(system.training_step({"video": video.view(2, 5, 32, 32, 3)}, batch_idx).detach())
+    video = video.view(2, 5, 32, 32, 3)
+    batch = {"video": video, "anchor": video[:, 3]}
+    return float(system.training_step(batch, batch_idx).detach())
 
 
 def test_noise_is_of_the_seed_the_batch_and_the_process_alone():

@@ -1,0 +1,58 @@
+"""The first picture of a clip, moved to where each frame has it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+STEP = 4.0  # pixels that a flow of 1 moves by: networks say numbers about 1
+SMOOTH = 5  # pixels, each way, that a flow is averaged over: neighbours move together
+SHY = 2.0  # taken off the mask's logit, so that an untrained one shows little of the first picture
+
+
+def flow_and_mask(made: Tensor) -> tuple[Tensor, Tensor]:
+    """What an anchored decoder's last three channels say.
+
+    Args:
+        made: [N, 6, H, W]: pixels, flow across and down, the mask's logit.
+
+    Returns:
+        The flow in pixels [N, 2, H, W], from where in the first picture a pixel comes less where it
+        is; and the mask [N, 1, H, W] in [0, 1], 1 where the first picture is to be seen.
+    """
+    flow = F.avg_pool2d(made[:, 3:5], SMOOTH, 1, SMOOTH // 2, count_include_pad=False)
+    return STEP * flow, torch.sigmoid(made[:, 5:] - SHY)
+
+
+def moved(picture: Tensor, flow: Tensor) -> Tensor:
+    """Pixels of [N, C, H, W] at their place plus a flow [N, 2, H, W] in pixels, bilinearly.
+
+    Beyond the border is the border.
+    """
+    height, width = picture.shape[-2:]
+    rows = torch.arange(height, device=flow.device, dtype=flow.dtype)
+    columns = torch.arange(width, device=flow.device, dtype=flow.dtype)
+    across = (columns + flow[:, 0] + 0.5) * (2 / width) - 1
+    down = (rows[:, None] + flow[:, 1] + 0.5) * (2 / height) - 1
+    grid = torch.stack([across, down], -1)
+    return F.grid_sample(picture, grid, padding_mode="border", align_corners=False)
+
+
+def carried(made: Tensor, anchor: Tensor) -> tuple[Tensor, Tensor]:
+    """Frames from an anchored decoder's channels and the clip's first picture.
+
+    Args:
+        made: [B, 6, T, H, W], as of `flow_and_mask`.
+        anchor: [B, 3, H, W], the first picture.
+
+    Returns:
+        The frames [B, 3, T, H, W]: the decoder's pixels and the first picture's, moved, each where
+        the mask says; and the first picture moved, by itself.
+    """
+    batch, _, time = made.shape[:3]
+    frames = made.movedim(2, 1).flatten(0, 1)
+    flow, mask = flow_and_mask(frames)
+    first = moved(anchor.repeat_interleave(time, 0), flow)
+    shown = torch.lerp(frames[:, :3], first, mask)
+    return tuple(x.unflatten(0, (batch, time)).movedim(1, 2) for x in (shown, first))

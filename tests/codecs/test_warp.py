@@ -1,0 +1,54 @@
+"""The first picture moved: by whole and half pixels, blended as the mask says, past the border."""
+
+import math
+
+import pytest
+import torch
+
+from avgen.codecs.warp import SHY, STEP, carried, flow_and_mask, moved
+
+
+def picture():
+    return torch.rand(2, 3, 8, 12, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+
+
+def test_a_flow_says_from_where_a_pixel_comes():
+    """3 across and -2 down: what is shown at row 5, column 4 was at row 3, column 7."""
+    flow = torch.tensor([3.0, -2.0], dtype=torch.float64).view(1, 2, 1, 1).expand(2, 2, 8, 12)
+    seen, first = moved(picture(), flow), picture()
+    torch.testing.assert_close(seen[:, :, 5, 4], first[:, :, 3, 7])
+    torch.testing.assert_close(seen[:, :, 2:, :-3], first[:, :, :-2, 3:])
+    torch.testing.assert_close(seen[:, :, 0, -1], first[:, :, 0, -1])  # beyond is the border
+
+
+def test_half_a_pixel_is_between_two():
+    flow = torch.tensor([0.5, 0.0], dtype=torch.float64).view(1, 2, 1, 1).expand(2, 2, 8, 12)
+    first = picture()
+    torch.testing.assert_close(moved(first, flow)[..., 3], (first[..., 3] + first[..., 4]) / 2)
+
+
+def test_flows_are_averaged_over_neighbours_and_masks_are_not():
+    made = torch.zeros(1, 6, 9, 11)
+    made[0, 3, 4, 5], made[0, 4, 0, 0] = 1.0, 1.0
+    made[0, 5] = SHY + math.log(3)
+    flow, mask = flow_and_mask(made)
+    assert float(flow[0, 0, 4, 5]) == pytest.approx(STEP / 25)
+    assert float(flow[0, 0, 2, 3]) == pytest.approx(STEP / 25)
+    assert float(flow[0, 0, 1, 5]) == 0
+    assert float(flow[0, 1, 0, 0]) == pytest.approx(STEP / 9)  # at a corner there are nine
+    torch.testing.assert_close(mask, torch.full((1, 1, 9, 11), 0.75))
+
+
+def test_frames_are_the_decoders_pixels_and_the_first_picture_moved():
+    """Of each clip its own, each frame by its own flow, a quarter of what was moved."""
+    first = picture().float()
+    made = torch.randn(2, 6, 3, 8, 12, generator=torch.Generator().manual_seed(6))
+    made[:, 3:5] = 0
+    made[1, 3, 2] = 2 / STEP  # of the second clip's last frame, two pixels across
+    made[:, 5] = SHY - math.log(3)
+    shown, alone = carried(made, first)
+    expected = first[:, :, None].expand(2, 3, 3, 8, 12).clone()
+    expected[1, :, 2, :, :-2] = first[1, :, :, 2:]
+    expected[1, :, 2, :, -2:] = first[1, :, :, -1:]
+    torch.testing.assert_close(alone, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(shown, 0.75 * made[:, :3] + 0.25 * expected, atol=1e-5, rtol=0)
