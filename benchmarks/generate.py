@@ -24,7 +24,7 @@ import torch
 from avgen.pipeline import AVPipeline, GenerateRequest
 from avgen.studio.making import Manner, make_clip
 
-PROMPT = 'a man says "place red at g nine now"'
+PROMPT = 'an old man with a white beard says "nobody expected the old machine to work again"'
 
 
 class Timed(AVPipeline):

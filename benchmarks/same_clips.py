@@ -94,7 +94,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", help="names of cases")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
-    pipe, worst = AVPipeline.from_pretrained(), 0
+    pipe, worst = AVPipeline.from_pretrained("recipes/grid/model"), 0
     names = list(
         cases(Clip(np.zeros((50, 2, 2, 3), np.uint8), Fraction(25), np.zeros((1, 2), "f"), 1))
     )

@@ -2,7 +2,7 @@
 
     python benchmarks/studio_words.py FOLDER [--clips 20] [--first 0] [--steps 24]
 
-What the page's lane does to words is done to sentences that the shipped model knows: each word is
+What the page's lane does to words is done to sentences that recipes/grid/model knows: each word is
 shortened or stretched to between 0.8 and 1.3 of its usual length, and stands 0 to 0.3 s after the
 one before it, times in whole milliseconds, as the page sends them. The starts that a recogniser
 hears (pocketsphinx, which knows what is said) are held against those that were asked for. Clips
@@ -49,7 +49,7 @@ def main() -> None:
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    pipe, apart = AVPipeline.from_pretrained(), []
+    pipe, apart = AVPipeline.from_pretrained("recipes/grid/model"), []
     timing = pipe.durations or pipe.config.timer
     for seed in range(args.first, args.first + args.clips):
         words, path = placed(random.Random(seed), timing), args.folder / f"placed{seed:02}.mkv"

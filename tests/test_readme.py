@@ -14,10 +14,10 @@ from avgen.cli import main, make_parser
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DESIGN = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
-CHECKPOINT = ROOT / "avgen" / "checkpoints" / "grid"
+CHECKPOINT = ROOT / "avgen" / "checkpoints" / "people"
 
 needs_model = pytest.mark.skipif(
-    not CHECKPOINT.is_dir(), reason="avgen/checkpoints/grid is not in this checkout"
+    not CHECKPOINT.is_dir(), reason="avgen/checkpoints/people is not in this checkout"
 )
 
 
@@ -78,7 +78,7 @@ def test_recipes_and_files_that_are_named_exist():
 @pytest.fixture
 def of_two_steps(tmp_path, monkeypatch):
     """The shipped model, as one that makes two steps where nothing is said: the same shapes."""
-    folder = tmp_path / "grid"
+    folder = tmp_path / "model"
     folder.mkdir()
     for part in CHECKPOINT.iterdir():
         (folder / part.name).symlink_to(part)
@@ -108,7 +108,6 @@ def test_every_direction_runs(tmp_path, monkeypatch, capsys):
     from avgen.clips import Clip, read_clip, write_clip
 
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "recipes").symlink_to(ROOT / "recipes")  # a model lies there
     table = [line for line in commands() if line[0] == "generate" and "-o" in line]
     assert len(table) >= 6
     quick = ["--num-inference-steps", "2", "--seconds", "1"]

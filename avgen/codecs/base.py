@@ -72,12 +72,14 @@ class VideoCodec(Protocol):
         start: int = 0,
         stop: int | None = None,
         anchor: Tensor | None = None,
+        expressions: Tensor | None = None,
     ) -> Iterator[Tensor]:
         """Yield what `decode` returns for latents [start, stop), a few frames at a time.
 
         In bounded memory; of what lies outside, no more than `reach` latents are looked at, and the
         first by a decoder that carries on the first picture: `anchor` [B, 3, height, width] in
-        [-1, 1] is that picture, where it is known.
+        [-1, 1] is that picture, where it is known. `expressions` [B, T', stride[0], K] are numbers
+        of every frame's face, for a decoder that goes by them.
         """
         ...
 

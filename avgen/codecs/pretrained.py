@@ -235,7 +235,8 @@ class PretrainedVideo(nn.Module):
         width: int,
         start: int = 0,
         stop: int | None = None,
-        anchor: Tensor | None = None,  # others' decoders carry no first picture on
+        anchor: Tensor | None = None,  # others' decoders go by latents alone
+        expressions: Tensor | None = None,
     ) -> Iterator[Tensor]:
         """Yield the frames of latents [start, stop), a few at a time.
 

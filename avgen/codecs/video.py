@@ -9,7 +9,9 @@ their joins.
 
 An anchored decoder sees the first latent beside every other, and besides pixels says where those of
 the first picture went (a flow) and how much of them is to be seen (a mask): who somebody is comes
-from the first picture, given or decoded, and stays, however far into the clip.
+from the first picture, given or decoded, and stays, however far into the clip. It may also be told
+the numbers of every frame's face, its expressions, as a transformer tells them besides latents:
+how far lips are open is then what the words ask for, not what is left of them in latents.
 
 Every layer has a finite receptive field, so `decode` runs in chunks with a halo and equals one
 whole decode.
@@ -26,141 +28,38 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from avgen.codecs.blocks import ChannelNorm, ResidualBlock, TemporalBlock, channels_last, zero
+from avgen.codecs.convolutions import (
+    FRAMES,
+    PATCH,
+    ConvVideoCodecConfig,
+    Decoder,
+    Encoder,
+)
 from avgen.codecs.warp import carried
 from avgen.errors import UserError
 
 
 @dataclass(frozen=True)
-class ConvVideoCodecConfig:
-    """Sizes of a `ConvVideoCodec`.
+class Flaws:
+    """What a transformer's latents have that an encoder's have not; a decoder in training meets it.
 
     Args:
-        latent_channels: Numbers in one latent.
-        encoder_widths: Channels of the encoder's stages at 1/4, 1/8 and 1/16 of the picture.
-        decoder_widths: Channels of the decoder's stages, in the same order.
-        encoder_depths: Residual blocks of each encoder stage.
-        decoder_depths: Residual blocks of each decoder stage; each stage has one temporal block as
-            well.
-        chunk_latents: Latent frames decoded at a time.
-        tile_latents: Latent rows and columns decoded at a time.
-        anchored: Whether every frame is decoded beside the first one.
+        noise: Standard deviation of noise on the latents, which have unit variance.
+        drift: How much of the difference between another clip's first latent and the own is added,
+            at most: who somebody is drifts. This and what follows is for anchored decoders.
+        calm: How much of the difference from the clip's first latent is taken away, at most.
+        told: Standard deviation of noise on the expressions, over their scales.
+        untold: Share of the clips that are told no expressions.
     """
 
-    latent_channels: int = 32
-    encoder_widths: tuple[int, int, int] = (128, 192, 256)
-    decoder_widths: tuple[int, int, int] = (128, 192, 256)
-    encoder_depths: tuple[int, int, int] = (1, 1, 1)
-    decoder_depths: tuple[int, int, int] = (2, 2, 1)
-    chunk_latents: int = 8
-    tile_latents: int = 32
-    anchored: bool = False
-
-    def __post_init__(self) -> None:
-        """Turn JSON's lists back into tuples."""
-        for name in ("encoder_widths", "decoder_widths", "encoder_depths", "decoder_depths"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+    noise: float = 0.0
+    drift: float = 0.0
+    calm: float = 0.0
+    told: float = 0.0
+    untold: float = 0.0
 
 
-PATCH = 4  # pixels folded into channels before the first convolution, each way
-FRAMES = 4  # frames folded into channels
-
-
-class Encoder(nn.Module):
-    """Folded frames [B, 3 * FRAMES * PATCH**2, H/4, W/4] to latents [B, C, H/16, W/16]."""
-
-    def __init__(self, config: ConvVideoCodecConfig) -> None:
-        super().__init__()
-        w, depths = config.encoder_widths, config.encoder_depths
-        self.inward = nn.Conv2d(3 * FRAMES * PATCH**2, w[0], 3, padding=1)
-        self.stages = nn.ModuleList(
-            [
-                EncoderStage(w[0], depths[0], w[0], w[1]),
-                EncoderStage(w[1], depths[1], w[1], w[2]),
-                EncoderStage(w[2], depths[2], w[2] // 2, None),
-            ]
-        )
-        self.norm = ChannelNorm(w[2])
-        self.outward = nn.Conv2d(w[2], config.latent_channels, 1)
-
-    def forward(self, folded: Tensor) -> Tensor:
-        """Encode; each latent is normalised over its channels, so its scale carries nothing."""
-        x = self.inward(channels_last(folded))
-        for stage in self.stages:
-            x = stage(x)
-        latents = self.outward(self.norm(x)).float()
-        return F.layer_norm(latents.movedim(1, -1), latents.shape[1:2]).movedim(-1, 1)
-
-
-class EncoderStage(nn.Module):
-    """One resolution of the encoder: residual blocks and the step down."""
-
-    def __init__(self, width: int, depth: int, hidden: int, down_to: int | None) -> None:
-        super().__init__()
-        self.blocks = nn.Sequential(*(ResidualBlock(width, hidden) for _ in range(depth)))
-        self.down = None if down_to is None else nn.Conv2d(width, down_to, 3, stride=2, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [B, C, H, W] to [B, C', H/2, W/2], or to the same shape in the last stage."""
-        x = self.blocks(x)
-        return x if self.down is None else self.down(x)
-
-
-class DecoderStage(nn.Module):
-    """One resolution of the decoder: a temporal block, residual blocks and the step up."""
-
-    def __init__(self, width: int, depth: int, hidden: int, up_to: int | None) -> None:
-        super().__init__()
-        self.temporal = TemporalBlock(width)
-        self.blocks = nn.Sequential(*(ResidualBlock(width, hidden) for _ in range(depth)))
-        self.up = None if up_to is None else nn.Conv2d(width, 4 * up_to, 1)
-
-    def forward(self, x: Tensor, num_latents: int) -> Tensor:
-        """Map [(B T), C, H, W] to [(B T), C', 2H, 2W], or to the same shape in the last stage."""
-        x = self.blocks(self.temporal(x, num_latents))
-        return x if self.up is None else channels_last(F.pixel_shuffle(self.up(x), 2))
-
-
-class Decoder(nn.Module):
-    """Latents [(B T), C, H, W] to folded frames [(B T), 3 * FRAMES * PATCH**2, 4H, 4W].
-
-    Of an anchored one there are 6 channels in place of 3: pixels, the flow across and down, and the
-    mask's logit.
-    """
-
-    def __init__(self, config: ConvVideoCodecConfig) -> None:
-        super().__init__()
-        w, depths = config.decoder_widths, config.decoder_depths
-        self.inward = nn.Conv2d(config.latent_channels, w[2], 3, padding=1)
-        self.stages = nn.ModuleList(
-            [
-                DecoderStage(w[2], depths[2], 3 * w[2] // 4, w[1]),
-                DecoderStage(w[1], depths[1], w[1], w[0]),
-                DecoderStage(w[0], depths[0], w[0], None),
-            ]
-        )
-        self.last_temporal = TemporalBlock(w[0])
-        self.norm = ChannelNorm(w[0])
-        self.outward = nn.Conv2d(w[0], 3 * FRAMES * PATCH**2, 3, padding=1)
-        self.anchor = self.motion = None
-        if config.anchored:  # both begin as nothing: a decoder without can be trained on
-            self.anchor = zero(nn.Conv2d(config.latent_channels, w[2], 3, padding=1))
-            self.motion = zero(nn.Conv2d(w[0], 3 * FRAMES * PATCH**2, 3, padding=1))
-
-    def forward(self, latents: Tensor, num_latents: int, anchor: Tensor | None = None) -> Tensor:
-        """Decode `num_latents` latent frames of each clip together, beside `anchor` [B, C, H, W].
-
-        The anchor is each clip's first latent; it is asked for where the decoder is anchored.
-        """
-        x = self.inward(channels_last(latents))
-        if self.anchor is not None:
-            assert anchor is not None
-            x = x + self.anchor(channels_last(anchor)).repeat_interleave(num_latents, 0)
-        for stage in self.stages:
-            x = stage(x, num_latents)
-        x = self.norm(self.last_temporal(x, num_latents))
-        pixels = self.outward(x)
-        return pixels if self.motion is None else torch.cat([pixels, self.motion(x)], 1)
+NO_FLAWS = Flaws()
 
 
 class Reconstruction(NamedTuple):
@@ -272,11 +171,13 @@ class ConvVideoCodec(nn.Module):
         start: int = 0,
         stop: int | None = None,
         anchor: Tensor | None = None,
+        expressions: Tensor | None = None,
     ) -> Iterator[Tensor]:
         """Yield frames [B, 3, t, height, width] of latents [start, stop), a few at a time.
 
         They are those of `decode` of all latents, which are `num_frames` frames; memory is bounded.
-        An anchored decoder carries on `anchor` [B, 3, height, width], or what it makes of latent 0.
+        An anchored decoder carries on `anchor` [B, 3, height, width], or what it makes of latent 0,
+        and may be told `expressions` [B, T', FRAMES, K].
         """
         time, rows, columns = self.stride
         expected = (1 - (-(num_frames - 1) // time), -(-height // rows), -(-width // columns))
@@ -287,26 +188,42 @@ class ConvVideoCodec(nn.Module):
             )
         step, first = self.config.chunk_latents, time - 1
         stop = expected[0] if stop is None else stop
+        told = self.tell(expressions)
         if self.config.anchored and anchor is None:
             anchor = self._decode_span(latents[:, :, :1], 0, 1)[:, :3, -1, :height, :width]
         for begin in range(start, stop, step):
-            pixels = self._decode_span(latents, begin, min(begin + step, stop))
+            pixels = self._decode_span(latents, begin, min(begin + step, stop), told)
             pixels = pixels[:, :, first if begin == 0 else 0 :, :height, :width]
             if self.config.anchored and anchor is not None:
                 pixels, _ = carried(pixels, anchor.clamp(-1, 1))
             yield pixels[:, :, : num_frames - max(0, begin * time - first)].clamp(-1, 1)
 
-    def _decode_span(self, latents: Tensor, start: int, stop: int) -> Tensor:
+    def tell(self, expressions: Tensor | None) -> Tensor | None:
+        """Expressions [B, T', FRAMES, K] as the decoder takes them, [B, T', FRAMES * K + 1].
+
+        None where there are none or it takes none. The first latent is of one frame, its last.
+        """
+        if expressions is None or not self.config.expression_scales:
+            return None
+        first = expressions[:, :1, -1:].expand(-1, -1, FRAMES, -1)
+        scaled = torch.cat([first, expressions[:, 1:]], 1)
+        scaled = (scaled / scaled.new_tensor(self.config.expression_scales)).flatten(2)
+        return torch.cat([scaled, torch.ones_like(scaled[..., :1])], -1)
+
+    def _decode_span(
+        self, latents: Tensor, start: int, stop: int, told: Tensor | None = None
+    ) -> Tensor:
         """Decode latent frames [start, stop), tile by tile: [B, C, 4 * (stop - start), H, W]."""
         reach_t, reach = self.halo_latents
         t0, t1 = max(0, start - reach_t), min(latents.shape[2], stop + reach_t)
-        rows = []
+        rows, heard = [], None if told is None else told[:, t0:t1].flatten(0, 1)
         for y0, y1, top, bottom in tiles(latents.shape[3], self.config.tile_latents, reach):
             row = []
             for x0, x1, left, right in tiles(latents.shape[4], self.config.tile_latents, reach):
                 tile = latents[:, :, t0:t1, top:bottom, left:right]
                 first = latents[:, :, 0, top:bottom, left:right]
-                folded = self.decoder(rearrange(tile, "b c t h w -> (b t) c h w"), t1 - t0, first)
+                tile = rearrange(tile, "b c t h w -> (b t) c h w")
+                folded = self.decoder(tile, t1 - t0, first, heard)
                 pixels = unfold(folded, len(latents))[
                     :, :, FRAMES * (start - t0) : FRAMES * (stop - t0)
                 ]
@@ -319,45 +236,54 @@ class ConvVideoCodec(nn.Module):
     def forward(
         self,
         video: Tensor,
-        noise: float = 0.0,
+        flaws: Flaws = NO_FLAWS,
         generator: torch.Generator | None = None,
         anchor: Tensor | None = None,
-        drift: float = 0.0,
+        expressions: Tensor | None = None,
     ) -> Reconstruction:
         """Reconstruct [B, 3, T, H, W] in training, in one piece.
 
         Args:
             video: Pixels in [-1, 1].
-            noise: Standard deviation of the noise added to the latents, which smooths the space for
-                diffusion.
-            generator: Of that noise, on the CPU.
+            flaws: Of the latents and expressions.
+            generator: Of what is random about them, on the CPU.
             anchor: The first pictures [B, 3, H, W] of the clips that these frames are of, for a
                 decoder that is anchored. Half of the batch carries on what the decoder makes of
                 them in their place.
-            drift: At most this share of the difference between another clip's first latent and the
-                own is added to the latents (not to the anchor's), as who somebody is drifts in what
-                a transformer makes.
+            expressions: Of every frame [B, T, K].
         """
         padded = self.pad(video)
         batch, num_latents = len(video), padded.shape[2] // FRAMES
 
-        def noised(latents: Tensor) -> Tensor:
-            drawn = torch.randn(latents.shape, generator=generator).to(latents)
-            return latents + noise * drawn
+        def drawn(like: Tensor, sigma: float) -> Tensor:
+            return like + sigma * torch.randn(like.shape, generator=generator).to(like)
+
+        def at_most(share: float) -> Tensor:
+            return share * torch.rand(batch, 1, 1, 1, generator=generator).to(video)
 
         latents = self.encoder(rearrange(fold(padded), "b t c h w -> (b t) c h w"))
         if not self.config.anchored:
-            return Reconstruction(self._shown(self.decoder(noised(latents), num_latents), video))
+            noised = drawn(latents, flaws.noise)
+            return Reconstruction(self._shown(self.decoder(noised, num_latents), video))
         if anchor is None:
             raise UserError("an anchored decoder: it needs the first pictures of the clips")
         first = self.encoder(fold(self.pad(anchor[:, :, None])).squeeze(1))
-        shares = drift * torch.rand(batch, 1, 1, 1, generator=generator).to(first)
-        away = (shares * (first.roll(1, 0) - first)).repeat_interleave(num_latents, 0)
-        seen = noised(first)
-        still = self._shown(self.decoder(seen, 1, seen), anchor[:, :, None])[:, :3]
-        made = self._shown(self.decoder(noised(latents + away), num_latents, seen), video)
-        known = torch.arange(batch, device=video.device)[:, None, None, None] % 2 == 0
-        carries = torch.where(known, anchor, still[:, :, 0].detach().clamp(-1, 1))
+        away = at_most(flaws.drift) * (first.roll(1, 0) - first)
+        own, other = (x.repeat_interleave(num_latents, 0) for x in (first, away))
+        calm = at_most(flaws.calm).repeat_interleave(num_latents, 0)
+        latents = drawn(torch.lerp(latents, own, calm) + other, flaws.noise)
+        told, first = None, drawn(first, flaws.noise)
+        if expressions is not None:
+            track = self.pad(expressions.movedim(2, 1)[..., None, None])[..., 0, 0].movedim(1, 2)
+            told = self.tell(track.unflatten(1, (-1, FRAMES)))
+        if told is not None:
+            told = torch.cat([drawn(told[..., :-1], flaws.told), told[..., -1:]], -1)
+            told = told * (torch.rand(batch, 1, 1, generator=generator).to(told) >= flaws.untold)
+            told = told.flatten(0, 1)
+        still = self._shown(self.decoder(first, 1, first), anchor[:, :, None])[:, :3]
+        made = self._shown(self.decoder(latents, num_latents, first, told), video)
+        given = torch.arange(batch, device=video.device)[:, None, None, None] % 2 == 0
+        carries = torch.where(given, anchor, still[:, :, 0].detach().clamp(-1, 1))
         return Reconstruction(*carried(made, carries), still)
 
     def _shown(self, folded: Tensor, video: Tensor) -> Tensor:

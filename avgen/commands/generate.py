@@ -29,11 +29,11 @@ What you give with --image, --audio, --video or --extend comes out as it went in
 makes the rest."""
 EXAMPLES = """\
 examples:
-  avgen generate --prompt 'a man says "place red at g nine now"' --seed 1 -o a.mp4
-  avgen generate --image face.png --speech "lay blue in b four please" -o a.mp4
+  avgen generate --prompt 'a woman with red hair says "the train leaves at 7:30"' -o a.mp4
+  avgen generate --image face.png --speech "my brother plays the violin on Sundays" -o a.mp4
   avgen generate --audio voice.wav -o a.mp4                 a face for a voice
-  avgen generate --video silent.mp4 --speech "bin white by c two again" -o a.mp4
-  avgen generate --extend start.mp4 --speech "set green with p one soon" --seconds 5 -o a.mp4
+  avgen generate --video silent.mp4 --speech "you can say that again" -o a.mp4
+  avgen generate --extend start.mp4 --speech "and then it rained" --seconds 5 -o a.mp4
   avgen generate --words "place 0.5-0.8 red 0.8-1.1" --seconds 2 -o a.mp4"""
 
 

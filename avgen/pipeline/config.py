@@ -13,7 +13,7 @@ from avgen.errors import UserError
 from avgen.models.timing import SpeechTimer
 from avgen.pipeline.request import GenerateRequest
 
-DEFAULT_MODEL = Path(__file__).parents[1] / "checkpoints" / "grid"
+DEFAULT_MODEL = Path(__file__).parents[1] / "checkpoints" / "people"
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,13 @@ import torch
 from torch import Tensor
 
 from avgen.codecs.base import load_tensors
-from avgen.codecs.blocks import ResidualBlock
-from avgen.codecs.video import ConvVideoCodec, ConvVideoCodecConfig
+from avgen.codecs.convolutions import ConvVideoCodecConfig, ResidualBlock
+from avgen.codecs.video import ConvVideoCodec, Flaws
 from avgen.training.draws import hash_seed
 from avgen.training.optimization import OptimizerConfig, configure
+
+
+LITTLE_NOISE = Flaws(noise=0.02)
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,7 @@ class VideoCodecSystem(L.LightningModule):
         codec: Sizes of the autoencoder.
         optimizer: Learning rate and its course.
         loss: What errors cost.
-        noise: Standard deviation of the noise on the latents (which have unit variance).
-        drift: How much of another person is mixed into latents, at most; see
-            `ConvVideoCodec.forward`.
+        flaws: Of the latents that the decoder sees.
         initial_weights: A `model.safetensors` to start from: of this codec, or of one with fewer
             residual blocks, where those that are new start as the identity, or whose decoder is
             not anchored.
@@ -73,7 +74,7 @@ class VideoCodecSystem(L.LightningModule):
             valid.
         compile: Compile encoder and decoder (a minute at the start, then about three times as fast
             on a CPU).
-        seed: Of the noise, which depends on it, the batch and the process alone.
+        seed: Of the flaws, which depend on it, the batch and the process alone.
     """
 
     def __init__(
@@ -81,21 +82,19 @@ class VideoCodecSystem(L.LightningModule):
         codec: ConvVideoCodecConfig,
         optimizer: OptimizerConfig,
         loss: PixelLoss,
-        noise: float = 0.02,
-        drift: float = 0.0,
+        flaws: Flaws = LITTLE_NOISE,
         initial_weights: Path | None = None,
         freeze_encoder: bool = False,
         compile: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.optimizer, self.loss, self.seed = optimizer, loss, seed
-        self.noise, self.drift = noise, drift
+        self.optimizer, self.loss, self.flaws, self.seed = optimizer, loss, flaws, seed
         self.codec = ConvVideoCodec(codec)
         if initial_weights is not None:
             modules = self.codec.named_modules()
             blocks = [name for name, module in modules if isinstance(module, ResidualBlock)]
-            optional = [*blocks, "decoder.anchor", "decoder.motion"]
+            optional = [*blocks, "decoder.anchor", "decoder.motion", "decoder.told"]
             load_tensors(self.codec, initial_weights, optional)
         if freeze_encoder:
             self.codec.encoder.requires_grad_(False)
@@ -123,14 +122,16 @@ class VideoCodecSystem(L.LightningModule):
         }
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """One step on `batch["video"]`, uint8 [B, T, H, W, 3], and `batch["anchor"]`.
+        """One step on `batch["video"]`, uint8 [B, T, H, W, 3].
 
-        The latter are the clips' first pictures, uint8 [B, H, W, 3].
+        Besides there are `batch["anchor"]`, the clips' first pictures, uint8 [B, H, W, 3], and, of
+        faces whose expressions are known, `batch["expressions"]`, float32 [B, T, K].
         """
         real, anchor = to_video(batch["video"]), to_video(batch["anchor"][:, None])
         seed = hash_seed(self.seed, self.global_step, batch_idx, self.global_rank)
         generator = torch.Generator().manual_seed(seed)
-        made = self.codec(real, self.noise, generator, anchor[:, :, 0], self.drift)
+        expressions = batch.get("expressions")
+        made = self.codec(real, self.flaws, generator, anchor[:, :, 0], expressions)
         terms = self.losses(made.frames, real)
         loss = self.total(terms)
         if made.moved is not None and made.still is not None:
@@ -151,7 +152,8 @@ class VideoCodecSystem(L.LightningModule):
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """PSNR of whole validation clips, all of the picture and the mouth alone."""
         real, anchor = to_video(batch["video"]), to_video(batch["anchor"][:, None])
-        made = self.codec(real, anchor=anchor[:, :, 0]).frames
+        told = batch.get("expressions")
+        made = self.codec(real, anchor=anchor[:, :, 0], expressions=told).frames
         rows, columns = self.loss.inside(*real.shape[-2:])
         self.log("validation/psnr", psnr(made, real), prog_bar=True, sync_dist=True)
         self.log(

@@ -73,7 +73,8 @@ class Windows(Dataset[dict[str, Any]]):
     Args:
         prepared: The folder and split.
         modality: "video" (uint8 [T, H, W, 3], and "anchor", its clip's first frame [H, W, 3]) or
-            "waveform" (float32 [C, N] in [-1, 1]).
+            "waveform" (float32 [C, N] in [-1, 1]). Where every face's expressions are known and
+            pictures are not mirrored there are "expressions" too, float32 [T, K].
         length: Frames or samples of a window; None is the whole clip.
         variation: How pictures differ from the corpus's.
         seed: Of the order and the windows.
@@ -87,13 +88,15 @@ class Windows(Dataset[dict[str, Any]]):
         variation: Variation = AS_IT_IS,
         seed: int = 0,
     ) -> None:
-        self.files = [
-            prepared.folder
-            / {"video": "frames", "waveform": "waveforms"}[modality]
-            / f"{record.id}.npy"
-            for record in prepared.records()
-            if modality == "waveform" or Store(prepared.folder).has_picture(record)
-        ]
+        store = Store(prepared.folder)
+        records = prepared.records()
+        if modality == "video":
+            records = [record for record in records if store.has_picture(record)]
+        folder = prepared.folder / {"video": "frames", "waveform": "waveforms"}[modality]
+        self.files = [folder / f"{record.id}.npy" for record in records]
+        tracks = [record.tracks.get("expressions") for record in records]
+        is_told = modality == "video" and all(tracks) and not variation.flip
+        self.tracks = [prepared.folder / str(track) for track in tracks] if is_told else None
         if modality == "waveform":  # that of a clip without sound has no channels
             self.files = [path for path in self.files if len(np.load(path, mmap_mode="r"))]
             if not self.files:
@@ -107,28 +110,32 @@ class Windows(Dataset[dict[str, Any]]):
 
     def __getitem__(self, draw: int) -> dict[str, Tensor]:
         """The window of a draw (any number, see the module's docstring)."""
-        clip = np.load(self.files[clip_of_draw(draw, len(self.files), self.seed)], mmap_mode="r")
-        axis = 0 if self.modality == "video" else 1
+        number = clip_of_draw(draw, len(self.files), self.seed)
+        clip = np.load(self.files[number], mmap_mode="r")
         random = np.random.default_rng(hash_seed(self.seed, draw))
-        first = clip[0]
-        if self.modality == "video":
-            clip = clip[:: self.variation.step(random)]
-        if self.length is not None:
-            short = self.length - clip.shape[axis]
-            if short > 0:
-                edge = [(0, 0)] * clip.ndim
-                edge[axis] = (0, short)
-                clip = np.pad(clip, edge, mode="edge" if axis == 0 else "constant")
-            start = int(random.integers(clip.shape[axis] - self.length + 1))
-            clip = (
-                clip[start : start + self.length]
-                if axis == 0
-                else clip[:, start : start + self.length]
-            )
         if self.modality == "waveform":
-            return {"waveform": torch.from_numpy(np.array(clip)).float() / FULL_SCALE}
-        both = zip(("video", "anchor"), self.variation.paint(clip, first, random), strict=True)
-        return {name: torch.from_numpy(np.array(frames)) for name, frames in both}
+            return {"waveform": torch.from_numpy(self.window(clip.T, random).T).float() / FULL_SCALE}
+        first, step = clip[0], self.variation.step(random)
+        at = self.window(np.arange(0, len(clip), step), random)
+        frames, first = self.variation.paint(clip[at], first, random)
+        made = {"video": torch.from_numpy(np.array(frames))}
+        made["anchor"] = torch.from_numpy(np.array(first))
+        if self.tracks is not None:
+            made["expressions"] = torch.from_numpy(np.load(self.tracks[number])[at]).float()
+        return made
+
+    def window(self, whole: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """`length` rows of an array from a drawn one on; what is short ends as it is, or in 0.
+
+        A picture's last frame stays; after sound there is silence.
+        """
+        if self.length is None:
+            return np.array(whole)
+        short = max(0, self.length - len(whole))
+        edge = [(0, short)] + [(0, 0)] * (whole.ndim - 1)
+        mode = "edge" if self.modality == "video" else "constant"
+        start = int(random.integers(len(whole) + short - self.length + 1))
+        return np.pad(whole, edge, mode=mode)[start : start + self.length]
 
 
 class WindowBatches(Dataset[dict[str, Tensor]]):

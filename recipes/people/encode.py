@@ -17,7 +17,7 @@ from avgen.preparation.encode import encode_voices
 from avgen.preparation.latent_store import LatentConfig
 from avgen.preparation.merge import merge
 
-SHIPPED = Path(__file__).parents[2] / "avgen/checkpoints/grid/video_codec"
+SHIPPED = Path(__file__).parents[2] / "recipes/grid/model/video_codec"
 
 
 def main() -> None:

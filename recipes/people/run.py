@@ -24,7 +24,7 @@ from avgen.preparation.merge import merge
 from avgen.training.stages import Stage, run_stages, train_stage
 
 RECIPES = Path(__file__).resolve().parent
-SHIPPED = RECIPES.parents[1] / "avgen/checkpoints/grid/video_codec/model.safetensors"
+SHIPPED = RECIPES.parents[1] / "recipes/grid/model/video_codec/model.safetensors"
 WORDNET = Path("/usr/share/wordnet")  # of Debian's wordnet-base; voices.py reads it
 CODECS = ("video_codec", "audio_codec")
 PIXELS = ("video_codec", "video_decoder")  # trainings of the picture's codec: of all, of one half

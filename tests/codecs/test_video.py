@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from avgen.codecs.base import VideoCodec
-from avgen.codecs.video import ConvVideoCodec, ConvVideoCodecConfig, fold, tiles, unfold
+from avgen.codecs.video import ConvVideoCodec, ConvVideoCodecConfig, Flaws, fold, tiles, unfold
 
 SMALL = ConvVideoCodecConfig(
     latent_channels=4,
@@ -261,7 +261,7 @@ def test_drift_adds_another_persons_first_latent_to_all_but_the_anchor():
     alike = first[:1].expand(3, 3, 32, 32)
 
     def frames(pictures, drift):
-        return model(video, 0.0, torch.Generator().manual_seed(8), pictures, drift)
+        return model(video, Flaws(drift=drift), torch.Generator().manual_seed(8), pictures)
 
     assert torch.equal(frames(alike, 0.9).frames, frames(alike, 0.0).frames)
     plain, drifted = frames(first, 0.0), frames(first, 0.9)

@@ -93,5 +93,5 @@ def test_a_caption_is_read(evaluation):
 def test_the_codecs_start_from_those_that_ship(monkeypatch, name):
     monkeypatch.chdir(RECIPE.parents[1])
     started = instantiate(["--config", str(RECIPE / f"{name}.yaml")]).model.codec.state_dict()
-    shipped = load_module(Path("avgen/checkpoints/grid") / name).state_dict()
+    shipped = load_module(Path("recipes/grid/model") / name).state_dict()
     assert all(torch.equal(started[key], shipped[key]) for key in shipped)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from avgen.codecs.base import save_module
-from avgen.codecs.video import ConvVideoCodec, ConvVideoCodecConfig
+from avgen.codecs.video import ConvVideoCodec, ConvVideoCodecConfig, Flaws
 from avgen.training.optimization import OptimizerConfig
 from avgen.training.video_codec import PixelLoss, VideoCodecSystem
 
@@ -37,7 +37,7 @@ def loss(rank, batch_idx):
 
     torch.manual_seed(0)
     codec = replace(SMALL, latent_channels=4)
-    system = OnRank(codec, OptimizerConfig(1e-3, 1, 2), PixelLoss(), noise=1.0)
+    system = OnRank(codec, OptimizerConfig(1e-3, 1, 2), PixelLoss(), Flaws(noise=1.0))
     system.log = system.log_dict = lambda *args, **kwargs: None
     for parameter in system.codec.parameters():
         torch.nn.init.normal_(parameter, std=0.1)

@@ -31,7 +31,7 @@ from avgen.evaluation.measure import Measure, Rows, Values
 from avgen.evaluation.rows import results_of
 from avgen.evaluation.subject import FPS, Network, Subject, Unscored, own_sound
 
-SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints" / "grid"
+SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints" / "people"
 SIDE = 128  # pixels, of the square that avgen-video sees of any picture
 DIGITS = 7  # of a feature in a row
 PREFIX = "fd@"

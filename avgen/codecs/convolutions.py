@@ -1,0 +1,229 @@
+"""The networks of the picture's codec: residual blocks in space, a mixer in time, two halves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+PATCH = 4  # pixels folded into channels before the first convolution, each way
+FRAMES = 4  # frames folded into channels
+
+
+@dataclass(frozen=True)
+class ConvVideoCodecConfig:
+    """Sizes of a `ConvVideoCodec`.
+
+    Args:
+        latent_channels: Numbers in one latent.
+        encoder_widths: Channels of the encoder's stages at 1/4, 1/8 and 1/16 of the picture.
+        decoder_widths: Channels of the decoder's stages, in the same order.
+        encoder_depths: Residual blocks of each encoder stage.
+        decoder_depths: Residual blocks of each decoder stage; each stage has one temporal block as
+            well.
+        chunk_latents: Latent frames decoded at a time.
+        tile_latents: Latent rows and columns decoded at a time.
+        anchored: Whether every frame is decoded beside the first one.
+        expression_scales: The usual size of each of the numbers of a frame's face that the decoder
+            is told; none, where it is told nothing.
+    """
+
+    latent_channels: int = 32
+    encoder_widths: tuple[int, int, int] = (128, 192, 256)
+    decoder_widths: tuple[int, int, int] = (128, 192, 256)
+    encoder_depths: tuple[int, int, int] = (1, 1, 1)
+    decoder_depths: tuple[int, int, int] = (2, 2, 1)
+    chunk_latents: int = 8
+    tile_latents: int = 32
+    anchored: bool = False
+    expression_scales: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Turn JSON's lists back into tuples."""
+        for name, value in vars(self).items():
+            object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
+        if self.expression_scales and not self.anchored:
+            raise ValueError("expression_scales: only an anchored decoder is told expressions")
+
+
+class ChannelNorm(nn.Module):
+    """Layer norm over the channels of [B, C, H, W] at every position.
+
+    With a learned gain and no bias.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise; with channels last in memory this is one fused kernel."""
+        return F.layer_norm(x.permute(0, 2, 3, 1), self.gain.shape, self.gain).permute(0, 3, 1, 2)
+
+
+Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
+
+
+def zero(layer: Layer) -> Layer:
+    """The layer with all its weights 0."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions around a SiLU, added to the input; starts as the identity."""
+
+    def __init__(self, channels: int, hidden: int | None = None) -> None:
+        super().__init__()
+        hidden = hidden or channels
+        self.norm = ChannelNorm(channels)
+        self.conv1 = nn.Conv2d(channels, hidden, 3, padding=1)
+        self.conv2 = zero(nn.Conv2d(hidden, channels, 3, padding=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, C, H, W] to the same shape."""
+        return x + self.conv2(F.silu(self.conv1(self.norm(x))))
+
+
+class TemporalBlock(nn.Module):
+    """Mixes each latent frame with the ones before and after it, pixel by pixel.
+
+    Starts as the identity.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = ChannelNorm(channels)
+        self.inward = nn.Conv2d(3 * channels, channels, 1)
+        self.outward = zero(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: Tensor, num_latents: int) -> Tensor:
+        """Map [(B T), C, H, W] to the same shape; beyond the ends of the clip there is zero."""
+        h = rearrange(self.norm(x), "(b t) c h w -> b t c h w", t=num_latents)
+        edge = torch.zeros_like(h[:, :1])
+        before, after = torch.cat([edge, h[:, :-1]], 1), torch.cat([h[:, 1:], edge], 1)
+        h = rearrange(torch.cat([before, h, after], 2), "b t c h w -> (b t) c h w")
+        return x + self.outward(F.silu(self.inward(channels_last(h))))
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """The same [B, C, H, W] in the memory order that CPU and tensor-core convolutions want."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+class Encoder(nn.Module):
+    """Folded frames [B, 3 * FRAMES * PATCH**2, H/4, W/4] to latents [B, C, H/16, W/16]."""
+
+    def __init__(self, config: ConvVideoCodecConfig) -> None:
+        super().__init__()
+        w, depths = config.encoder_widths, config.encoder_depths
+        self.inward = nn.Conv2d(3 * FRAMES * PATCH**2, w[0], 3, padding=1)
+        self.stages = nn.ModuleList(
+            [
+                EncoderStage(w[0], depths[0], w[0], w[1]),
+                EncoderStage(w[1], depths[1], w[1], w[2]),
+                EncoderStage(w[2], depths[2], w[2] // 2, None),
+            ]
+        )
+        self.norm = ChannelNorm(w[2])
+        self.outward = nn.Conv2d(w[2], config.latent_channels, 1)
+
+    def forward(self, folded: Tensor) -> Tensor:
+        """Encode; each latent is normalised over its channels, so its scale carries nothing."""
+        x = self.inward(channels_last(folded))
+        for stage in self.stages:
+            x = stage(x)
+        latents = self.outward(self.norm(x)).float()
+        return F.layer_norm(latents.movedim(1, -1), latents.shape[1:2]).movedim(-1, 1)
+
+
+class EncoderStage(nn.Module):
+    """One resolution of the encoder: residual blocks and the step down."""
+
+    def __init__(self, width: int, depth: int, hidden: int, down_to: int | None) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*(ResidualBlock(width, hidden) for _ in range(depth)))
+        self.down = None if down_to is None else nn.Conv2d(width, down_to, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, C, H, W] to [B, C', H/2, W/2], or to the same shape in the last stage."""
+        x = self.blocks(x)
+        return x if self.down is None else self.down(x)
+
+
+class DecoderStage(nn.Module):
+    """One resolution of the decoder: a temporal block, residual blocks and the step up."""
+
+    def __init__(self, width: int, depth: int, hidden: int, up_to: int | None) -> None:
+        super().__init__()
+        self.temporal = TemporalBlock(width)
+        self.blocks = nn.Sequential(*(ResidualBlock(width, hidden) for _ in range(depth)))
+        self.up = None if up_to is None else nn.Conv2d(width, 4 * up_to, 1)
+
+    def forward(self, x: Tensor, num_latents: int) -> Tensor:
+        """Map [(B T), C, H, W] to [(B T), C', 2H, 2W], or to the same shape in the last stage."""
+        x = self.blocks(self.temporal(x, num_latents))
+        return x if self.up is None else channels_last(F.pixel_shuffle(self.up(x), 2))
+
+
+class Decoder(nn.Module):
+    """Latents [(B T), C, H, W] to folded frames [(B T), 3 * FRAMES * PATCH**2, 4H, 4W].
+
+    Of an anchored one there are 6 channels in place of 3: pixels, the flow across and down, and the
+    mask's logit.
+    """
+
+    def __init__(self, config: ConvVideoCodecConfig) -> None:
+        super().__init__()
+        w, depths = config.decoder_widths, config.decoder_depths
+        self.inward = nn.Conv2d(config.latent_channels, w[2], 3, padding=1)
+        self.stages = nn.ModuleList(
+            [
+                DecoderStage(w[2], depths[2], 3 * w[2] // 4, w[1]),
+                DecoderStage(w[1], depths[1], w[1], w[0]),
+                DecoderStage(w[0], depths[0], w[0], None),
+            ]
+        )
+        self.last_temporal = TemporalBlock(w[0])
+        self.norm = ChannelNorm(w[0])
+        self.outward = nn.Conv2d(w[0], 3 * FRAMES * PATCH**2, 3, padding=1)
+        self.anchor = self.motion = self.told = None
+        if config.anchored:  # all begin as nothing: a decoder without can be trained on
+            self.anchor = zero(nn.Conv2d(config.latent_channels, w[2], 3, padding=1))
+            self.motion = zero(nn.Conv2d(w[0], 3 * FRAMES * PATCH**2, 3, padding=1))
+        if config.expression_scales:
+            told = FRAMES * len(config.expression_scales) + 1
+            self.told = nn.ModuleList(zero(nn.Linear(told, width, bias=False)) for width in w[::-1])
+
+    def forward(
+        self,
+        latents: Tensor,
+        num_latents: int,
+        anchor: Tensor | None = None,
+        told: Tensor | None = None,
+    ) -> Tensor:
+        """Decode `num_latents` latent frames of each clip together.
+
+        Args:
+            latents: [(B T), C, H, W].
+            num_latents: T.
+            anchor: The first latent of each clip [B, C, H, W], where the decoder is anchored.
+            told: Expressions of every latent [(B T), FRAMES * K + 1], over their scales, and a 1;
+                or 0 throughout, as where there are none.
+        """
+        x = self.inward(channels_last(latents))
+        if self.anchor is not None:
+            assert anchor is not None
+            x = x + self.anchor(channels_last(anchor)).repeat_interleave(num_latents, 0)
+        for number, stage in enumerate(self.stages):
+            if self.told is not None and told is not None:
+                x = x + self.told[number](told)[:, :, None, None]
+            x = stage(x, num_latents)
+        x = self.norm(self.last_temporal(x, num_latents))
+        pixels = self.outward(x)
+        return pixels if self.motion is None else torch.cat([pixels, self.motion(x)], 1)
