@@ -69,7 +69,7 @@ class Reconstruction(NamedTuple):
         frames: The frames again.
         moved: The first pictures moved to where the frames have them, alone; of an anchored decoder
             only, as what follows.
-        still: The first pictures [B, 3, 1, H, W], from their own latents.
+        still: Every second first picture [B // 2, 3, 1, H, W], from its own latent.
     """
 
     frames: Tensor
@@ -248,8 +248,8 @@ class ConvVideoCodec(nn.Module):
             flaws: Of the latents and expressions.
             generator: Of what is random about them, on the CPU.
             anchor: The first pictures [B, 3, H, W] of the clips that these frames are of, for a
-                decoder that is anchored. Half of the batch carries on what the decoder makes of
-                them in their place.
+                decoder that is anchored. Every second clip of the batch carries on what the decoder
+                makes of it in its place.
             expressions: Of every frame [B, T, K].
         """
         padded = self.pad(video)
@@ -280,10 +280,12 @@ class ConvVideoCodec(nn.Module):
             told = torch.cat([drawn(told[..., :-1], flaws.told), told[..., -1:]], -1)
             told = told * (torch.rand(batch, 1, 1, generator=generator).to(told) >= flaws.untold)
             told = told.flatten(0, 1)
-        still = self._shown(self.decoder(first, 1, first), anchor[:, :, None])[:, :3]
         made = self._shown(self.decoder(latents, num_latents, first, told), video)
-        given = torch.arange(batch, device=video.device)[:, None, None, None] % 2 == 0
-        carries = torch.where(given, anchor, still[:, :, 0].detach().clamp(-1, 1))
+        if batch == 1:
+            return Reconstruction(*carried(made, anchor))
+        seen, carries = first[1::2], anchor.clone()
+        still = self._shown(self.decoder(seen, 1, seen), anchor[1::2, :, None])[:, :3]
+        carries[1::2] = still[:, :, 0].detach().clamp(-1, 1)
         return Reconstruction(*carried(made, carries), still)
 
     def _shown(self, folded: Tensor, video: Tensor) -> Tensor:

@@ -57,6 +57,7 @@ class Coding:
         stop: int,
         clip: VideoGrid,
         first: np.ndarray | None = None,
+        expressions: Tensor | None = None,
         progress: bool = False,
     ) -> Iterator[np.ndarray]:
         """The frames uint8 [T, H, W, 3] of normalised latents [start, stop), a few at a time.
@@ -68,6 +69,8 @@ class Coding:
             clip: What the latents cover.
             first: The clip's first frame uint8 [H, W, 3], where it is given; a decoder may carry it
                 on.
+            expressions: Of every frame's face [1, T', stride, K], from the first latent on, which a
+                decoder may go by.
             progress: Show a progress bar.
         """
         latents = self.config.video_statistics.denormalize(latents)
@@ -76,7 +79,7 @@ class Coding:
         first, last = (clip.latent_frames(latent)[0] for latent in (start, stop))
         total = min(clip.num_frames, last) - min(clip.num_frames, first)
         with tqdm(total=total, desc="decoding", unit="frame", disable=not progress) as bar:
-            span = {"start": start, "stop": stop, "anchor": anchor}
+            span = {"start": start, "stop": stop, "anchor": anchor, "expressions": expressions}
             for pixels in self.video_codec.decode_chunks(latents, **size, **span):
                 shown = ((pixels[0].movedim(0, -1) + 1) * 127.5).round().clamp(0, 255)
                 yield shown.byte().cpu().numpy()

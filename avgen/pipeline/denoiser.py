@@ -29,6 +29,8 @@ class Denoiser:
         settings: Scales of guidance; where none pulls, the second row is left out.
         dtype: Of the arithmetic inside the transformer (autocast).
         like: Tokens [N, W] of a voice and face to be like, and their layout, or None.
+
+    What the network tells of the faces' expressions besides is kept, of the last step.
     """
 
     transformer: Backbone
@@ -38,6 +40,12 @@ class Denoiser:
     dtype: torch.dtype
     like: tuple[Tensor, Layout] | None = None
     _contexts: dict[tuple[int, bool], Any] = field(default_factory=dict)
+    _told: list[Tensor] = field(default_factory=list)
+
+    @property
+    def expressions(self) -> Tensor | None:
+        """Those of the last step [1, T, frames of a latent, K]; None of a network without any."""
+        return self._told[-1] if self._told else None
 
     def __call__(self, noisy: Tensor, sigma: Tensor, end: Tensor | None = None) -> Tensor:
         """Clean tokens [1, L, W] from noisy ones [1, L, W] at noise levels sigma [1, L].
@@ -81,5 +89,9 @@ class Denoiser:
                 reference = None if self.like is None else make_reference([self.like] * rows)
                 context = self.transformer.prepare(self.layout, text, decoupled, reference)
                 self._contexts[rows, decoupled] = context
-            context = self._contexts[rows, decoupled]
-            return self.transformer(noisy.expand(rows, -1, -1), sigma, context).float()
+            tokens, context = noisy.expand(rows, -1, -1), self._contexts[rows, decoupled]
+            if decoupled or not self.transformer.config.num_expressions:
+                return self.transformer(tokens, sigma, context).float()
+            made, told = self.transformer(tokens, sigma, context, with_expressions=True)
+            self._told[:] = [told[:1]]
+            return made.float()

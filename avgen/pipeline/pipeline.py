@@ -48,7 +48,10 @@ from avgen.pipeline.request import GenerateRequest, read_files
 PARTS = ("transformer", "video_codec", "audio_codec")
 DURATIONS = "durations"  # a part that a model may have besides: how long phonemes last
 VOICE_S = 2.0  # of a voice to be like, as in training
-Handover = tuple[Window, Tensor, Tensor]  # the window before, its video and its audio latents
+# Of a window: normalised latents of video [1, C, T, H, W] and audio [1, C, T], expressions of the
+# faces [1, T, frames of a latent, K] where the network tells any.
+Made = tuple[Tensor, Tensor, Tensor | None]
+Handover = tuple[Window, Tensor, Tensor, Tensor | None]  # the window before, and what it made
 
 
 def _unpacked(tokens: Tensor, layout: Layout) -> Latents:
@@ -115,6 +118,13 @@ class AVPipeline(Coding):
         folder = DEFAULT_MODEL if folder is None else Path(folder)
         config = PipelineConfig.read(folder)
         parts = [load_module(folder / name).to(device) for name in PARTS]
+        scales = getattr(parts[1].config, "expression_scales", ())
+        told = parts[0].config.num_expressions
+        if scales and told not in (0, len(scales)):
+            raise UserError(
+                f"{folder}: the transformer tells {told} numbers of a face, the video codec goes by "
+                f"{len(scales)}"
+            )
         pipe = cls(*parts, config, load_durations(folder))  # type: ignore[arg-type]
         pipe.dtype = dtype or torch.float32
         return pipe
@@ -207,7 +217,8 @@ class AVPipeline(Coding):
         start, begin = plan[0].start, plan[0].begin
         output = self.output(conditions, start, begin)
         first = None if conditions.frames is None else conditions.frames[start]
-        video, audio = LatentQueue(self.video_codec.reach), LatentQueue(self.audio_codec.reach)
+        reaches = self.video_codec.reach, self.audio_codec.reach, self.video_codec.reach
+        video, audio, faces = (LatentQueue(reach) for reach in reaches)
         before: Handover | None = None
         for window in plan:
             is_last = window is plan[-1]
@@ -223,9 +234,12 @@ class AVPipeline(Coding):
                     voice=made[1][:, :, :num_latents] if voice is None else voice,
                 )
             if not conditions.is_pictured:
-                latents = video.push(made[0][:, :, window.new_video], is_last)
+                latents, told = video.push(made[0][:, :, window.new_video], is_last), made[2]
+                if told is not None:
+                    told, *_ = faces.push(told.movedim(1, 2)[:, :, window.new_video], is_last)
+                    told = told.movedim(2, 1)
                 grid = self.video_grid(conditions, window.stop - start)
-                for frames in self.decode_video(*latents, grid, first, progress is True):
+                for frames in self.decode_video(*latents, grid, first, told, progress is True):
                     output.frames.push(frames)
                     if callable(progress):
                         shown, total = output.frames.at, conditions.num_frames
@@ -250,8 +264,8 @@ class AVPipeline(Coding):
         window: Window,
         before: Handover | None,
         progress: bool | Watch,
-    ) -> Latents:
-        """The normalised latents of one window, video [1, C, T, H, W] and audio [1, C, T]."""
+    ) -> Made:
+        """The normalised latents of one window, and the expressions of its faces."""
         settings = conditions.settings
         layout = self.layout(conditions, window).to(self.device)
         clean = self.known(conditions, window, before, layout)
@@ -276,7 +290,7 @@ class AVPipeline(Coding):
 
             noisy = mix(clean, noise, sigmas[0])
             tokens = SAMPLERS[settings.sampler](denoise, noisy, sigmas, callback=advance)
-        return _unpacked(tokens, layout)
+        return *_unpacked(tokens, layout), denoise.expressions
 
     def preview(self, step: Step) -> np.ndarray:
         """One frame uint8 [H, W, 3] from the middle of what a step expects to come out."""
@@ -317,10 +331,10 @@ class AVPipeline(Coding):
         frames, waveform = conditions.frames, conditions.waveform
         video = audio = None
         if before is not None:
-            last, *latents = before
-            video = latents[0][:, :, -(window.new_video.start) :]
+            last, video, audio, _ = before
+            video = video[:, :, -(window.new_video.start) :]
             passed = window.begin - last.begin + last.lead
-            audio = latents[1][:, :, passed // self.audio_codec.hop_length :]
+            audio = audio[:, :, passed // self.audio_codec.hop_length :]
         if frames is not None and (conditions.is_pictured or before is None):
             stop = window.stop if conditions.is_pictured else max(1, window.done)
             video = self.encode_video(frames[window.start : stop])

@@ -137,7 +137,7 @@ class VideoCodecSystem(L.LightningModule):
         if made.moved is not None and made.still is not None:
             weights = self.weights(*real.shape[-2:])
             terms["moved"] = ((made.moved - real).abs() * weights).mean()
-            terms["still"] = self.total(self.losses(made.still, anchor))
+            terms["still"] = self.total(self.losses(made.still, anchor[1::2]))
             loss = loss + self.loss.moved * terms["moved"] + self.loss.still * terms["still"]
         self.log_dict({f"train/{name}": term for name, term in terms.items()})
         self.log("train/psnr", psnr(made.frames.detach(), real), prog_bar=True)

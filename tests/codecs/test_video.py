@@ -242,10 +242,10 @@ def test_training_moves_given_pictures_in_half_of_a_batch_and_its_own_in_the_oth
     model = ConvVideoCodec(replace(SMALL, anchored=True)).requires_grad_(False)
     video, first = picture(4, 3, 5, 32, 32), picture(5, 3, 32, 32)[1:]
     made = model(video, anchor=first)
-    still = model.decode(model.encode(first[:, :, None]), num_frames=1, height=32, width=32)
+    still = model.decode(model.encode(first[1::2, :, None]), num_frames=1, height=32, width=32)
     torch.testing.assert_close(made.still.clamp(-1, 1), still, atol=1e-4, rtol=0)
     for row in range(4):
-        source = first[row, :, None] if row % 2 == 0 else still[row]
+        source = first[row, :, None] if row % 2 == 0 else still[row // 2]
         torch.testing.assert_close(made.moved[row], source.expand(3, 5, 32, 32), atol=1e-4, rtol=0)
     with pytest.raises(ValueError, match="first pictures"):
         model(video)
@@ -267,3 +267,85 @@ def test_drift_adds_another_persons_first_latent_to_all_but_the_anchor():
     plain, drifted = frames(first, 0.0), frames(first, 0.9)
     assert torch.equal(plain.still, drifted.still)
     assert float((plain.frames - drifted.frames).abs().amax((1, 2, 3, 4)).min()) > 1e-3
+
+
+@pytest.fixture(scope="module")
+def told():
+    """A codec that is told two numbers of every frame's face."""
+    torch.manual_seed(5)
+    model = ConvVideoCodec(replace(SMALL, anchored=True, expression_scales=(2.0, 0.5)))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return model.requires_grad_(False).eval()
+
+
+def test_what_a_decoder_is_told(told):
+    """Numbers over their scales, frame by frame, and a 1; of the first latent, its last frame."""
+    expressions = torch.arange(24.0).view(1, 3, 4, 2)
+    heard = told.tell(expressions)
+    assert heard.shape == (1, 3, 9)
+    assert heard[0, 0].tolist() == [3, 14, 3, 14, 3, 14, 3, 14, 1]
+    assert heard[0, 2].tolist() == [8, 34, 9, 38, 10, 42, 11, 46, 1]
+    assert told.tell(None) is None
+    assert ConvVideoCodec(replace(SMALL, anchored=True)).tell(expressions) is None
+    with pytest.raises(ValueError, match="anchored"):
+        replace(SMALL, expression_scales=(1.0,))
+
+
+def test_expressions_change_their_own_frames_alike_in_chunks_and_whole(told):
+    latents = torch.randn(1, 4, 14, 2, 2, generator=torch.Generator().manual_seed(7))
+    expressions = torch.randn(1, 14, 4, 2, generator=torch.Generator().manual_seed(8))
+    size = {"num_frames": 53, "height": 32, "width": 30}
+    plain, whole = told.decode(latents, **size), told.decode(latents, **size, expressions=expressions)
+    assert float((plain - whole).abs().amax((0, 1, 3, 4)).min()) > 1e-3
+    cut_up = cut(told, chunk_latents=2).decode(latents, **size, expressions=expressions)
+    torch.testing.assert_close(cut_up, whole, atol=1e-4, rtol=0)
+    other = expressions.clone()
+    other[0, 7] += 1
+    change = (told.decode(latents, **size, expressions=other) - whole).abs().amax((0, 1, 3, 4))
+    reach = told.reach
+    assert float(change[25:29].min()) > 1e-3  # latent 7 is of these frames
+    assert float(change[: 25 - 4 * reach].max()) == float(change[29 + 4 * reach :].max()) == 0
+
+
+def test_in_training_expressions_are_of_the_frames_that_a_latent_covers(told):
+    """The forward pass is what is decoded of the same numbers, padded as frames are."""
+    first = picture(3, 3, 32, 32)[1:]
+    video = torch.cat([first[:, :, None], picture(2, 3, 6, 32, 32)], 2)
+    track = torch.randn(2, 7, 2, generator=torch.Generator().manual_seed(9))
+    made = told(video, anchor=first, expressions=track)
+    carries = torch.stack([first[0], made.still[0, :, 0].clamp(-1, 1)])
+    padded = torch.cat([track[:, :1].expand(2, 3, 2), track, track[:, -1:].expand(2, 2, 2)], 1)
+    size = {"num_frames": 7, "height": 32, "width": 32}
+    again = told.decode(
+        told.encode(video), **size, anchor=carries, expressions=padded.view(2, 3, 4, 2)
+    )
+    torch.testing.assert_close(made.frames.clamp(-1, 1), again, atol=1e-4, rtol=0)
+
+
+def test_flaws_of_expressions_are_of_their_own_size_and_share(told):
+    """All untold is no expressions at all; told with noise is neither that nor without."""
+    video, first = picture(2, 3, 5, 32, 32), picture(3, 3, 32, 32)[1:]
+    track = torch.randn(2, 5, 2, generator=torch.Generator().manual_seed(9))
+
+    def frames(flaws, track):
+        return told(video, flaws, torch.Generator().manual_seed(3), first, track).frames
+
+    silent = frames(Flaws(), None)
+    torch.testing.assert_close(frames(Flaws(untold=1.0), track), silent)
+    exact, noisy = frames(Flaws(), track), frames(Flaws(told=0.5), track)
+    assert float((exact - silent).abs().mean()) > float((noisy - exact).abs().mean()) > 1e-4
+
+
+def test_calm_takes_away_what_differs_from_the_first_latent(told):
+    """Of a clip that stands still nothing; of another something in every clip."""
+    video = picture(2, 3, 5, 32, 32)
+    alike = video[:, :, :1].expand(2, 3, 5, 32, 32)
+
+    def change(clip):
+        first, calm = clip[:, :, 0], Flaws(calm=0.9)
+        moved = told(clip, calm, torch.Generator().manual_seed(3), first).frames
+        return (moved - told(clip, anchor=first).frames).abs().amax((1, 2, 3, 4))
+
+    assert float(change(alike).max()) < 1e-5
+    assert float(change(video).min()) > 1e-4
