@@ -134,6 +134,45 @@ def test_an_anchored_decoder_carries_a_given_picture_through_all_windows(pipe):
     np.testing.assert_allclose(went_on[20, :, :-2], begun.frames[2, :, 2:].astype(int), atol=1)
 
 
+def test_the_decoder_is_told_what_the_network_tells_of_every_latent(pipe, monkeypatch):
+    """Of the last step, of all windows in a row, and each latent once."""
+    network = replace(pipe.transformer.config, num_expressions=3)
+    transformer = AVTransformer(network).eval()
+    transformer.load_state_dict(pipe.transformer.state_dict(), strict=False)
+    torch.nn.init.normal_(transformer.expressions.weight)
+    scales = {"anchored": True, "expression_scales": (1.0, 2.0, 3.0)}
+    codec = ConvVideoCodec(replace(pipe.video_codec.config, **scales)).eval()
+    telling = AVPipeline(transformer, codec, pipe.audio_codec, pipe.config)
+    made, seen = [], []
+    make_window, decode = telling.make_window, codec.decode_chunks
+
+    def kept(conditions, window, before, progress):
+        latents = make_window(conditions, window, before, progress)
+        made.append(latents[2][:, window.new_video])
+        return latents
+
+    def watched(latents, *, expressions, **span):
+        seen.append(expressions)
+        assert expressions.shape == (1, latents.shape[2], 4, 3)
+        return decode(latents, expressions=expressions, **span)
+
+    monkeypatch.setattr(telling, "make_window", kept)
+    monkeypatch.setattr(codec, "decode_chunks", watched)
+    assert make(telling, num_frames=31).num_frames == 31
+    assert len(made) > 2 and torch.equal(seen[-1], torch.cat(made, 1))
+    assert float(seen[-1].std()) > 0.1
+
+
+def test_a_codec_that_goes_by_other_expressions_is_refused(tiny_model, tmp_path):
+    pipe = AVPipeline.from_pretrained(tiny_model)
+    scales = {"anchored": True, "expression_scales": (1.0, 2.0, 3.0)}
+    codec = ConvVideoCodec(replace(pipe.video_codec.config, **scales))
+    network = AVTransformer(replace(pipe.transformer.config, num_expressions=2))
+    AVPipeline(network, codec, pipe.audio_codec, pipe.config).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="tells 2 numbers of a face, the video codec goes by 3"):
+        AVPipeline.from_pretrained(tmp_path)
+
+
 def test_a_picture_of_another_size_is_scaled(pipe):
     clip = make(pipe, image=np.full((100, 70, 3), 90, np.uint8))
     assert clip.frames.shape[1:] == (32, 48, 3)
