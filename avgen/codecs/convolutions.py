@@ -197,7 +197,7 @@ class Decoder(nn.Module):
             self.anchor = zero(nn.Conv2d(config.latent_channels, w[2], 3, padding=1))
             self.motion = zero(nn.Conv2d(w[0], 3 * FRAMES * PATCH**2, 3, padding=1))
         if config.expression_scales:
-            told = FRAMES * len(config.expression_scales) + 1
+            told = 2 * FRAMES * len(config.expression_scales) + 1
             self.told = nn.ModuleList(zero(nn.Linear(told, width, bias=False)) for width in w[::-1])
 
     def forward(
@@ -213,8 +213,8 @@ class Decoder(nn.Module):
             latents: [(B T), C, H, W].
             num_latents: T.
             anchor: The first latent of each clip [B, C, H, W], where the decoder is anchored.
-            told: Expressions of every latent [(B T), FRAMES * K + 1], over their scales, and a 1;
-                or 0 throughout, as where there are none.
+            told: Expressions of every latent [(B T), 2 * FRAMES * K + 1], from
+                `ConvVideoCodec.tell`; 0 throughout where there are none.
         """
         x = self.inward(channels_last(latents))
         if self.anchor is not None:

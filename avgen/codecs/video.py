@@ -198,16 +198,21 @@ class ConvVideoCodec(nn.Module):
                 pixels, _ = carried(pixels, anchor.clamp(-1, 1))
             yield pixels[:, :, : num_frames - max(0, begin * time - first)].clamp(-1, 1)
 
-    def tell(self, expressions: Tensor | None) -> Tensor | None:
-        """Expressions [B, T', FRAMES, K] as the decoder takes them, [B, T', FRAMES * K + 1].
+    def tell(self, expressions: Tensor | None, first: Tensor | None = None) -> Tensor | None:
+        """Expressions [B, T', FRAMES, K] as the decoder takes them, [B, T', 2 * FRAMES * K + 1].
 
-        None where there are none or it takes none. The first latent is of one frame, its last.
+        Over their scales, as they are and less those of the clip's first frame `first` [B, K]; then
+        a 1. None where there are none or it takes none. The first latent of a clip, which is where
+        `first` is not given, is of one frame, its last.
         """
         if expressions is None or not self.config.expression_scales:
             return None
-        first = expressions[:, :1, -1:].expand(-1, -1, FRAMES, -1)
-        scaled = torch.cat([first, expressions[:, 1:]], 1)
-        scaled = (scaled / scaled.new_tensor(self.config.expression_scales)).flatten(2)
+        if first is None:
+            first = expressions[:, 0, -1]
+            start = expressions[:, :1, -1:].expand(-1, -1, FRAMES, -1)
+            expressions = torch.cat([start, expressions[:, 1:]], 1)
+        both = torch.cat([expressions, expressions - first[:, None, None]], 2)
+        scaled = (both / both.new_tensor(self.config.expression_scales)).flatten(2)
         return torch.cat([scaled, torch.ones_like(scaled[..., :1])], -1)
 
     def _decode_span(
@@ -239,7 +244,7 @@ class ConvVideoCodec(nn.Module):
         flaws: Flaws = NO_FLAWS,
         generator: torch.Generator | None = None,
         anchor: Tensor | None = None,
-        expressions: Tensor | None = None,
+        expressions: tuple[Tensor, Tensor] | None = None,
     ) -> Reconstruction:
         """Reconstruct [B, 3, T, H, W] in training, in one piece.
 
@@ -250,7 +255,7 @@ class ConvVideoCodec(nn.Module):
             anchor: The first pictures [B, 3, H, W] of the clips that these frames are of, for a
                 decoder that is anchored. Every second clip of the batch carries on what the decoder
                 makes of it in its place.
-            expressions: Of every frame [B, T, K].
+            expressions: Of every frame [B, T, K], and of the first pictures [B, K].
         """
         padded = self.pad(video)
         batch, num_latents = len(video), padded.shape[2] // FRAMES
@@ -274,8 +279,8 @@ class ConvVideoCodec(nn.Module):
         latents = drawn(torch.lerp(latents, own, calm) + other, flaws.noise)
         told, first = None, drawn(first, flaws.noise)
         if expressions is not None:
-            track = self.pad(expressions.movedim(2, 1)[..., None, None])[..., 0, 0].movedim(1, 2)
-            told = self.tell(track.unflatten(1, (-1, FRAMES)))
+            track = self.pad(expressions[0].mT[..., None, None])[..., 0, 0].mT
+            told = self.tell(track.unflatten(1, (-1, FRAMES)), expressions[1])
         if told is not None:
             told = torch.cat([drawn(told[..., :-1], flaws.told), told[..., -1:]], -1)
             told = told * (torch.rand(batch, 1, 1, generator=generator).to(told) >= flaws.untold)

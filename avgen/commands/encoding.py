@@ -23,7 +23,7 @@ not made again. Codecs of others are named as SOURCE#SUBFOLDER, of sound SOURCE#
 SOURCE a folder or a repository of the Hugging Face hub; FOLDER/codecs then refers to them."""
 EXAMPLES = """\
 examples:
-  avgen encode prepared/mine --codecs recipes/grid/model --device cuda
+  avgen encode prepared/mine --codecs avgen/checkpoints/people --device cuda
   avgen encode prepared/mine --video Lightricks/LTX-2#vae \\
       --audio Lightricks/LTX-2#audio_vae#vocoder --patches 1 1 --shards s3://bucket/mine \\
       --caption-encoder google/t5-v1_1-base --device cuda --num-shards 8 --shard 0"""

@@ -31,7 +31,7 @@ The exit code is 1 if something of avgen's failed."""
 EXAMPLES = """\
 examples:
   avgen prepare grid GRID prepared/grid --speaker s1 --workers 2
-  avgen prepare folder my_clips prepared/mine --size 256x256 --codecs recipes/grid/model
+  avgen prepare folder my_clips prepared/mine --size 256x256 --codecs avgen/checkpoints/people
   avgen prepare hdtf HDTF prepared/hdtf --num-shards 16 --shard 3 --opt-out no.txt
   avgen prepare ravdess RAVDESS prepared/ravdess --stages head --size 256x256
   avgen prepare portraits PICTURES prepared/heads --voices voices --face-landmarker FILE.task

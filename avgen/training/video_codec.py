@@ -15,6 +15,7 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from avgen.codecs.base import load_tensors
 from avgen.codecs.convolutions import ConvVideoCodecConfig, ResidualBlock
@@ -23,6 +24,7 @@ from avgen.training.draws import hash_seed
 from avgen.training.optimization import OptimizerConfig, configure
 
 
+SQUARES = (1, 4, 8)  # pixels each way
 LITTLE_NOISE = Flaws(noise=0.02)
 
 
@@ -38,7 +40,8 @@ class PixelLoss:
         mouth_region: Rows and columns (top, bottom, left, right) of the mouth, as shares of the
             crop.
         moved: Weight of the absolute error of the first picture, moved, where the decoder is
-            anchored: what teaches it where to.
+            anchored: what teaches it where to. As it is and averaged over squares, which sees from
+            further away.
         still: Weight of all the terms but motion's for the first picture from its own latent,
             likewise.
     """
@@ -48,7 +51,7 @@ class PixelLoss:
     motion: float = 1.0
     mouth: float = 2.0
     mouth_region: tuple[float, float, float, float] = (0.72, 0.97, 0.32, 0.70)
-    moved: float = 0.5
+    moved: float = 4.0
     still: float = 0.5
 
     def inside(self, height: int, width: int) -> tuple[slice, slice]:
@@ -125,18 +128,18 @@ class VideoCodecSystem(L.LightningModule):
         """One step on `batch["video"]`, uint8 [B, T, H, W, 3].
 
         Besides there are `batch["anchor"]`, the clips' first pictures, uint8 [B, H, W, 3], and, of
-        faces whose expressions are known, `batch["expressions"]`, float32 [B, T, K].
+        faces whose expressions are known, `batch["expressions"]`, float32 [B, T, K], and those of
+        the first pictures, `batch["anchor_expressions"]`, [B, K].
         """
         real, anchor = to_video(batch["video"]), to_video(batch["anchor"][:, None])
         seed = hash_seed(self.seed, self.global_step, batch_idx, self.global_rank)
         generator = torch.Generator().manual_seed(seed)
-        expressions = batch.get("expressions")
-        made = self.codec(real, self.flaws, generator, anchor[:, :, 0], expressions)
+        made = self.codec(real, self.flaws, generator, anchor[:, :, 0], told_of(batch))
         terms = self.losses(made.frames, real)
         loss = self.total(terms)
         if made.moved is not None and made.still is not None:
             weights = self.weights(*real.shape[-2:])
-            terms["moved"] = ((made.moved - real).abs() * weights).mean()
+            terms["moved"] = coarse_error(made.moved, real, weights)
             terms["still"] = self.total(self.losses(made.still, anchor[1::2]))
             loss = loss + self.loss.moved * terms["moved"] + self.loss.still * terms["still"]
         self.log_dict({f"train/{name}": term for name, term in terms.items()})
@@ -152,8 +155,7 @@ class VideoCodecSystem(L.LightningModule):
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """PSNR of whole validation clips, all of the picture and the mouth alone."""
         real, anchor = to_video(batch["video"]), to_video(batch["anchor"][:, None])
-        told = batch.get("expressions")
-        made = self.codec(real, anchor=anchor[:, :, 0], expressions=told).frames
+        made = self.codec(real, anchor=anchor[:, :, 0], expressions=told_of(batch)).frames
         rows, columns = self.loss.inside(*real.shape[-2:])
         self.log("validation/psnr", psnr(made, real), prog_bar=True, sync_dist=True)
         self.log(
@@ -165,6 +167,24 @@ class VideoCodecSystem(L.LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         """Muon and Adam with warm-up and cosine decay over what is trainable."""
         return configure(self, self.optimizer)
+
+
+def told_of(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+    """Expressions of a batch's frames and of its first pictures, if they are known."""
+    own, first = batch.get("expressions"), batch.get("anchor_expressions")
+    return None if own is None or first is None else (own, first)
+
+
+def coarse_error(made: Tensor, real: Tensor, weights: Tensor) -> Tensor:
+    """Weighted absolute error of pixels [B, 3, T, H, W], a mean of it over squares of 1, 4 and 8.
+
+    Of pixels that are not a whole square at the border none is counted there.
+    """
+    error, weights = (made - real).flatten(0, 2)[:, None], weights[None, None]
+    terms = [
+        (F.avg_pool2d(error, side).abs() * F.avg_pool2d(weights, side)).mean() for side in SQUARES
+    ]
+    return torch.stack(terms).mean()
 
 
 def to_video(frames: Tensor) -> Tensor:

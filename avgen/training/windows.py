@@ -74,7 +74,8 @@ class Windows(Dataset[dict[str, Any]]):
         prepared: The folder and split.
         modality: "video" (uint8 [T, H, W, 3], and "anchor", its clip's first frame [H, W, 3]) or
             "waveform" (float32 [C, N] in [-1, 1]). Where every face's expressions are known and
-            pictures are not mirrored there are "expressions" too, float32 [T, K].
+            pictures are not mirrored there are "expressions" and "anchor_expressions" too, float32
+            [T, K] and [K].
         length: Frames or samples of a window; None is the whole clip.
         variation: How pictures differ from the corpus's.
         seed: Of the order and the windows.
@@ -121,7 +122,8 @@ class Windows(Dataset[dict[str, Any]]):
         made = {"video": torch.from_numpy(np.array(frames))}
         made["anchor"] = torch.from_numpy(np.array(first))
         if self.tracks is not None:
-            made["expressions"] = torch.from_numpy(np.load(self.tracks[number])[at]).float()
+            track = torch.from_numpy(np.load(self.tracks[number])).float()
+            made |= {"expressions": track[at], "anchor_expressions": track[0]}
         return made
 
     def window(self, whole: np.ndarray, random: np.random.Generator) -> np.ndarray:

@@ -280,12 +280,15 @@ def told():
 
 
 def test_what_a_decoder_is_told(told):
-    """Numbers over their scales, frame by frame, and a 1; of the first latent, its last frame."""
+    """Numbers over their scales, as they are and less the first frame's; of latent 0, one frame."""
     expressions = torch.arange(24.0).view(1, 3, 4, 2)
     heard = told.tell(expressions)
-    assert heard.shape == (1, 3, 9)
-    assert heard[0, 0].tolist() == [3, 14, 3, 14, 3, 14, 3, 14, 1]
-    assert heard[0, 2].tolist() == [8, 34, 9, 38, 10, 42, 11, 46, 1]
+    assert heard.shape == (1, 3, 17)
+    assert heard[0, 0].tolist() == [3, 14] * 4 + [0, 0] * 4 + [1]
+    own = [8, 34, 9, 38, 10, 42, 11, 46]
+    assert heard[0, 2].tolist() == own + [5, 20, 6, 24, 7, 28, 8, 32] + [1]
+    of_window = told.tell(expressions, torch.tensor([[2.0, 3.0]]))
+    assert of_window[0, 0].tolist() == [0, 2, 1, 6, 2, 10, 3, 14] + [-1, -4, 0, 0, 1, 4, 2, 8] + [1]
     assert told.tell(None) is None
     assert ConvVideoCodec(replace(SMALL, anchored=True)).tell(expressions) is None
     with pytest.raises(ValueError, match="anchored"):
@@ -313,7 +316,7 @@ def test_in_training_expressions_are_of_the_frames_that_a_latent_covers(told):
     first = picture(3, 3, 32, 32)[1:]
     video = torch.cat([first[:, :, None], picture(2, 3, 6, 32, 32)], 2)
     track = torch.randn(2, 7, 2, generator=torch.Generator().manual_seed(9))
-    made = told(video, anchor=first, expressions=track)
+    made = told(video, anchor=first, expressions=(track, track[:, 0]))
     carries = torch.stack([first[0], made.still[0, :, 0].clamp(-1, 1)])
     padded = torch.cat([track[:, :1].expand(2, 3, 2), track, track[:, -1:].expand(2, 2, 2)], 1)
     size = {"num_frames": 7, "height": 32, "width": 32}
@@ -329,7 +332,8 @@ def test_flaws_of_expressions_are_of_their_own_size_and_share(told):
     track = torch.randn(2, 5, 2, generator=torch.Generator().manual_seed(9))
 
     def frames(flaws, track):
-        return told(video, flaws, torch.Generator().manual_seed(3), first, track).frames
+        both = None if track is None else (track, track[:, 3])
+        return told(video, flaws, torch.Generator().manual_seed(3), first, both).frames
 
     silent = frames(Flaws(), None)
     torch.testing.assert_close(frames(Flaws(untold=1.0), track), silent)
