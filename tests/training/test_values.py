@@ -15,7 +15,7 @@ from avgen.clips.timed_words import Word
 from avgen.codecs.audio import AudioAutoencoder, AudioAutoencoderConfig
 from avgen.codecs.base import save_module
 from avgen.codecs.normalize import LatentStatistics
-from avgen.codecs.video import ConvVideoCodec, ConvVideoCodecConfig
+from avgen.codecs.video import ConvVideoCodec, ConvVideoCodecConfig, Flaws
 from avgen.corpora.manifest import ClipRecord, read_manifest, write_manifest
 from avgen.diffusion.schedules import IndependentSigma, LogitNormal
 from avgen.latents.conditioning import Tasks
@@ -41,7 +41,13 @@ from avgen.training.system import (
     NetworkConfig,
     shares_of_processes,
 )
-from avgen.training.video_codec import PixelLoss, VideoCodecSystem, psnr, to_video
+from avgen.training.video_codec import (
+    PixelLoss,
+    VideoCodecSystem,
+    coarse_error,
+    psnr,
+    to_video,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are trying to `self.log")
 LEVELS = {"video": 0.35, "audio": 0.8}
@@ -419,7 +425,43 @@ def test_what_a_pixel_costs():
         {k: float(v.detach()) for k, v in values.items()}
     )
     video = torch.randint(256, (1, 5, 32, 32, 3), generator=generator, dtype=torch.uint8)
-    total = float(system.training_step({"video": video}, 0).detach())
+    batch = {"video": video, "anchor": video[:, 2]}
+    total = float(system.training_step(batch, 0).detach())
     one, many = logged["train/absolute"], logged["train/squared"]
     rest = logged["train/edge"] + logged["train/motion"]
     assert total == pytest.approx(one + 5 * many + rest, rel=1e-5)
+
+
+def test_what_the_first_picture_costs_where_it_goes():
+    """Squares of 1, 4 and 8 pixels alike; an error that averages out counts in the first alone."""
+    made, weights = torch.zeros(1, 2, 3, 8, 16), torch.ones(8, 16)
+    weights[:, 8:] = 3
+    smooth, rough = torch.zeros_like(made), torch.zeros_like(made)
+    smooth[..., 8:] = 0.5
+    rough[..., ::2], rough[..., 1::2] = 0.25, -0.25
+    assert float(coarse_error(made, smooth, weights)) == pytest.approx(0.5 * 3 / 2)
+    assert float(coarse_error(made, rough, weights)) == pytest.approx(0.25 * 2 / 3)
+
+
+def test_an_anchored_codec_costs_its_frames_its_stills_and_where_its_pictures_go():
+    """The three together, with their weights; the second clip's still alone is told of."""
+    codec = replace(SMALL, anchored=True, expression_scales=(1.0, 2.0))
+    loss = PixelLoss(squared=5.0, moved=3.0, still=0.25)
+    system = VideoCodecSystem(codec, OptimizerConfig(1e-3, 1, 2), loss, Flaws(noise=0.1, told=0.2))
+    logged = {}
+    system.log = lambda *_, **__: None
+    system.log_dict = lambda values: logged.update(
+        {k.removeprefix("train/"): float(v.detach()) for k, v in values.items()}
+    )
+    generator = torch.Generator().manual_seed(0)
+    video = torch.randint(256, (2, 5, 32, 32, 3), generator=generator, dtype=torch.uint8)
+    batch = {"video": video, "anchor": video[:, 3]}
+    batch["expressions"] = torch.randn(2, 5, 2, generator=generator)
+    batch["anchor_expressions"] = batch["expressions"][:, 3]
+    total = float(system.training_step(batch, 0).detach())
+    own = logged["absolute"] + 5 * logged["squared"] + logged["edge"] + logged["motion"]
+    assert total == pytest.approx(own + 3 * logged["moved"] + 0.25 * logged["still"], rel=1e-5)
+    before = logged["still"]
+    batch["anchor"] = torch.stack([255 - batch["anchor"][0], batch["anchor"][1]])
+    system.training_step(batch, 0)
+    assert logged["still"] == before != logged["moved"]

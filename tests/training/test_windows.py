@@ -129,6 +129,41 @@ def test_half_the_pictures_are_mirrored(prepared):
     assert 15 < mirrored < 45
 
 
+def test_a_window_comes_with_the_first_frame_of_its_clip(prepared):
+    """Mirrored with it, and without its flash."""
+    windows = Windows(Prepared(prepared, "train"), "video", 3, Variation(flip=True, flash=0.5))
+    for draw in range(40):
+        anchor = windows[draw]["anchor"]
+        assert anchor.shape == (4, 6, 3)
+        assert set(anchor[..., 0].flatten().tolist()) == {clip_of_draw(draw, NUM_CLIPS - 1, 0)}
+        assert not bool(anchor[..., 1].any())
+        columns = windows[draw]["video"][:, 0, :, 2]
+        same = (columns == anchor[0, :, 2]).all(1)
+        assert bool(same.any()) or bool((columns == columns[:, :1]).all(1).any())
+
+
+def test_a_window_comes_with_the_expressions_of_its_frames(prepared):
+    """Where all faces' are known and none is mirrored; frames left out have theirs left out."""
+    records = []
+    for record in read_manifest(prepared / "manifest.jsonl"):
+        track = np.stack([np.arange(NUM_FRAMES) + 30, np.full(NUM_FRAMES, int(record.id[1:]))], 1)
+        np.save(prepared / f"{record.id}.npy", track.astype(np.float16))
+        records.append(replace(record, tracks={"expressions": f"{record.id}.npy"}))
+    write_manifest(records, prepared / "manifest.jsonl")
+    folder = Prepared(prepared, "train")
+    windows = Windows(folder, "video", 4, Variation(fast=0.5))
+    for draw in range(20):
+        found = windows[draw]
+        places = found["video"][:, 0, 0, 1].tolist()
+        assert found["expressions"][:, 0].tolist() == [30 + place for place in places]
+        clip = clip_of_draw(draw, NUM_CLIPS - 1, 0)
+        assert set(found["expressions"][:, 1].tolist()) == {clip}
+        assert found["anchor_expressions"].tolist() == [30, clip]
+    assert "expressions" not in Windows(folder, "video", 4, Variation(flip=True))[0]
+    write_manifest([replace(records[0], tracks={}), *records[1:]], prepared / "manifest.jsonl")
+    assert "expressions" not in Windows(Prepared(prepared, "train"), "video", 4)[0]
+
+
 def test_fast_windows_leave_out_frames(prepared):
     windows = Windows(Prepared(prepared, "train"), "video", 4, Variation(fast=0.5))
     steps = [set(windows[draw]["video"][:, 0, 0, 1].diff().tolist()) for draw in range(80)]
