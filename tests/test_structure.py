@@ -85,6 +85,7 @@ HOMES = {
         "evaluation/sync/*.py",
         "evaluation/syncnet/crops.py",
         "preparation/*.py",
+        "training/windows.py",
     ],
     "c2pa": ["provenance/signing.py"],
     "cryptography": ["provenance/certificates.py"],

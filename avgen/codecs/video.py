@@ -69,11 +69,13 @@ class Reconstruction(NamedTuple):
         frames: The frames again.
         moved: The first pictures moved to where the frames have them, alone; of an anchored decoder
             only, as what follows.
+        flow: By how many pixels, across and down, [B, 2, T, H, W].
         still: Every second first picture [B // 2, 3, 1, H, W], from its own latent.
     """
 
     frames: Tensor
     moved: Tensor | None = None
+    flow: Tensor | None = None
     still: Tensor | None = None
 
 
@@ -195,7 +197,7 @@ class ConvVideoCodec(nn.Module):
             pixels = self._decode_span(latents, begin, min(begin + step, stop), told)
             pixels = pixels[:, :, first if begin == 0 else 0 :, :height, :width]
             if self.config.anchored and anchor is not None:
-                pixels, _ = carried(pixels, anchor.clamp(-1, 1))
+                pixels, *_ = carried(pixels, anchor.clamp(-1, 1))
             yield pixels[:, :, : num_frames - max(0, begin * time - first)].clamp(-1, 1)
 
     def tell(self, expressions: Tensor | None, first: Tensor | None = None) -> Tensor | None:

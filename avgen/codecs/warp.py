@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 STEP = 4.0  # pixels that a flow of 1 moves by: networks say numbers about 1
 SMOOTH = 5  # pixels, each way, that a flow is averaged over: neighbours move together
-SHY = 2.0  # taken off the mask's logit, so that an untrained one shows little of the first picture
+SHY = 1.0  # taken off the mask's logit, so that an untrained one shows a quarter of the picture
 
 
 def flow_and_mask(made: Tensor) -> tuple[Tensor, Tensor]:
@@ -39,7 +39,7 @@ def moved(picture: Tensor, flow: Tensor) -> Tensor:
     return F.grid_sample(picture, grid, padding_mode="border", align_corners=False)
 
 
-def carried(made: Tensor, anchor: Tensor) -> tuple[Tensor, Tensor]:
+def carried(made: Tensor, anchor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Frames from an anchored decoder's channels and the clip's first picture.
 
     Args:
@@ -48,11 +48,12 @@ def carried(made: Tensor, anchor: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         The frames [B, 3, T, H, W]: the decoder's pixels and the first picture's, moved, each where
-        the mask says; and the first picture moved, by itself.
+        the mask says; the first picture moved, by itself; and the flow [B, 2, T, H, W] in pixels.
     """
     batch, _, time = made.shape[:3]
     frames = made.movedim(2, 1).flatten(0, 1)
     flow, mask = flow_and_mask(frames)
     first = moved(anchor.repeat_interleave(time, 0), flow)
     shown = torch.lerp(frames[:, :3], first, mask)
-    return tuple(x.unflatten(0, (batch, time)).movedim(1, 2) for x in (shown, first))
+    parts = [x.unflatten(0, (batch, time)).movedim(1, 2) for x in (shown, first, flow)]
+    return parts[0], parts[1], parts[2]

@@ -15,16 +15,16 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from avgen.codecs.base import load_tensors
 from avgen.codecs.convolutions import ConvVideoCodecConfig, ResidualBlock
 from avgen.codecs.video import ConvVideoCodec, Flaws
+from avgen.codecs.warp import moved
 from avgen.training.draws import hash_seed
 from avgen.training.optimization import OptimizerConfig, configure
 
 
-SQUARES = (1, 4, 8)  # pixels each way
+TRUSTED = 0.1  # error of a pixel in [-1, 1] at which a known flow counts 1 / e
 LITTLE_NOISE = Flaws(noise=0.02)
 
 
@@ -40,8 +40,9 @@ class PixelLoss:
         mouth_region: Rows and columns (top, bottom, left, right) of the mouth, as shares of the
             crop.
         moved: Weight of the absolute error of the first picture, moved, where the decoder is
-            anchored: what teaches it where to. As it is and averaged over squares, which sees from
-            further away.
+            anchored.
+        flow: Weight of the flow's absolute error in pixels, where it is known (`has_flow` of the
+            data) and by as much as it makes the frame of the first picture.
         still: Weight of all the terms but motion's for the first picture from its own latent,
             likewise.
     """
@@ -51,7 +52,8 @@ class PixelLoss:
     motion: float = 1.0
     mouth: float = 2.0
     mouth_region: tuple[float, float, float, float] = (0.72, 0.97, 0.32, 0.70)
-    moved: float = 4.0
+    moved: float = 1.0
+    flow: float = 1.0
     still: float = 0.5
 
     def inside(self, height: int, width: int) -> tuple[slice, slice]:
@@ -139,9 +141,12 @@ class VideoCodecSystem(L.LightningModule):
         loss = self.total(terms)
         if made.moved is not None and made.still is not None:
             weights = self.weights(*real.shape[-2:])
-            terms["moved"] = coarse_error(made.moved, real, weights)
+            terms["moved"] = ((made.moved - real).abs() * weights).mean()
             terms["still"] = self.total(self.losses(made.still, anchor[1::2]))
             loss = loss + self.loss.moved * terms["moved"] + self.loss.still * terms["still"]
+            if (known := batch.get("flow")) is not None and made.flow is not None:
+                terms["flow"] = flow_error(made.flow, known.movedim(2, 1), anchor[:, :, 0], real)
+                loss = loss + self.loss.flow * terms["flow"]
         self.log_dict({f"train/{name}": term for name, term in terms.items()})
         self.log("train/psnr", psnr(made.frames.detach(), real), prog_bar=True)
         return loss
@@ -175,16 +180,17 @@ def told_of(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor] | None:
     return None if own is None or first is None else (own, first)
 
 
-def coarse_error(made: Tensor, real: Tensor, weights: Tensor) -> Tensor:
-    """Weighted absolute error of pixels [B, 3, T, H, W], a mean of it over squares of 1, 4 and 8.
+def flow_error(made: Tensor, known: Tensor, first: Tensor, real: Tensor) -> Tensor:
+    """Mean absolute error of flows [B, 2, T, H, W] in pixels.
 
-    Of pixels that are not a whole square at the border none is counted there.
+    A pixel counts exp(-error / 0.1), of what the known flow makes of the first pictures
+    [B, 3, H, W] and what is there in the frames [B, 3, T, H, W]: where it is wrong it teaches little.
     """
-    error, weights = (made - real).flatten(0, 2)[:, None], weights[None, None]
-    terms = [
-        (F.avg_pool2d(error, side).abs() * F.avg_pool2d(weights, side)).mean() for side in SQUARES
-    ]
-    return torch.stack(terms).mean()
+    batch, _, time = made.shape[:3]
+    flat = known.movedim(2, 1).flatten(0, 1)
+    seen = moved(first.repeat_interleave(time, 0), flat).unflatten(0, (batch, time)).movedim(1, 2)
+    counts = torch.exp(-(seen - real).abs().mean(1, keepdim=True) / TRUSTED)
+    return ((made - known).abs() * counts).mean()
 
 
 def to_video(frames: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import lightning as L
 import numpy as np
 import torch
@@ -65,6 +66,27 @@ class Variation:
 AS_IT_IS = Variation()
 
 
+def flow_from(first: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """Where in a picture what each frame shows is, less where it is there.
+
+    By dense inverse search (Kroeger et al., "Fast Optical Flow using Dense Inverse Search", 2016).
+
+    Args:
+        first: The picture, uint8 [H, W, 3].
+        frames: uint8 [T, H, W, 3].
+
+    Returns:
+        float32 [T, 2, H, W]: pixels across, pixels down.
+    """
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    search.setFinestScale(0)
+    before, *after = (
+        cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY) for frame in (first, *frames)
+    )
+    nothing: Any = None
+    return np.stack([np.moveaxis(search.calc(frame, before, nothing), -1, 0) for frame in after])
+
+
 class Windows(Dataset[dict[str, Any]]):
     """Windows of one modality of a prepared folder.
 
@@ -79,6 +101,7 @@ class Windows(Dataset[dict[str, Any]]):
         length: Frames or samples of a window; None is the whole clip.
         variation: How pictures differ from the corpus's.
         seed: Of the order and the windows.
+        has_flow: Whether pictures come with "flow" from the clip's first, float32 [T, 2, H, W].
     """
 
     def __init__(
@@ -88,6 +111,7 @@ class Windows(Dataset[dict[str, Any]]):
         length: int | None,
         variation: Variation = AS_IT_IS,
         seed: int = 0,
+        has_flow: bool = False,
     ) -> None:
         store = Store(prepared.folder)
         records = prepared.records()
@@ -103,7 +127,7 @@ class Windows(Dataset[dict[str, Any]]):
             if not self.files:
                 raise UserError(f"{prepared.folder}: no {prepared.split} clip has sound")
         self.modality, self.length, self.seed = modality, length, seed
-        self.variation = variation
+        self.variation, self.has_flow = variation, has_flow
 
     def __len__(self) -> int:
         """Clips."""
@@ -121,6 +145,8 @@ class Windows(Dataset[dict[str, Any]]):
         frames, first = self.variation.paint(clip[at], first, random)
         made = {"video": torch.from_numpy(np.array(frames))}
         made["anchor"] = torch.from_numpy(np.array(first))
+        if self.has_flow:
+            made["flow"] = torch.from_numpy(flow_from(first, frames))
         if self.tracks is not None:
             track = torch.from_numpy(np.load(self.tracks[number])).float()
             made |= {"expressions": track[at], "anchor_expressions": track[0]}
@@ -169,6 +195,8 @@ class WindowData(L.LightningDataModule):
         num_workers: Processes that read.
         seed: Of the order and the windows.
         shares: How many batches of each folder a round has; None is one of each.
+        has_flow: Whether training pictures come with their flow from the clip's first, which an
+            anchored decoder learns from.
     """
 
     def __init__(
@@ -181,9 +209,10 @@ class WindowData(L.LightningDataModule):
         num_workers: int = 0,
         seed: int = 0,
         shares: list[int] | None = None,
+        has_flow: bool = False,
     ) -> None:
         super().__init__()
-        self.shares = shares
+        self.shares, self.has_flow = shares, has_flow
         self.folders = folder if isinstance(folder, list) else [folder]
         self.length = length
         self.modality: Literal["video", "waveform"] = modality
@@ -198,7 +227,12 @@ class WindowData(L.LightningDataModule):
         """
         parts = [
             Windows(
-                Prepared(folder, "train"), self.modality, self.length, self.variation, self.seed
+                Prepared(folder, "train"),
+                self.modality,
+                self.length,
+                self.variation,
+                self.seed,
+                self.has_flow,
             )
             for folder in self.folders
         ]

@@ -46,7 +46,10 @@ def test_frames_are_the_decoders_pixels_and_the_first_picture_moved():
     made[:, 3:5] = 0
     made[1, 3, 2] = 2 / STEP  # of the second clip's last frame, two pixels across
     made[:, 5] = SHY - math.log(3)
-    shown, alone = carried(made, first)
+    shown, alone, flow = carried(made, first)
+    assert flow.shape == (2, 2, 3, 8, 12)
+    assert float(flow[1, 0, 2].min()) == float(flow[1, 0, 2].max()) == pytest.approx(2)
+    assert not bool(flow[0].any()) and not bool(flow[:, 1].any())
     expected = first[:, :, None].expand(2, 3, 3, 8, 12).clone()
     expected[1, :, 2, :, :-2] = first[1, :, :, 2:]
     expected[1, :, 2, :, -2:] = first[1, :, :, -1:]

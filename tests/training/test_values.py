@@ -44,7 +44,7 @@ from avgen.training.system import (
 from avgen.training.video_codec import (
     PixelLoss,
     VideoCodecSystem,
-    coarse_error,
+    flow_error,
     psnr,
     to_video,
 )
@@ -432,21 +432,24 @@ def test_what_a_pixel_costs():
     assert total == pytest.approx(one + 5 * many + rest, rel=1e-5)
 
 
-def test_what_the_first_picture_costs_where_it_goes():
-    """Squares of 1, 4 and 8 pixels alike; an error that averages out counts in the first alone."""
-    made, weights = torch.zeros(1, 2, 3, 8, 16), torch.ones(8, 16)
-    weights[:, 8:] = 3
-    smooth, rough = torch.zeros_like(made), torch.zeros_like(made)
-    smooth[..., 8:] = 0.5
-    rough[..., ::2], rough[..., 1::2] = 0.25, -0.25
-    assert float(coarse_error(made, smooth, weights)) == pytest.approx(0.5 * 3 / 2)
-    assert float(coarse_error(made, rough, weights)) == pytest.approx(0.25 * 2 / 3)
+def test_what_a_flow_costs():
+    """Pixels of error, less where the known flow does not make the frame: by 0.3, e^-3."""
+    ramp = (torch.arange(12.0) / 10 - 0.6).expand(1, 3, 8, 12)
+    known = torch.zeros(1, 2, 2, 8, 12)
+    known[:, 0] = 2.0
+    real = ramp[:, :, None].roll(-2, -1).repeat(1, 1, 2, 1, 1)
+    real[..., -2:] = ramp[..., -1:, None].movedim(-1, 2)[..., :1]  # beyond the border is the border
+    real[:, :, 1] += 0.3
+    made = known.clone()
+    made[:, 1] = -0.5
+    expected = 0.5 / 2 * (1 + np.exp(-3)) / 2
+    assert float(flow_error(made, known, ramp, real)) == pytest.approx(expected, rel=1e-4)
 
 
 def test_an_anchored_codec_costs_its_frames_its_stills_and_where_its_pictures_go():
     """The three together, with their weights; the second clip's still alone is told of."""
     codec = replace(SMALL, anchored=True, expression_scales=(1.0, 2.0))
-    loss = PixelLoss(squared=5.0, moved=3.0, still=0.25)
+    loss = PixelLoss(squared=5.0, moved=3.0, flow=0.7, still=0.25)
     system = VideoCodecSystem(codec, OptimizerConfig(1e-3, 1, 2), loss, Flaws(noise=0.1, told=0.2))
     logged = {}
     system.log = lambda *_, **__: None
@@ -460,7 +463,12 @@ def test_an_anchored_codec_costs_its_frames_its_stills_and_where_its_pictures_go
     batch["anchor_expressions"] = batch["expressions"][:, 3]
     total = float(system.training_step(batch, 0).detach())
     own = logged["absolute"] + 5 * logged["squared"] + logged["edge"] + logged["motion"]
-    assert total == pytest.approx(own + 3 * logged["moved"] + 0.25 * logged["still"], rel=1e-5)
+    rest = 3 * logged["moved"] + 0.25 * logged["still"]
+    assert total == pytest.approx(own + rest, rel=1e-5)
+    batch["flow"] = torch.full((2, 5, 2, 32, 32), 1.5)
+    total = float(system.training_step(batch, 0).detach())
+    assert logged["flow"] > 0
+    assert total == pytest.approx(own + rest + 0.7 * logged["flow"], rel=1e-5)
     before = logged["still"]
     batch["anchor"] = torch.stack([255 - batch["anchor"][0], batch["anchor"][1]])
     system.training_step(batch, 0)

@@ -12,7 +12,7 @@ from avgen.clips.timed_words import Word
 from avgen.corpora.manifest import ClipRecord, read_manifest, write_manifest
 from avgen.preparation.store import Prepared
 from avgen.training.draws import clip_of_draw, hash_seed
-from avgen.training.windows import Variation, WindowData, Windows
+from avgen.training.windows import Variation, WindowData, Windows, flow_from
 
 NUM_CLIPS, NUM_FRAMES, RATE = 7, 12, 1600
 
@@ -162,6 +162,19 @@ def test_a_window_comes_with_the_expressions_of_its_frames(prepared):
     assert "expressions" not in Windows(folder, "video", 4, Variation(flip=True))[0]
     write_manifest([replace(records[0], tracks={}), *records[1:]], prepared / "manifest.jsonl")
     assert "expressions" not in Windows(Prepared(prepared, "train"), "video", 4)[0]
+
+
+def test_flow_says_where_in_the_first_frame_a_pixel_is():
+    """A picture that moves 2 right and 1 up: what is shown was 2 to the left and 1 below."""
+    noise = np.random.default_rng(4).normal(size=(72, 72, 3))
+    smooth = np.stack([np.convolve(line, np.ones(9) / 9, "same") for line in noise.reshape(72, -1)])
+    picture = np.uint8(128 + 400 * smooth.reshape(72, 72, 3).mean(2, keepdims=True).repeat(3, 2))
+    frames = np.stack([picture, np.roll(picture, (-1, 2), (0, 1))])
+    flow = flow_from(picture, frames)
+    assert flow.shape == (2, 2, 72, 72) and flow.dtype == np.float32
+    assert np.abs(flow[0]).max() < 0.1
+    inside = flow[1][:, 20:-20, 20:-20]
+    np.testing.assert_allclose(np.median(inside, (1, 2)), [-2, 1], atol=0.2)
 
 
 def test_fast_windows_leave_out_frames(prepared):
