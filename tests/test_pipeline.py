@@ -118,11 +118,12 @@ def test_a_given_picture_is_the_first_frame(pipe):
     assert long.num_frames == 20
 
 
-def test_an_anchored_decoder_carries_a_given_picture_through_all_windows(pipe):
+def test_a_mover_carries_a_given_picture_through_all_windows(pipe):
     """With a mask that shows nothing else and a flow of two pixels, every later frame is it."""
-    codec = ConvVideoCodec(replace(pipe.video_codec.config, anchored=True)).eval()
+    codec = ConvVideoCodec(replace(pipe.video_codec.config, mover_widths=(8, 8, 8))).eval()
     codec.load_state_dict(pipe.video_codec.state_dict(), strict=False)
-    codec.decoder.motion.bias.data.view(3, -1).copy_(torch.tensor([2 / STEP, 0, 40])[:, None])
+    codec.mover.flow.bias.data.view(2, -1).copy_(torch.tensor([2 / STEP, 0])[:, None])
+    codec.mover.paint.bias.data.view(4, -1)[3] = 40
     parts = pipe.transformer, codec, pipe.audio_codec, pipe.config
     image, anchored = picture(1)[0], AVPipeline(*parts)
     made = make(anchored, image=image, num_frames=31).frames
@@ -140,7 +141,7 @@ def test_the_decoder_is_told_what_the_network_tells_of_every_latent(pipe, monkey
     transformer = AVTransformer(network).eval()
     transformer.load_state_dict(pipe.transformer.state_dict(), strict=False)
     torch.nn.init.normal_(transformer.expressions.weight)
-    scales = {"anchored": True, "expression_scales": (1.0, 2.0, 3.0)}
+    scales = {"mover_widths": (8, 8, 8), "expression_scales": (1.0, 2.0, 3.0)}
     codec = ConvVideoCodec(replace(pipe.video_codec.config, **scales)).eval()
     telling = AVPipeline(transformer, codec, pipe.audio_codec, pipe.config)
     made, seen = [], []
@@ -165,7 +166,7 @@ def test_the_decoder_is_told_what_the_network_tells_of_every_latent(pipe, monkey
 
 def test_a_codec_that_goes_by_other_expressions_is_refused(tiny_model, tmp_path):
     pipe = AVPipeline.from_pretrained(tiny_model)
-    scales = {"anchored": True, "expression_scales": (1.0, 2.0, 3.0)}
+    scales = {"mover_widths": (8, 8, 8), "expression_scales": (1.0, 2.0, 3.0)}
     codec = ConvVideoCodec(replace(pipe.video_codec.config, **scales))
     network = AVTransformer(replace(pipe.transformer.config, num_expressions=2))
     AVPipeline(network, codec, pipe.audio_codec, pipe.config).save_pretrained(tmp_path)

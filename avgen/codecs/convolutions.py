@@ -27,9 +27,10 @@ class ConvVideoCodecConfig:
             well.
         chunk_latents: Latent frames decoded at a time.
         tile_latents: Latent rows and columns decoded at a time.
-        anchored: Whether every frame is decoded beside the first one.
-        expression_scales: The usual size of each of the numbers of a frame's face that the decoder
-            is told; none, where it is told nothing.
+        mover_widths: Channels of the stages of a `Mover`, as the decoder's; none has no such, and
+            frames are decoded from latents alone.
+        expression_scales: The usual size of each of the numbers of a frame's face that the mover is
+            told; none, where it is told nothing.
     """
 
     latent_channels: int = 32
@@ -39,15 +40,15 @@ class ConvVideoCodecConfig:
     decoder_depths: tuple[int, int, int] = (2, 2, 1)
     chunk_latents: int = 8
     tile_latents: int = 32
-    anchored: bool = False
+    mover_widths: tuple[int, int, int] | tuple[()] = ()
     expression_scales: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Turn JSON's lists back into tuples."""
         for name, value in vars(self).items():
             object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
-        if self.expression_scales and not self.anchored:
-            raise ValueError("expression_scales: only an anchored decoder is told expressions")
+        if self.expression_scales and not self.mover_widths:
+            raise ValueError("expression_scales: without mover_widths nothing is told")
 
 
 class ChannelNorm(nn.Module):
@@ -172,58 +173,76 @@ class DecoderStage(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents [(B T), C, H, W] to folded frames [(B T), 3 * FRAMES * PATCH**2, 4H, 4W].
+    """Latents [(B T), C, H, W] to folded frames [(B T), 3 * FRAMES * PATCH**2, 4H, 4W]."""
 
-    Of an anchored one there are 6 channels in place of 3: pixels, the flow across and down, and the
-    mask's logit.
+    def __init__(self, config: ConvVideoCodecConfig) -> None:
+        super().__init__()
+        w = config.decoder_widths
+        self.inward = nn.Conv2d(config.latent_channels, w[2], 3, padding=1)
+        self.stages = decoder_stages(w, config.decoder_depths)
+        self.last_temporal = TemporalBlock(w[0])
+        self.norm = ChannelNorm(w[0])
+        self.outward = nn.Conv2d(w[0], 3 * FRAMES * PATCH**2, 3, padding=1)
+
+    def forward(self, latents: Tensor, num_latents: int) -> Tensor:
+        """Decode `num_latents` latent frames of each clip together."""
+        x = self.inward(channels_last(latents))
+        for stage in self.stages:
+            x = stage(x, num_latents)
+        return self.outward(self.norm(self.last_temporal(x, num_latents)))
+
+
+def decoder_stages(widths: tuple[int, int, int], depths: tuple[int, int, int]) -> nn.ModuleList:
+    """The stages at 1/16, 1/8 and 1/4 of the picture; widths and depths in the other order."""
+    return nn.ModuleList(
+        [
+            DecoderStage(widths[2], depths[2], 3 * widths[2] // 4, widths[1]),
+            DecoderStage(widths[1], depths[1], widths[1], widths[0]),
+            DecoderStage(widths[0], depths[0], widths[0], None),
+        ]
+    )
+
+
+class Mover(nn.Module):
+    """Says where the first picture went, and what it cannot show.
+
+    A smaller decoder that sees each latent beside the clip's first and is told expressions. What it
+    says begins as nothing: a flow of 0, no colour.
     """
 
     def __init__(self, config: ConvVideoCodecConfig) -> None:
         super().__init__()
-        w, depths = config.decoder_widths, config.decoder_depths
-        self.inward = nn.Conv2d(config.latent_channels, w[2], 3, padding=1)
-        self.stages = nn.ModuleList(
-            [
-                DecoderStage(w[2], depths[2], 3 * w[2] // 4, w[1]),
-                DecoderStage(w[1], depths[1], w[1], w[0]),
-                DecoderStage(w[0], depths[0], w[0], None),
-            ]
-        )
+        w = config.mover_widths
+        self.inward = nn.Conv2d(2 * config.latent_channels, w[2], 3, padding=1)
+        self.stages = decoder_stages(w, config.decoder_depths)
         self.last_temporal = TemporalBlock(w[0])
         self.norm = ChannelNorm(w[0])
-        self.outward = nn.Conv2d(w[0], 3 * FRAMES * PATCH**2, 3, padding=1)
-        self.anchor = self.motion = self.told = None
-        if config.anchored:  # all begin as nothing: a decoder without can be trained on
-            self.anchor = zero(nn.Conv2d(config.latent_channels, w[2], 3, padding=1))
-            self.motion = zero(nn.Conv2d(w[0], 3 * FRAMES * PATCH**2, 3, padding=1))
+        self.paint = zero(nn.Conv2d(w[0], 4 * FRAMES * PATCH**2, 3, padding=1))
+        self.flow = zero(nn.Conv2d(w[0], 2 * FRAMES, 3, padding=1))
+        self.told = None
         if config.expression_scales:
             told = 2 * FRAMES * len(config.expression_scales) + 1
-            self.told = nn.ModuleList(zero(nn.Linear(told, width, bias=False)) for width in w[::-1])
+            self.told = nn.ModuleList(nn.Linear(told, width, bias=False) for width in w[::-1])
 
     def forward(
-        self,
-        latents: Tensor,
-        num_latents: int,
-        anchor: Tensor | None = None,
-        told: Tensor | None = None,
+        self, latents: Tensor, num_latents: int, first: Tensor, told: Tensor | None = None
     ) -> Tensor:
-        """Decode `num_latents` latent frames of each clip together.
+        """Folded [(B T), 6 * FRAMES * PATCH**2, 4H, 4W]: colours to add, mask's logit, flow.
 
         Args:
             latents: [(B T), C, H, W].
             num_latents: T.
-            anchor: The first latent of each clip [B, C, H, W], where the decoder is anchored.
+            first: The first latent of each clip [B, C, H, W].
             told: Expressions of every latent [(B T), 2 * FRAMES * K + 1], from
                 `ConvVideoCodec.tell`; 0 throughout where there are none.
         """
-        x = self.inward(channels_last(latents))
-        if self.anchor is not None:
-            assert anchor is not None
-            x = x + self.anchor(channels_last(anchor)).repeat_interleave(num_latents, 0)
+        beside = first.repeat_interleave(num_latents, 0)
+        x = self.inward(channels_last(torch.cat([latents, beside], 1)))
         for number, stage in enumerate(self.stages):
             if self.told is not None and told is not None:
                 x = x + self.told[number](told)[:, :, None, None]
             x = stage(x, num_latents)
         x = self.norm(self.last_temporal(x, num_latents))
-        pixels = self.outward(x)
-        return pixels if self.motion is None else torch.cat([pixels, self.motion(x)], 1)
+        flow = F.interpolate(self.flow(x), scale_factor=PATCH, mode="bilinear")
+        flow = rearrange(flow, "n (c f) (h p) (w q) -> n (c f p q) h w", c=2, p=PATCH, q=PATCH)
+        return torch.cat([self.paint(x), flow], 1)

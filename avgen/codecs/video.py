@@ -7,11 +7,11 @@ the end of a clip and a stream are all encoded exactly as they would be inside a
 decoder mixes neighbouring latents in time at every stage, because blocks decoded alone flicker at
 their joins.
 
-An anchored decoder sees the first latent beside every other, and besides pixels says where those of
-the first picture went (a flow) and how much of them is to be seen (a mask): who somebody is comes
-from the first picture, given or decoded, and stays, however far into the clip. It may also be told
-the numbers of every frame's face, its expressions, as a transformer tells them besides latents:
-how far lips are open is then what the words ask for, not what is left of them in latents.
+There may be a mover besides, which says where the first picture of the clip, given or decoded, went
+(a flow), how much of it is to be seen (a mask) and what colour to add to what was decoded: who
+somebody is comes from the first picture and stays, however far into the clip. It is told the
+numbers of every frame's face, its expressions, as a transformer tells them besides latents: how far
+lips are open is then what the words ask for, not what is left of them in latents.
 
 Every layer has a finite receptive field, so `decode` runs in chunks with a halo and equals one
 whole decode.
@@ -34,6 +34,7 @@ from avgen.codecs.convolutions import (
     ConvVideoCodecConfig,
     Decoder,
     Encoder,
+    Mover,
 )
 from avgen.codecs.warp import carried
 from avgen.errors import UserError
@@ -46,7 +47,7 @@ class Flaws:
     Args:
         noise: Standard deviation of noise on the latents, which have unit variance.
         drift: How much of the difference between another clip's first latent and the own is added,
-            at most: who somebody is drifts. This and what follows is for anchored decoders.
+            at most: who somebody is drifts. This and what follows a mover meets.
         calm: How much of the difference from the clip's first latent is taken away, at most.
         told: Standard deviation of noise on the expressions, over their scales.
         untold: Share of the clips that are told no expressions.
@@ -67,16 +68,14 @@ class Reconstruction(NamedTuple):
 
     Attributes:
         frames: The frames again.
-        moved: The first pictures moved to where the frames have them, alone; of an anchored decoder
-            only, as what follows.
+        moved: The first pictures moved to where the frames have them, alone, by a codec that has a
+            mover.
         flow: By how many pixels, across and down, [B, 2, T, H, W].
-        still: Every second first picture [B // 2, 3, 1, H, W], from its own latent.
     """
 
     frames: Tensor
     moved: Tensor | None = None
     flow: Tensor | None = None
-    still: Tensor | None = None
 
 
 class ConvVideoCodec(nn.Module):
@@ -90,6 +89,7 @@ class ConvVideoCodec(nn.Module):
         self.config = config
         self.encoder = Encoder(self.config)
         self.decoder = Decoder(self.config)
+        self.mover = Mover(self.config) if self.config.mover_widths else None
         self.to(memory_format=torch.channels_last)
 
     windows_are_exact = True  # blocks of frames are folded alone
@@ -178,8 +178,8 @@ class ConvVideoCodec(nn.Module):
         """Yield frames [B, 3, t, height, width] of latents [start, stop), a few at a time.
 
         They are those of `decode` of all latents, which are `num_frames` frames; memory is bounded.
-        An anchored decoder carries on `anchor` [B, 3, height, width], or what it makes of latent 0,
-        and may be told `expressions` [B, T', FRAMES, K].
+        A mover carries on `anchor` [B, 3, height, width], or what is decoded of latent 0, and may
+        be told `expressions` [B, T', FRAMES, K].
         """
         time, rows, columns = self.stride
         expected = (1 - (-(num_frames - 1) // time), -(-height // rows), -(-width // columns))
@@ -191,12 +191,13 @@ class ConvVideoCodec(nn.Module):
         step, first = self.config.chunk_latents, time - 1
         stop = expected[0] if stop is None else stop
         told = self.tell(expressions)
-        if self.config.anchored and anchor is None:
-            anchor = self._decode_span(latents[:, :, :1], 0, 1)[:, :3, -1, :height, :width]
+        if self.mover is not None and anchor is None:
+            still = self.decoder(latents[:, :, 0], 1)
+            anchor = unfold(still, len(latents))[:, :, -1, :height, :width]
         for begin in range(start, stop, step):
             pixels = self._decode_span(latents, begin, min(begin + step, stop), told)
             pixels = pixels[:, :, first if begin == 0 else 0 :, :height, :width]
-            if self.config.anchored and anchor is not None:
+            if self.mover is not None and anchor is not None:
                 pixels, *_ = carried(pixels, anchor.clamp(-1, 1))
             yield pixels[:, :, : num_frames - max(0, begin * time - first)].clamp(-1, 1)
 
@@ -228,9 +229,11 @@ class ConvVideoCodec(nn.Module):
             row = []
             for x0, x1, left, right in tiles(latents.shape[4], self.config.tile_latents, reach):
                 tile = latents[:, :, t0:t1, top:bottom, left:right]
-                first = latents[:, :, 0, top:bottom, left:right]
                 tile = rearrange(tile, "b c t h w -> (b t) c h w")
-                folded = self.decoder(tile, t1 - t0, first, heard)
+                folded = self.decoder(tile, t1 - t0)
+                if self.mover is not None:
+                    first = latents[:, :, 0, top:bottom, left:right]
+                    folded = painted(folded, self.mover(tile, t1 - t0, first, heard))
                 pixels = unfold(folded, len(latents))[
                     :, :, FRAMES * (start - t0) : FRAMES * (stop - t0)
                 ]
@@ -255,7 +258,7 @@ class ConvVideoCodec(nn.Module):
             flaws: Of the latents and expressions.
             generator: Of what is random about them, on the CPU.
             anchor: The first pictures [B, 3, H, W] of the clips that these frames are of, for a
-                decoder that is anchored. Every second clip of the batch carries on what the decoder
+                mover. Every second clip of the batch carries on what the decoder
                 makes of it in its place.
             expressions: Of every frame [B, T, K], and of the first pictures [B, K].
         """
@@ -269,11 +272,11 @@ class ConvVideoCodec(nn.Module):
             return share * torch.rand(batch, 1, 1, 1, generator=generator).to(video)
 
         latents = self.encoder(rearrange(fold(padded), "b t c h w -> (b t) c h w"))
-        if not self.config.anchored:
+        if self.mover is None:
             noised = drawn(latents, flaws.noise)
             return Reconstruction(self._shown(self.decoder(noised, num_latents), video))
         if anchor is None:
-            raise UserError("an anchored decoder: it needs the first pictures of the clips")
+            raise UserError("a codec with a mover: it needs the first pictures of the clips")
         first = self.encoder(fold(self.pad(anchor[:, :, None])).squeeze(1))
         away = at_most(flaws.drift) * (first.roll(1, 0) - first)
         own, other = (x.repeat_interleave(num_latents, 0) for x in (first, away))
@@ -287,18 +290,23 @@ class ConvVideoCodec(nn.Module):
             told = torch.cat([drawn(told[..., :-1], flaws.told), told[..., -1:]], -1)
             told = told * (torch.rand(batch, 1, 1, generator=generator).to(told) >= flaws.untold)
             told = told.flatten(0, 1)
-        made = self._shown(self.decoder(latents, num_latents, first, told), video)
-        if batch == 1:
-            return Reconstruction(*carried(made, anchor))
-        seen, carries = first[1::2], anchor.clone()
-        still = self._shown(self.decoder(seen, 1, seen), anchor[1::2, :, None])[:, :3]
-        carries[1::2] = still[:, :, 0].detach().clamp(-1, 1)
-        return Reconstruction(*carried(made, carries), still)
+        pixels, carries = self.decoder(latents, num_latents), anchor.clone()
+        made = self._shown(painted(pixels, self.mover(latents, num_latents, first, told)), video)
+        if batch > 1:
+            still = self._shown(self.decoder(first[1::2], 1), anchor[1::2, :, None])
+            carries[1::2] = still[:, :, 0].detach().clamp(-1, 1)
+        return Reconstruction(*carried(made, carries))
 
     def _shown(self, folded: Tensor, video: Tensor) -> Tensor:
         """What was decoded, without what `pad` added to `video`."""
         pixels = unfold(folded, len(video))[:, :, FRAMES - 1 :, : video.shape[3], : video.shape[4]]
         return pixels[:, :, : video.shape[2]]
+
+
+def painted(pixels: Tensor, moving: Tensor) -> Tensor:
+    """Folded pixels [N, 192, H, W] with the colours of a mover's [N, 384, H, W], and its others."""
+    colours, others = moving.split([pixels.shape[1], moving.shape[1] - pixels.shape[1]], 1)
+    return torch.cat([pixels + colours, others], 1)
 
 
 def fold(video: Tensor) -> Tensor:

@@ -7,22 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 STEP = 4.0  # pixels that a flow of 1 moves by: networks say numbers about 1
-SMOOTH = 5  # pixels, each way, that a flow is averaged over: neighbours move together
 SHY = 1.0  # taken off the mask's logit, so that an untrained one shows a quarter of the picture
-
-
-def flow_and_mask(made: Tensor) -> tuple[Tensor, Tensor]:
-    """What an anchored decoder's last three channels say.
-
-    Args:
-        made: [N, 6, H, W]: pixels, flow across and down, the mask's logit.
-
-    Returns:
-        The flow in pixels [N, 2, H, W], from where in the first picture a pixel comes less where it
-        is; and the mask [N, 1, H, W] in [0, 1], 1 where the first picture is to be seen.
-    """
-    flow = F.avg_pool2d(made[:, 3:5], SMOOTH, 1, SMOOTH // 2, count_include_pad=False)
-    return STEP * flow, torch.sigmoid(made[:, 5:] - SHY)
 
 
 def moved(picture: Tensor, flow: Tensor) -> Tensor:
@@ -40,10 +25,10 @@ def moved(picture: Tensor, flow: Tensor) -> Tensor:
 
 
 def carried(made: Tensor, anchor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Frames from an anchored decoder's channels and the clip's first picture.
+    """Frames from the decoder's pixels, a mover's channels and the clip's first picture.
 
     Args:
-        made: [B, 6, T, H, W], as of `flow_and_mask`.
+        made: [B, 6, T, H, W]: pixels, the mask's logit, the flow across and down.
         anchor: [B, 3, H, W], the first picture.
 
     Returns:
@@ -52,8 +37,8 @@ def carried(made: Tensor, anchor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     batch, _, time = made.shape[:3]
     frames = made.movedim(2, 1).flatten(0, 1)
-    flow, mask = flow_and_mask(frames)
+    flow = STEP * frames[:, 4:]
     first = moved(anchor.repeat_interleave(time, 0), flow)
-    shown = torch.lerp(frames[:, :3], first, mask)
+    shown = torch.lerp(frames[:, :3], first, torch.sigmoid(frames[:, 3:4] - SHY))
     parts = [x.unflatten(0, (batch, time)).movedim(1, 2) for x in (shown, first, flow)]
     return parts[0], parts[1], parts[2]

@@ -3,7 +3,8 @@
 The loss is what one sees: absolute and squared error, edges (gradients in space, so that lips and
 teeth stay sharp), motion (differences in time, so that the joins of latent frames do not flicker),
 all weighted towards the part of the crop where the mouth is. A second phase freezes the encoder and
-sharpens the decoder alone; there it may become anchored (avgen/codecs/warp.py).
+sharpens the decoder alone. A mover (avgen/codecs/convolutions.py) is trained beside both, which may
+be frozen.
 """
 
 from __future__ import annotations
@@ -39,12 +40,9 @@ class PixelLoss:
         mouth: How much more an error counts inside `mouth_region`.
         mouth_region: Rows and columns (top, bottom, left, right) of the mouth, as shares of the
             crop.
-        moved: Weight of the absolute error of the first picture, moved, where the decoder is
-            anchored.
+        moved: Weight of the absolute error of the first picture, moved, by a codec with a mover.
         flow: Weight of the flow's absolute error in pixels, where it is known (`has_flow` of the
             data) and by as much as it makes the frame of the first picture.
-        still: Weight of all the terms but motion's for the first picture from its own latent,
-            likewise.
     """
 
     squared: float = 20.0
@@ -54,7 +52,6 @@ class PixelLoss:
     mouth_region: tuple[float, float, float, float] = (0.72, 0.97, 0.32, 0.70)
     moved: float = 1.0
     flow: float = 1.0
-    still: float = 0.5
 
     def inside(self, height: int, width: int) -> tuple[slice, slice]:
         """Rows and columns of the mouth in a picture of this size."""
@@ -73,10 +70,9 @@ class VideoCodecSystem(L.LightningModule):
         loss: What errors cost.
         flaws: Of the latents that the decoder sees.
         initial_weights: A `model.safetensors` to start from: of this codec, or of one with fewer
-            residual blocks, where those that are new start as the identity, or whose decoder is
-            not anchored.
-        freeze_encoder: Train the decoder alone, so that latents cached from this encoder stay
-            valid.
+            residual blocks, where those that are new start as the identity, or without a mover.
+        freeze_encoder: Leave the encoder as it is, so that latents cached from it stay valid.
+        freeze_decoder: Leave the decoder as it is: only a mover is trained.
         compile: Compile encoder and decoder (a minute at the start, then about three times as fast
             on a CPU).
         seed: Of the flaws, which depend on it, the batch and the process alone.
@@ -90,6 +86,7 @@ class VideoCodecSystem(L.LightningModule):
         flaws: Flaws = LITTLE_NOISE,
         initial_weights: Path | None = None,
         freeze_encoder: bool = False,
+        freeze_decoder: bool = False,
         compile: bool = False,
         seed: int = 0,
     ) -> None:
@@ -99,13 +96,16 @@ class VideoCodecSystem(L.LightningModule):
         if initial_weights is not None:
             modules = self.codec.named_modules()
             blocks = [name for name, module in modules if isinstance(module, ResidualBlock)]
-            optional = [*blocks, "decoder.anchor", "decoder.motion", "decoder.told"]
-            load_tensors(self.codec, initial_weights, optional)
+            load_tensors(self.codec, initial_weights, optional=[*blocks, "mover"])
         if freeze_encoder:
             self.codec.encoder.requires_grad_(False)
+        if freeze_decoder:
+            self.codec.decoder.requires_grad_(False)
         if compile:
             self.codec.encoder.compile()
             self.codec.decoder.compile()
+            if self.codec.mover is not None:
+                self.codec.mover.compile()
 
     def weights(self, height: int, width: int) -> Tensor:
         """Weight of each pixel [H, W], 1 on average."""
@@ -139,14 +139,13 @@ class VideoCodecSystem(L.LightningModule):
         made = self.codec(real, self.flaws, generator, anchor[:, :, 0], told_of(batch))
         terms = self.losses(made.frames, real)
         loss = self.total(terms)
-        if made.moved is not None and made.still is not None:
+        if made.moved is not None:
             weights = self.weights(*real.shape[-2:])
             terms["moved"] = ((made.moved - real).abs() * weights).mean()
-            terms["still"] = self.total(self.losses(made.still, anchor[1::2]))
-            loss = loss + self.loss.moved * terms["moved"] + self.loss.still * terms["still"]
-            if (known := batch.get("flow")) is not None and made.flow is not None:
-                terms["flow"] = flow_error(made.flow, known.movedim(2, 1), anchor[:, :, 0], real)
-                loss = loss + self.loss.flow * terms["flow"]
+            loss = loss + self.loss.moved * terms["moved"]
+        if made.flow is not None and (known := batch.get("flow")) is not None:
+            terms["flow"] = flow_error(made.flow, known.movedim(2, 1), anchor[:, :, 0], real)
+            loss = loss + self.loss.flow * terms["flow"]
         self.log_dict({f"train/{name}": term for name, term in terms.items()})
         self.log("train/psnr", psnr(made.frames.detach(), real), prog_bar=True)
         return loss

@@ -195,8 +195,8 @@ class WindowData(L.LightningDataModule):
         num_workers: Processes that read.
         seed: Of the order and the windows.
         shares: How many batches of each folder a round has; None is one of each.
-        has_flow: Whether training pictures come with their flow from the clip's first, which an
-            anchored decoder learns from.
+        has_flow: Whether training pictures come with their flow from the clip's first, which a
+            codec's mover learns from.
     """
 
     def __init__(

@@ -27,7 +27,8 @@ RECIPES = Path(__file__).resolve().parent
 SHIPPED = RECIPES.parents[1] / "recipes/grid/model/video_codec/model.safetensors"
 WORDNET = Path("/usr/share/wordnet")  # of Debian's wordnet-base; voices.py reads it
 CODECS = ("video_codec", "audio_codec")
-PIXELS = ("video_codec", "video_decoder")  # trainings of the picture's codec: of all, of one half
+# Trainings of the picture's codec, each from what the one before it made.
+PIXELS = {"video_codec": "encoder", "video_decoder": "decoder", "video_mover": "codecs/video_codec"}
 DEMO = 'an old man with a white beard says "nobody expected the old machine to work again"'
 SMALL_NETWORK = {"width": 32, "depth": 2, "num_heads": 2, "compile": "false"}
 SMALL_PICTURE = {
@@ -53,6 +54,7 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "video_codec": SMALL_PIXELS | {"model.init_args.initial_weights": "null"},
     "video_decoder": SMALL_PIXELS,
+    "video_mover": SMALL_PIXELS | {"model.init_args.codec.mover_widths": "[16, 16, 24]"},
     "sound": {f"{BATCHES}.batch_size": 4},
     **{
         name: {f"{BATCHES}.{kind}batch_size": size for kind, size in SMALL_BATCHES.items()}
@@ -145,8 +147,7 @@ class Stages:
         encoded = script("encode", *self.voices.values(), voices, "--video", "codecs/video_codec")
         return stages | {
             "speech_codec": self.trained("speech_codec", "codecs/audio_codec", self.sounds),
-            "video_codec": self.trained("video_codec", "encoder", self.pictures),
-            "video_decoder": self.trained("video_decoder", "codecs/video_codec", self.pictures),
+            **{name: self.trained(name, made, self.pictures) for name, made in PIXELS.items()},
             "voice_latents": (voices / latents, encoded),
             "portrait_latents": (self.pictures[0] / latents, self.encode),
             "sound": self.trained("sound", "sound", [voices]),
@@ -200,7 +201,8 @@ class Stages:
             if name in PIXELS:
                 shares = [4, 1][: len(folders)]
                 options |= {"data.init_args.shares": shares}
-                start = SHIPPED if name == "video_codec" else "encoder/model.safetensors"
+                before = [SHIPPED, *(f"{made}/model.safetensors" for made in PIXELS.values())]
+                start = before[list(PIXELS).index(name)]
                 options |= {"model.init_args.initial_weights": start}
             unseen = [folder for folder in folders if not has_validation(folder)]
             if unseen:  # by hash, one in seventy: nobody of a few

@@ -22,9 +22,12 @@ SMALL = ConvVideoCodecConfig(
 )
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["plain", "anchored"])
+MOVING = replace(SMALL, mover_widths=(8, 16, 24))
+
+
+@pytest.fixture(scope="module", params=[SMALL, MOVING], ids=["plain", "moving"])
 def codec(request):
-    model = ConvVideoCodec(replace(SMALL, anchored=request.param))
+    model = ConvVideoCodec(request.param)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -35,9 +38,10 @@ def codec(request):
                 parameter.copy_(0.1 * noise)
             else:
                 parameter.copy_(noise / parameter[0].numel() ** 0.5)
-        model.decoder.outward.weight.mul_(
-            0.2
-        )  # keeps pixels inside [-1, 1]: a clamp would hide differences
+        # keeps pixels inside [-1, 1]: a clamp would hide differences
+        model.decoder.outward.weight.mul_(0.2)
+        if model.mover is not None:
+            model.mover.paint.weight.mul_(0.2)
     return model.requires_grad_(False).eval()
 
 
@@ -202,7 +206,7 @@ def test_tiles_cover_once():
     assert found == [(0, 4, 0, 6), (4, 8, 2, 10), (8, 10, 6, 10)]
 
 
-def test_an_anchored_decoder_carries_the_first_picture_on(codec):
+def test_a_mover_carries_the_first_picture_on(codec):
     """The given one, else what it makes of the first latent alone; one without looks at neither."""
     latents = torch.randn(1, 4, 14, 2, 2, generator=torch.Generator().manual_seed(7))
     size = {"num_frames": 53, "height": 32, "width": 30}
@@ -211,24 +215,24 @@ def test_an_anchored_decoder_carries_the_first_picture_on(codec):
     other = latents.clone()
     other[:, :, 0] += 1
     far = (codec.decode(other, **size, anchor=first) - given)[:, :, 40:].abs().max()
-    if not codec.config.anchored:
+    if codec.mover is None:
         assert torch.equal(given, whole) and float(far) == 0
         return
     assert float((given - whole)[:, :, 40:].abs().max()) > 0.05
     assert float(far) > 0.01  # the first latent is looked at wherever one is decoded
-    alone = unfold(codec.decoder(latents[:, :, 0], 1, latents[:, :, 0]), 1)
+    alone = unfold(codec.decoder(latents[:, :, 0], 1), 1)
     still = alone[:, :3, -1, :, :30].clamp(-1, 1)
     torch.testing.assert_close(codec.decode(latents, **size, anchor=still), whole)
     late = list(codec.decode_chunks(latents, **size, start=11, anchor=first))
     torch.testing.assert_close(torch.cat(late, 2), given[:, :, 41:], atol=1e-5, rtol=0)
 
 
-def test_an_anchored_decoder_starts_as_the_one_it_is_trained_on_from():
+def test_a_codec_with_a_new_mover_is_the_one_without():
     """All but what of the first picture its mask shows at first, a quarter."""
     torch.manual_seed(3)
     plain = ConvVideoCodec(SMALL)
     plain.decoder.outward.weight.data *= 0.2  # or a clamp would hide differences
-    anchored = ConvVideoCodec(replace(SMALL, anchored=True))
+    anchored = ConvVideoCodec(MOVING)
     anchored.load_state_dict(plain.state_dict(), strict=False)
     latents, first = torch.randn(1, 4, 3, 2, 2), picture(1, 3, 32, 32)
     size = {"num_frames": 9, "height": 32, "width": 32}
@@ -239,11 +243,16 @@ def test_an_anchored_decoder_starts_as_the_one_it_is_trained_on_from():
 
 def test_training_moves_given_pictures_in_half_of_a_batch_and_its_own_in_the_other():
     torch.manual_seed(4)
-    model = ConvVideoCodec(replace(SMALL, anchored=True)).requires_grad_(False)
+    model = ConvVideoCodec(MOVING).requires_grad_(False)
+    model.decoder.outward.weight.data *= 0.2
     video, first = picture(4, 3, 5, 32, 32), picture(5, 3, 32, 32)[1:]
     made = model(video, anchor=first)
-    still = model.decode(model.encode(first[1::2, :, None]), num_frames=1, height=32, width=32)
-    torch.testing.assert_close(made.still.clamp(-1, 1), still, atol=1e-4, rtol=0)
+    still = model.decode(
+        model.encode(first[1::2, :, None]), num_frames=1, height=32, width=32,
+        anchor=torch.zeros(2, 3, 32, 32),
+    )  # fmt: skip
+    still = still / (1 - torch.sigmoid(torch.tensor(-1.0)))  # of which the mask shows the rest
+    assert made.flow.shape == (4, 2, 5, 32, 32) and not bool(made.flow.any())
     for row in range(4):
         source = first[row, :, None] if row % 2 == 0 else still[row // 2]
         torch.testing.assert_close(made.moved[row], source.expand(3, 5, 32, 32), atol=1e-4, rtol=0)
@@ -254,7 +263,7 @@ def test_training_moves_given_pictures_in_half_of_a_batch_and_its_own_in_the_oth
 def test_drift_adds_another_persons_first_latent_to_all_but_the_anchor():
     """At most the share: with all first pictures alike, or a share of 0, nothing is added."""
     torch.manual_seed(4)
-    model = ConvVideoCodec(replace(SMALL, anchored=True)).requires_grad_(False)
+    model = ConvVideoCodec(MOVING).requires_grad_(False)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     video, first = picture(3, 3, 5, 32, 32), picture(4, 3, 32, 32)[1:]
@@ -265,7 +274,6 @@ def test_drift_adds_another_persons_first_latent_to_all_but_the_anchor():
 
     assert torch.equal(frames(alike, 0.9).frames, frames(alike, 0.0).frames)
     plain, drifted = frames(first, 0.0), frames(first, 0.9)
-    assert torch.equal(plain.still, drifted.still)
     assert float((plain.frames - drifted.frames).abs().amax((1, 2, 3, 4)).min()) > 1e-3
 
 
@@ -273,7 +281,7 @@ def test_drift_adds_another_persons_first_latent_to_all_but_the_anchor():
 def told():
     """A codec that is told two numbers of every frame's face."""
     torch.manual_seed(5)
-    model = ConvVideoCodec(replace(SMALL, anchored=True, expression_scales=(2.0, 0.5)))
+    model = ConvVideoCodec(replace(MOVING, expression_scales=(2.0, 0.5)))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     return model.requires_grad_(False).eval()
@@ -290,8 +298,8 @@ def test_what_a_decoder_is_told(told):
     of_window = told.tell(expressions, torch.tensor([[2.0, 3.0]]))
     assert of_window[0, 0].tolist() == [0, 2, 1, 6, 2, 10, 3, 14] + [-1, -4, 0, 0, 1, 4, 2, 8] + [1]
     assert told.tell(None) is None
-    assert ConvVideoCodec(replace(SMALL, anchored=True)).tell(expressions) is None
-    with pytest.raises(ValueError, match="anchored"):
+    assert ConvVideoCodec(MOVING).tell(expressions) is None
+    with pytest.raises(ValueError, match="without mover_widths"):
         replace(SMALL, expression_scales=(1.0,))
 
 
@@ -317,7 +325,8 @@ def test_in_training_expressions_are_of_the_frames_that_a_latent_covers(told):
     video = torch.cat([first[:, :, None], picture(2, 3, 6, 32, 32)], 2)
     track = torch.randn(2, 7, 2, generator=torch.Generator().manual_seed(9))
     made = told(video, anchor=first, expressions=(track, track[:, 0]))
-    carries = torch.stack([first[0], made.still[0, :, 0].clamp(-1, 1)])
+    alone = unfold(told.decoder(told.encode(first[1:, :, None])[:, :, 0], 1), 1)
+    carries = torch.stack([first[0], alone[0, :, -1].clamp(-1, 1)])
     padded = torch.cat([track[:, :1].expand(2, 3, 2), track, track[:, -1:].expand(2, 2, 2)], 1)
     size = {"num_frames": 7, "height": 32, "width": 32}
     again = told.decode(
