@@ -96,7 +96,7 @@ class VideoCodecSystem(L.LightningModule):
         if initial_weights is not None:
             modules = self.codec.named_modules()
             blocks = [name for name, module in modules if isinstance(module, ResidualBlock)]
-            load_tensors(self.codec, initial_weights, optional=[*blocks, "mover"])
+            load_tensors(self.codec, initial_weights, optional=["mover", *blocks])
         if freeze_encoder:
             self.codec.encoder.requires_grad_(False)
         if freeze_decoder:

@@ -19,7 +19,7 @@ def test_a_codec_with_more_blocks_starts_as_the_one_it_is_trained_on_from(tmp_pa
         torch.nn.init.normal_(parameter, std=0.1)
     save_module(first, tmp_path, dtype=torch.float32)
     system = VideoCodecSystem(
-        replace(SMALL, encoder_depths=(1, 1, 2)),
+        replace(SMALL, encoder_depths=(1, 1, 2), mover_widths=(8, 8, 8)),
         OptimizerConfig(lr=1e-3, warmup_steps=1, total_steps=2),
         PixelLoss(),
         initial_weights=tmp_path / "model.safetensors",
