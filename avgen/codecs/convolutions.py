@@ -1,4 +1,4 @@
-"""The networks of the picture's codec: residual blocks in space, a mixer in time, two halves."""
+"""The networks of the picture's codec: encoder, decoder, and what moves the first picture."""
 
 from __future__ import annotations
 

@@ -71,11 +71,13 @@ class Reconstruction(NamedTuple):
         moved: The first pictures moved to where the frames have them, alone, by a codec that has a
             mover.
         flow: By how many pixels, across and down, [B, 2, T, H, W].
+        mask: How much of them is seen, [B, 1, T, H, W] in [0, 1].
     """
 
     frames: Tensor
     moved: Tensor | None = None
     flow: Tensor | None = None
+    mask: Tensor | None = None
 
 
 class ConvVideoCodec(nn.Module):

@@ -24,7 +24,7 @@ def moved(picture: Tensor, flow: Tensor) -> Tensor:
     return F.grid_sample(picture, grid, padding_mode="border", align_corners=False)
 
 
-def carried(made: Tensor, anchor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def carried(made: Tensor, anchor: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Frames from the decoder's pixels, a mover's channels and the clip's first picture.
 
     Args:
@@ -33,12 +33,14 @@ def carried(made: Tensor, anchor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     Returns:
         The frames [B, 3, T, H, W]: the decoder's pixels and the first picture's, moved, each where
-        the mask says; the first picture moved, by itself; and the flow [B, 2, T, H, W] in pixels.
+        the mask says; the first picture moved, by itself; the flow [B, 2, T, H, W] in pixels; and
+        the mask [B, 1, T, H, W] in [0, 1], 1 where the first picture is to be seen.
     """
     batch, _, time = made.shape[:3]
     frames = made.movedim(2, 1).flatten(0, 1)
     flow = STEP * frames[:, 4:]
     first = moved(anchor.repeat_interleave(time, 0), flow)
-    shown = torch.lerp(frames[:, :3], first, torch.sigmoid(frames[:, 3:4] - SHY))
-    parts = [x.unflatten(0, (batch, time)).movedim(1, 2) for x in (shown, first, flow)]
-    return parts[0], parts[1], parts[2]
+    mask = torch.sigmoid(frames[:, 3:4] - SHY)
+    shown = torch.lerp(frames[:, :3], first, mask)
+    parts = [x.unflatten(0, (batch, time)).movedim(1, 2) for x in (shown, first, flow, mask)]
+    return parts[0], parts[1], parts[2], parts[3]

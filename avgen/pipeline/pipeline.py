@@ -122,8 +122,8 @@ class AVPipeline(Coding):
         told = parts[0].config.num_expressions
         if scales and told not in (0, len(scales)):
             raise UserError(
-                f"{folder}: the transformer tells {told} numbers of a face, the video codec goes by "
-                f"{len(scales)}"
+                f"{folder}: the transformer tells {told} numbers of a face, "
+                f"the video codec goes by {len(scales)}"
             )
         pipe = cls(*parts, config, load_durations(folder))  # type: ignore[arg-type]
         pipe.dtype = dtype or torch.float32

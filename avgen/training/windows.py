@@ -139,7 +139,9 @@ class Windows(Dataset[dict[str, Any]]):
         clip = np.load(self.files[number], mmap_mode="r")
         random = np.random.default_rng(hash_seed(self.seed, draw))
         if self.modality == "waveform":
-            return {"waveform": torch.from_numpy(self.window(clip.T, random).T).float() / FULL_SCALE}
+            return {
+                "waveform": torch.from_numpy(self.window(clip.T, random).T).float() / FULL_SCALE
+            }
         first, step = clip[0], self.variation.step(random)
         at = self.window(np.arange(0, len(clip), step), random)
         frames, first = self.variation.paint(clip[at], first, random)

@@ -157,9 +157,7 @@ def test_odd_sizes_and_lengths_come_back(codec, num_frames, height, width):
     latents = codec.encode(video)
     assert latents.shape[2:] == (1 + -(-(num_frames - 1) // 4), -(-height // 16), -(-width // 16))
     first = video[:, :, 0]
-    made = codec.decode(
-        latents, num_frames=num_frames, height=height, width=width, anchor=first
-    )
+    made = codec.decode(latents, num_frames=num_frames, height=height, width=width, anchor=first)
     assert made.shape == video.shape
     frames = codec(video, anchor=first).frames
     torch.testing.assert_close(frames.clamp(-1, 1), made, atol=1e-4, rtol=0)
@@ -292,11 +290,11 @@ def test_what_a_decoder_is_told(told):
     expressions = torch.arange(24.0).view(1, 3, 4, 2)
     heard = told.tell(expressions)
     assert heard.shape == (1, 3, 17)
-    assert heard[0, 0].tolist() == [3, 14] * 4 + [0, 0] * 4 + [1]
+    assert heard[0, 0].tolist() == [*[3, 14] * 4, *[0, 0] * 4, 1]
     own = [8, 34, 9, 38, 10, 42, 11, 46]
-    assert heard[0, 2].tolist() == own + [5, 20, 6, 24, 7, 28, 8, 32] + [1]
+    assert heard[0, 2].tolist() == [*own, 5, 20, 6, 24, 7, 28, 8, 32, 1]
     of_window = told.tell(expressions, torch.tensor([[2.0, 3.0]]))
-    assert of_window[0, 0].tolist() == [0, 2, 1, 6, 2, 10, 3, 14] + [-1, -4, 0, 0, 1, 4, 2, 8] + [1]
+    assert of_window[0, 0].tolist() == [0, 2, 1, 6, 2, 10, 3, 14, -1, -4, 0, 0, 1, 4, 2, 8, 1]
     assert told.tell(None) is None
     assert ConvVideoCodec(MOVING).tell(expressions) is None
     with pytest.raises(ValueError, match="without mover_widths"):
@@ -307,7 +305,10 @@ def test_expressions_change_their_own_frames_alike_in_chunks_and_whole(told):
     latents = torch.randn(1, 4, 14, 2, 2, generator=torch.Generator().manual_seed(7))
     expressions = torch.randn(1, 14, 4, 2, generator=torch.Generator().manual_seed(8))
     size = {"num_frames": 53, "height": 32, "width": 30}
-    plain, whole = told.decode(latents, **size), told.decode(latents, **size, expressions=expressions)
+    plain, whole = (
+        told.decode(latents, **size),
+        told.decode(latents, **size, expressions=expressions),
+    )
     assert float((plain - whole).abs().amax((0, 1, 3, 4)).min()) > 1e-3
     cut_up = cut(told, chunk_latents=2).decode(latents, **size, expressions=expressions)
     torch.testing.assert_close(cut_up, whole, atol=1e-4, rtol=0)

@@ -34,7 +34,8 @@ def test_frames_are_the_decoders_pixels_and_the_first_picture_moved():
     made[:, 4:] = 0
     made[1, 4, 2] = 2 / STEP  # of the second clip's last frame, two pixels across
     made[:, 3] = SHY - math.log(3)
-    shown, alone, flow = carried(made, first)
+    shown, alone, flow, mask = carried(made, first)
+    torch.testing.assert_close(mask, torch.full((2, 1, 3, 8, 12), 0.25))
     assert flow.shape == (2, 2, 3, 8, 12)
     assert float(flow[1, 0, 2].min()) == float(flow[1, 0, 2].max()) == pytest.approx(2)
     assert not bool(flow[0].any()) and not bool(flow[:, 1].any())

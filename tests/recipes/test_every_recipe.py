@@ -190,7 +190,8 @@ def test_a_codec_trains_and_is_exported(name, tmp_path, monkeypatch, capsys):
     if "speech" in name:
         sizes = {"width": 8, "hidden": 8, "depth": 1}
     if "video" in name:
-        sizes = {f"{part}_widths": "[8,8,8]" for part in ("encoder", "decoder")}
+        parts = ("encoder", "decoder", *(["mover"] if "mover" in name else []))
+        sizes = {f"{part}_widths": "[8,8,8]" for part in parts}
     values = {f"model.init_args.codec.{key}": value for key, value in sizes.items()}
     values |= {"data.init_args.batch_size": 2}
     if "speech" not in name:
