@@ -165,7 +165,7 @@ LATE = {
 # a corpus has room; to raise a number is a decision.
 LINES = {
     "clips": 3100,
-    "codecs": 2500,
+    "codecs": 2700,
     "commands": 1830,
     "corpora": 4500,
     "diffusion": 650,
@@ -176,7 +176,7 @@ LINES = {
     "preparation": 3980,
     "provenance": 940,
     "studio": 3580,
-    "training": 5600,
+    "training": 5700,
 }
 # Lines of all that runs from a prompt to a clip by the shipped model, likewise.
 PROMPT_TO_CLIP = 9000

@@ -50,14 +50,12 @@ class Flaws:
             at most: who somebody is drifts. This and what follows a mover meets.
         calm: How much of the difference from the clip's first latent is taken away, at most.
         told: Standard deviation of noise on the expressions, over their scales.
-        untold: Share of the clips that are told no expressions.
     """
 
     noise: float = 0.0
     drift: float = 0.0
     calm: float = 0.0
     told: float = 0.0
-    untold: float = 0.0
 
 
 NO_FLAWS = Flaws()
@@ -180,8 +178,9 @@ class ConvVideoCodec(nn.Module):
         """Yield frames [B, 3, t, height, width] of latents [start, stop), a few at a time.
 
         They are those of `decode` of all latents, which are `num_frames` frames; memory is bounded.
-        A mover carries on `anchor` [B, 3, height, width], or what is decoded of latent 0, and may
-        be told `expressions` [B, T', FRAMES, K].
+        A mover carries on `anchor` [B, 3, height, width], or what is decoded of latent 0, and is
+        told `expressions` [B, T', FRAMES, K]; where it goes by them and there are none, frames are
+        decoded from latents alone.
         """
         time, rows, columns = self.stride
         expected = (1 - (-(num_frames - 1) // time), -(-height // rows), -(-width // columns))
@@ -193,13 +192,14 @@ class ConvVideoCodec(nn.Module):
         step, first = self.config.chunk_latents, time - 1
         stop = expected[0] if stop is None else stop
         told = self.tell(expressions)
-        if self.mover is not None and anchor is None:
+        moves = self.mover is not None and (told is not None or not self.config.expression_scales)
+        if moves and anchor is None:
             still = self.decoder(latents[:, :, 0], 1)
             anchor = unfold(still, len(latents))[:, :, -1, :height, :width]
         for begin in range(start, stop, step):
-            pixels = self._decode_span(latents, begin, min(begin + step, stop), told)
+            pixels = self._decode_span(latents, begin, min(begin + step, stop), moves, told)
             pixels = pixels[:, :, first if begin == 0 else 0 :, :height, :width]
-            if self.mover is not None and anchor is not None:
+            if moves and anchor is not None:
                 pixels, *_ = carried(pixels, anchor.clamp(-1, 1))
             yield pixels[:, :, : num_frames - max(0, begin * time - first)].clamp(-1, 1)
 
@@ -221,7 +221,7 @@ class ConvVideoCodec(nn.Module):
         return torch.cat([scaled, torch.ones_like(scaled[..., :1])], -1)
 
     def _decode_span(
-        self, latents: Tensor, start: int, stop: int, told: Tensor | None = None
+        self, latents: Tensor, start: int, stop: int, moves: bool, told: Tensor | None
     ) -> Tensor:
         """Decode latent frames [start, stop), tile by tile: [B, C, 4 * (stop - start), H, W]."""
         reach_t, reach = self.halo_latents
@@ -233,7 +233,7 @@ class ConvVideoCodec(nn.Module):
                 tile = latents[:, :, t0:t1, top:bottom, left:right]
                 tile = rearrange(tile, "b c t h w -> (b t) c h w")
                 folded = self.decoder(tile, t1 - t0)
-                if self.mover is not None:
+                if moves and self.mover is not None:
                     first = latents[:, :, 0, top:bottom, left:right]
                     folded = painted(folded, self.mover(tile, t1 - t0, first, heard))
                 pixels = unfold(folded, len(latents))[
@@ -290,7 +290,6 @@ class ConvVideoCodec(nn.Module):
             told = self.tell(track.unflatten(1, (-1, FRAMES)), expressions[1])
         if told is not None:
             told = torch.cat([drawn(told[..., :-1], flaws.told), told[..., -1:]], -1)
-            told = told * (torch.rand(batch, 1, 1, generator=generator).to(told) >= flaws.untold)
             told = told.flatten(0, 1)
         pixels, carries = self.decoder(latents, num_latents), anchor.clone()
         made = self._shown(painted(pixels, self.mover(latents, num_latents, first, told)), video)

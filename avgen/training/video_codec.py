@@ -3,8 +3,8 @@
 The loss is what one sees: absolute and squared error, edges (gradients in space, so that lips and
 teeth stay sharp), motion (differences in time, so that the joins of latent frames do not flicker),
 all weighted towards the part of the crop where the mouth is. A second phase freezes the encoder and
-sharpens the decoder alone. A mover (avgen/codecs/convolutions.py) is trained beside both, which may
-be frozen.
+sharpens the decoder alone. Of a codec that has a mover (avgen/codecs/convolutions.py) it is trained
+alone.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class PixelLoss:
         mouth_region: Rows and columns (top, bottom, left, right) of the mouth, as shares of the
             crop.
         moved: Weight of the absolute error of the first picture, moved, by a codec with a mover.
-        flow: Weight of the flow's absolute error in pixels, where it is known (`has_flow` of the
-            data) and by as much as it makes the frame of the first picture.
+        flow: Weight of the flow's absolute error in pixels, where it is known (`flow` of the data's
+            variation) and by as much as it makes the frame of the first picture.
         painted: Weight of the mask's mean share of what is not the first picture, moved. A squared
             error alone blends the two to a blur wherever the flow is a little off.
     """
@@ -74,7 +74,6 @@ class VideoCodecSystem(L.LightningModule):
         initial_weights: A `model.safetensors` to start from: of this codec, or of one with fewer
             residual blocks, where those that are new start as the identity, or without a mover.
         freeze_encoder: Leave the encoder as it is, so that latents cached from it stay valid.
-        freeze_decoder: Leave the decoder as it is: only a mover is trained.
         compile: Compile encoder and decoder (a minute at the start, then about three times as fast
             on a CPU).
         seed: Of the flaws, which depend on it, the batch and the process alone.
@@ -88,7 +87,6 @@ class VideoCodecSystem(L.LightningModule):
         flaws: Flaws = LITTLE_NOISE,
         initial_weights: Path | None = None,
         freeze_encoder: bool = False,
-        freeze_decoder: bool = False,
         compile: bool = False,
         seed: int = 0,
     ) -> None:
@@ -99,9 +97,9 @@ class VideoCodecSystem(L.LightningModule):
             modules = self.codec.named_modules()
             blocks = [name for name, module in modules if isinstance(module, ResidualBlock)]
             load_tensors(self.codec, initial_weights, optional=["mover", *blocks])
-        if freeze_encoder:
+        if freeze_encoder or codec.mover_widths:
             self.codec.encoder.requires_grad_(False)
-        if freeze_decoder:
+        if codec.mover_widths:
             self.codec.decoder.requires_grad_(False)
         if compile:
             self.codec.encoder.compile()

@@ -36,11 +36,14 @@ class Variation:
         fast: Share of windows that leave out frames: every second or every third is kept.
         flash: Share of windows with 1 to 5 frames of one colour, half of them between frames of
             another.
+        flow: Whether they come with "flow" from the clip's first, float32 [T, 2, H, W], from which
+            a codec's mover learns.
     """
 
     flip: bool = False
     fast: float = 0.0
     flash: float = 0.0
+    flow: bool = False
 
     def step(self, random: np.random.Generator) -> int:
         """How many frames of the clip one frame of the window stands for."""
@@ -101,7 +104,6 @@ class Windows(Dataset[dict[str, Any]]):
         length: Frames or samples of a window; None is the whole clip.
         variation: How pictures differ from the corpus's.
         seed: Of the order and the windows.
-        has_flow: Whether pictures come with "flow" from the clip's first, float32 [T, 2, H, W].
     """
 
     def __init__(
@@ -111,7 +113,6 @@ class Windows(Dataset[dict[str, Any]]):
         length: int | None,
         variation: Variation = AS_IT_IS,
         seed: int = 0,
-        has_flow: bool = False,
     ) -> None:
         store = Store(prepared.folder)
         records = prepared.records()
@@ -127,7 +128,7 @@ class Windows(Dataset[dict[str, Any]]):
             if not self.files:
                 raise UserError(f"{prepared.folder}: no {prepared.split} clip has sound")
         self.modality, self.length, self.seed = modality, length, seed
-        self.variation, self.has_flow = variation, has_flow
+        self.variation = variation
 
     def __len__(self) -> int:
         """Clips."""
@@ -147,7 +148,7 @@ class Windows(Dataset[dict[str, Any]]):
         frames, first = self.variation.paint(clip[at], first, random)
         made = {"video": torch.from_numpy(np.array(frames))}
         made["anchor"] = torch.from_numpy(np.array(first))
-        if self.has_flow:
+        if self.variation.flow:
             made["flow"] = torch.from_numpy(flow_from(first, frames))
         if self.tracks is not None:
             track = torch.from_numpy(np.load(self.tracks[number])).float()
@@ -197,8 +198,6 @@ class WindowData(L.LightningDataModule):
         num_workers: Processes that read.
         seed: Of the order and the windows.
         shares: How many batches of each folder a round has; None is one of each.
-        has_flow: Whether training pictures come with their flow from the clip's first, which a
-            codec's mover learns from.
     """
 
     def __init__(
@@ -211,10 +210,9 @@ class WindowData(L.LightningDataModule):
         num_workers: int = 0,
         seed: int = 0,
         shares: list[int] | None = None,
-        has_flow: bool = False,
     ) -> None:
         super().__init__()
-        self.shares, self.has_flow = shares, has_flow
+        self.shares = shares
         self.folders = folder if isinstance(folder, list) else [folder]
         self.length = length
         self.modality: Literal["video", "waveform"] = modality
@@ -229,12 +227,7 @@ class WindowData(L.LightningDataModule):
         """
         parts = [
             Windows(
-                Prepared(folder, "train"),
-                self.modality,
-                self.length,
-                self.variation,
-                self.seed,
-                self.has_flow,
+                Prepared(folder, "train"), self.modality, self.length, self.variation, self.seed
             )
             for folder in self.folders
         ]
