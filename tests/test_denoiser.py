@@ -26,6 +26,7 @@ class Known:
     distilled: bool = False
     has_references: bool = False
     has_sound: bool = True
+    num_expressions: int = 0
 
 
 class KnownNetwork(nn.Module):
@@ -88,7 +89,7 @@ def made(pipe: AVPipeline, **fields: Any) -> tuple[torch.Tensor, torch.Tensor]:
     conditions = pipe.conditions(GenerateRequest(speech="place red", **fields))
     window = next(windows(conditions, pipe.video_codec, pipe.audio_codec))
     with torch.inference_mode():
-        return pipe.make_window(conditions, window, None, False)
+        return pipe.make_window(conditions, window, None, False)[:2]
 
 
 def check(latents: tuple[torch.Tensor, torch.Tensor], video: float, audio: float) -> None:

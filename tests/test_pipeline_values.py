@@ -44,7 +44,7 @@ class Blocks(nn.Module):
         self.encoded.append(nn.functional.avg_pool3d(behind, self.stride) / 2)
         return self.encoded[-1]
 
-    def decode_chunks(self, latents, *, num_frames, height, width, start=0, stop=None):
+    def decode_chunks(self, latents, *, num_frames, height, width, start=0, stop=None, **given):
         self.decoded.append(latents)
         video = 2 * latents
         for size, axis in zip(self.stride, (2, 3, 4), strict=True):
@@ -82,7 +82,9 @@ class Linear(nn.Module):
     def __init__(self):
         super().__init__()
         self.anything = nn.Parameter(torch.zeros(1))
-        self.config = SimpleNamespace(distilled=False, has_references=False, has_sound=True)
+        self.config = SimpleNamespace(
+            distilled=False, has_references=False, has_sound=True, num_expressions=0
+        )
         self.sigmas, self.texts = [], []
 
     def read(self, captions, speech):
@@ -151,7 +153,7 @@ class Watched(AVPipeline):
 
     def make_window(self, conditions, window, before, progress):
         latents = super().make_window(conditions, window, before, progress)
-        self.made.append((conditions, window, latents))
+        self.made.append((conditions, window, latents[:2]))
         return latents
 
 
