@@ -399,7 +399,7 @@ def test_every_window_shows_the_person_of_the_first(referring, monkeypatch):
     list(referring.stream(given))
     first, second, third = references
     assert first is None
-    video, audio = made[0]
+    video, audio, _ = made[0]
     for reference in (second, third):
         assert torch.equal(reference.tokens, second.tokens)
         assert float(reference.seconds.max()) < 0
