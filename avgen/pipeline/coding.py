@@ -14,6 +14,7 @@ from avgen.clips.timebase import to_index
 from avgen.codecs.base import AudioCodec, VideoCodec
 from avgen.latents.geometry import VideoGrid
 from avgen.pipeline.config import PipelineConfig
+from avgen.pipeline.joins import ease_expressions
 
 
 class Coding:
@@ -70,11 +71,13 @@ class Coding:
             first: The clip's first frame uint8 [H, W, 3], where it is given; a decoder may carry it
                 on.
             expressions: Of every frame's face [1, T', stride, K], from the first latent on, which a
-                decoder may go by.
+                decoder may go by; steps between latents are eased.
             progress: Show a progress bar.
         """
         latents = self.config.video_statistics.denormalize(latents)
         anchor = None if first is None else self.pixels(first[None])[:, :, 0]
+        if expressions is not None:
+            expressions = ease_expressions(expressions)
         size = {"num_frames": clip.num_frames, "height": clip.height, "width": clip.width}
         first, last = (clip.latent_frames(latent)[0] for latent in (start, stop))
         total = min(clip.num_frames, last) - min(clip.num_frames, first)

@@ -30,7 +30,8 @@ class Denoiser:
         dtype: Of the arithmetic inside the transformer (autocast).
         like: Tokens [N, W] of a voice and face to be like, and their layout, or None.
 
-    What the network tells of the faces' expressions besides is kept, of the last step.
+    What the network tells of the faces' expressions besides is kept, of the last step, guided as
+    the picture is.
     """
 
     transformer: Backbone
@@ -93,5 +94,6 @@ class Denoiser:
             if decoupled or not self.transformer.config.num_expressions:
                 return self.transformer(tokens, sigma, context).float()
             made, told = self.transformer(tokens, sigma, context, with_expressions=True)
-            self._told[:] = [told[:1]]
+            scale = self.settings.guidance_scale
+            self._told[:] = [told if rows == 1 else guide(told[:1], told[1:], scale)]
             return made.float()

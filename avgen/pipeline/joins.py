@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from avgen.clips.clip import Clip
 from avgen.clips.timebase import num_samples
@@ -36,6 +38,27 @@ def ease_frames(frames: np.ndarray, given: np.ndarray, decoded: np.ndarray) -> n
     error = given.astype(np.float32) - decoded
     eased = frames[:length] + fade(length)[:, None, None, None] * error
     return np.concatenate([eased.round().clip(0, 255).astype(np.uint8), frames[length:]])
+
+
+def ease_expressions(expressions: Tensor) -> Tensor:
+    """Expressions [B, T, S, K] of S frames a latent, without steps from latent to latent.
+
+    A network tells them latent by latent: by how much they change between the last frame of one and
+    the first of the next beyond what they change inside both is spread over the S / 2 frames on
+    each side. The first latent, of one frame, is left as it is, and so is its join.
+    """
+    if expressions.shape[2] == 1:
+        return expressions
+    before, after = expressions[:, 1:-1], expressions[:, 2:]
+    inside = (before[:, :, -1] - before[:, :, -2] + after[:, :, 1] - after[:, :, 0]) / 2
+    step = after[:, :, 0] - before[:, :, -1] - inside
+    frames = expressions.shape[2]
+    rise = (torch.arange(frames).to(step) - frames // 2).clamp(min=-0.5) + 0.5
+    ramp = (rise / frames)[:, None]
+    eased = expressions.clone()
+    eased[:, 1:-1] += step[:, :, None] * ramp
+    eased[:, 2:] -= step[:, :, None] * ramp.flip(0)
+    return eased
 
 
 def ease_sound(
