@@ -241,3 +241,31 @@ def test_audio_shift_alone(known):
     made(pipe)
     second = pipe.transformer.calls[1][0]
     assert sorted({round(float(level), 4) for level in second}) == [0.75, round(15 / 16, 4)]
+
+
+def test_expressions_are_of_the_last_step_and_guided_as_the_picture(known):
+    """3 for what is asked, 1 for what is avoided: 1 + 2.5 * 2; without guidance what is asked."""
+
+    class Telling(KnownNetwork):
+        def forward(self, tokens, sigma, context, with_expressions=False):
+            made = super().forward(tokens, sigma, context)
+            assert with_expressions
+            step = float(sigma.max())
+            told = [{ASKED: 3.0, AVOIDED: 1.0}[clip] + step for clip in context[1]]
+            return made, torch.tensor(told)[:, None, None, None].expand(-1, 3, 4, 2)
+
+    def expressions(**settings):
+        pipe = known(**settings)
+        network: Any = Telling()
+        network.config = Known(num_expressions=2)
+        pipe.transformer = network
+        conditions = pipe.conditions(GenerateRequest(speech="place red", seconds=0.36))
+        window = next(windows(conditions, pipe.video_codec, pipe.audio_codec))
+        made = pipe.make_window(conditions, window, None, False)[2]
+        last = float(network.calls[-1][0].max())
+        return made.shape, float(made.min()) - last, float(made.max()) - last
+
+    shape, least, most = expressions(guidance_scale=2.5)
+    assert shape == (1, 3, 4, 2) and least == pytest.approx(6) == pytest.approx(most)
+    _, least, most = expressions(guidance_scale=1.0, audio_guidance_scale=1.0)
+    assert least == pytest.approx(3) == pytest.approx(most)

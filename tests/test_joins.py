@@ -1,8 +1,16 @@
 """What is made goes on from what is given, and is itself again a moment later."""
 
 import numpy as np
+import torch
 
-from avgen.pipeline.joins import EASED_FRAMES, EASED_S, ease_frames, ease_sound, fade
+from avgen.pipeline.joins import (
+    EASED_FRAMES,
+    EASED_S,
+    ease_expressions,
+    ease_frames,
+    ease_sound,
+    fade,
+)
 
 
 def test_an_error_of_the_codec_does_not_show_at_the_join():
@@ -38,3 +46,23 @@ def test_what_is_short_is_eased_as_well():
     assert fade(1).tolist() == [0.5]
     made = ease_sound(np.zeros((1, 1), np.float32), np.ones(1), np.zeros(1), 24000)
     assert made.tolist() == [[0.5]]
+
+
+def test_expressions_do_not_step_from_latent_to_latent():
+    """Half of a step on each side; what goes on as it went, and the first latent, stay."""
+    told = torch.zeros(2, 4, 4, 3)
+    told[1, 2:, :, 2] = 8.0
+    eased = ease_expressions(told)
+    assert eased[1, :, :, 2].tolist() == [
+        [0.0, 0.0, 0.0, 0.0],
+        [0.0, 0.0, 1.0, 3.0],
+        [5.0, 7.0, 8.0, 8.0],
+        [8.0, 8.0, 8.0, 8.0],
+    ]
+    assert not bool(eased[0].any()) and not bool(eased[1, :, :, :2].any())
+    line = 0.5 * torch.arange(16.0).view(1, 4, 4, 1)
+    assert torch.equal(ease_expressions(line), line)
+    first = torch.cat([torch.full((1, 1, 4, 1), 9.0), line], 1)  # a first latent unlike the next
+    assert torch.equal(ease_expressions(first), first)
+    assert torch.equal(ease_expressions(line[:, :1]), line[:, :1])
+    assert torch.equal(ease_expressions(told[:, :, :1]), told[:, :, :1])
