@@ -18,6 +18,7 @@ from avgen.latents.packing import AUDIO, VIDEO
 from avgen.models.transformer import AVTransformer
 from avgen.pipeline import AVPipeline, GenerateRequest
 from avgen.pipeline.continuation import windows
+from avgen.pipeline.joins import ease_expressions
 
 RATE = 24000
 NTSC = Fraction(30000, 1001)
@@ -160,7 +161,7 @@ def test_the_decoder_is_told_what_the_network_tells_of_every_latent(pipe, monkey
     monkeypatch.setattr(telling, "make_window", kept)
     monkeypatch.setattr(codec, "decode_chunks", watched)
     assert make(telling, num_frames=31).num_frames == 31
-    assert len(made) > 2 and torch.equal(seen[-1], torch.cat(made, 1))
+    assert len(made) > 2 and torch.equal(seen[-1], ease_expressions(torch.cat(made, 1)))
     assert float(seen[-1].std()) > 0.1
 
 

@@ -213,6 +213,7 @@ class Mover(nn.Module):
     def __init__(self, config: ConvVideoCodecConfig) -> None:
         super().__init__()
         w = config.mover_widths
+        assert len(w) == 3
         self.inward = nn.Conv2d(2 * config.latent_channels, w[2], 3, padding=1)
         self.stages = decoder_stages(w, config.decoder_depths)
         self.last_temporal = TemporalBlock(w[0])

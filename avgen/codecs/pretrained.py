@@ -223,7 +223,7 @@ class PretrainedVideo(nn.Module):
 
     def decode(self, latents: Tensor, *, num_frames: int, height: int, width: int) -> Tensor:
         """Decode latents [B, C, T', H', W'] to float [B, 3, num_frames, height, width] in +-1."""
-        size = {"num_frames": num_frames, "height": height, "width": width}
+        size: dict[str, Any] = {"num_frames": num_frames, "height": height, "width": width}
         return torch.cat(list(self.decode_chunks(latents, **size)), 2)
 
     def decode_chunks(

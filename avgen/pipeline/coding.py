@@ -76,13 +76,11 @@ class Coding:
         """
         latents = self.config.video_statistics.denormalize(latents)
         anchor = None if first is None else self.pixels(first[None])[:, :, 0]
-        if expressions is not None:
-            expressions = ease_expressions(expressions)
+        told = None if expressions is None else ease_expressions(expressions)
         size = {"num_frames": clip.num_frames, "height": clip.height, "width": clip.width}
-        first, last = (clip.latent_frames(latent)[0] for latent in (start, stop))
-        total = min(clip.num_frames, last) - min(clip.num_frames, first)
-        with tqdm(total=total, desc="decoding", unit="frame", disable=not progress) as bar:
-            span = {"start": start, "stop": stop, "anchor": anchor, "expressions": expressions}
+        begin, end = (min(clip.num_frames, clip.latent_frames(at)[0]) for at in (start, stop))
+        with tqdm(total=end - begin, desc="decoding", unit="frame", disable=not progress) as bar:
+            span = {"start": start, "stop": stop, "anchor": anchor, "expressions": told}
             for pixels in self.video_codec.decode_chunks(latents, **size, **span):
                 shown = ((pixels[0].movedim(0, -1) + 1) * 127.5).round().clamp(0, 255)
                 yield shown.byte().cpu().numpy()

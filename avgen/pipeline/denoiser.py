@@ -94,6 +94,5 @@ class Denoiser:
             if decoupled or not self.transformer.config.num_expressions:
                 return self.transformer(tokens, sigma, context).float()
             made, told = self.transformer(tokens, sigma, context, with_expressions=True)
-            scale = self.settings.guidance_scale
-            self._told[:] = [told if rows == 1 else guide(told[:1], told[1:], scale)]
+            self._told[:] = [guide(told[:1], told[-1:], self.settings.guidance_scale)]
             return made.float()

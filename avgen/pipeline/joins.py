@@ -52,9 +52,8 @@ def ease_expressions(expressions: Tensor) -> Tensor:
     before, after = expressions[:, 1:-1], expressions[:, 2:]
     inside = (before[:, :, -1] - before[:, :, -2] + after[:, :, 1] - after[:, :, 0]) / 2
     step = after[:, :, 0] - before[:, :, -1] - inside
-    frames = expressions.shape[2]
-    rise = (torch.arange(frames).to(step) - frames // 2).clamp(min=-0.5) + 0.5
-    ramp = (rise / frames)[:, None]
+    frames = torch.arange(expressions.shape[2]).to(step)[:, None]
+    ramp = ((frames - len(frames) // 2).clamp(min=-0.5) + 0.5) / len(frames)
     eased = expressions.clone()
     eased[:, 1:-1] += step[:, :, None] * ramp
     eased[:, 2:] -= step[:, :, None] * ramp.flip(0)

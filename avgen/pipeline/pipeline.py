@@ -119,7 +119,7 @@ class AVPipeline(Coding):
         config = PipelineConfig.read(folder)
         parts = [load_module(folder / name).to(device) for name in PARTS]
         scales = getattr(parts[1].config, "expression_scales", ())
-        told = parts[0].config.num_expressions
+        told = getattr(parts[0].config, "num_expressions", 0)
         if scales and told not in (0, len(scales)):
             raise UserError(
                 f"{folder}: the transformer tells {told} numbers of a face, "
