@@ -16,7 +16,7 @@ const GIVEN = {
   face: ["A face to look like", "image/png,image/jpeg,image/webp"],
 };
 const PLAIN = ["prompt", "speech", "words", "seconds", "seed", "width", "height", "num_inference_steps", "num_frames"];
-const EMPTY = { prompt: "an old man with a white beard", speech: "nobody expected the old machine to work again", seeds: "1", fields: {}, words: null, length: null, given: {} };
+const EMPTY = { prompt: "a young woman with long red hair", speech: "the train leaves at 7:30", seeds: "1", fields: {}, words: null, length: null, given: {} };
 
 const load = () => {
   try {
