@@ -29,7 +29,7 @@ What you give with --image, --audio, --video or --extend comes out as it went in
 makes the rest."""
 EXAMPLES = """\
 examples:
-  avgen generate --prompt 'a young woman with long red hair says "the train leaves at 7:30"' -o a.mp4
+  avgen generate --prompt 'a young woman with red hair says "the train leaves at 7:30"' -o a.mp4
   avgen generate --image face.png --speech "my brother plays the violin on Sundays" -o a.mp4
   avgen generate --audio voice.wav -o a.mp4                 a face for a voice
   avgen generate --video silent.mp4 --speech "you can say that again" -o a.mp4
