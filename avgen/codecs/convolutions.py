@@ -230,12 +230,14 @@ class Mover(nn.Module):
     ) -> Tensor:
         """Folded [(B T), 6 * FRAMES * PATCH**2, 4H, 4W]: colours to add, mask's logit, flow.
 
+        The flow is backward, in units of `warp.STEP` pixels, one every PATCH pixels, interpolated.
+
         Args:
             latents: [(B T), C, H, W].
             num_latents: T.
             first: The first latent of each clip [B, C, H, W].
             told: Expressions of every latent [(B T), 2 * FRAMES * K + 1], from
-                `ConvVideoCodec.tell`; 0 throughout where there are none.
+                `ConvVideoCodec.tell`; None where none are known.
         """
         beside = first.repeat_interleave(num_latents, 0)
         x = self.inward(channels_last(torch.cat([latents, beside], 1)))

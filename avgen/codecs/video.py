@@ -36,7 +36,7 @@ from avgen.codecs.convolutions import (
     Encoder,
     Mover,
 )
-from avgen.codecs.warp import carried
+from avgen.codecs.warp import blend
 from avgen.errors import UserError
 
 
@@ -66,14 +66,14 @@ class Reconstruction(NamedTuple):
 
     Attributes:
         frames: The frames again.
-        moved: The first pictures moved to where the frames have them, alone, by a codec that has a
+        warped: The first pictures warped to where the frames have them, alone, by a codec with a
             mover.
         flow: By how many pixels, across and down, [B, 2, T, H, W].
         mask: How much of them is seen, [B, 1, T, H, W] in [0, 1].
     """
 
     frames: Tensor
-    moved: Tensor | None = None
+    warped: Tensor | None = None
     flow: Tensor | None = None
     mask: Tensor | None = None
 
@@ -200,7 +200,7 @@ class ConvVideoCodec(nn.Module):
             pixels = self._decode_span(latents, begin, min(begin + step, stop), moves, told)
             pixels = pixels[:, :, first if begin == 0 else 0 :, :height, :width]
             if moves and anchor is not None:
-                pixels, *_ = carried(pixels, anchor.clamp(-1, 1))
+                pixels, *_ = blend(pixels, anchor.clamp(-1, 1))
             yield pixels[:, :, : num_frames - max(0, begin * time - first)].clamp(-1, 1)
 
     def tell(self, expressions: Tensor | None, first: Tensor | None = None) -> Tensor | None:
@@ -296,7 +296,7 @@ class ConvVideoCodec(nn.Module):
         if batch > 1:
             still = self._shown(self.decoder(first[1::2], 1), anchor[1::2, :, None])
             carries[1::2] = still[:, :, 0].detach().clamp(-1, 1)
-        return Reconstruction(*carried(made, carries))
+        return Reconstruction(*blend(made, carries))
 
     def _shown(self, folded: Tensor, video: Tensor) -> Tensor:
         """What was decoded, without what `pad` added to `video`."""

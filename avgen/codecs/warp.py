@@ -1,4 +1,8 @@
-"""The first picture of a clip, moved to where each frame has it."""
+"""The first picture of a clip, warped to each frame, and blended with what was decoded.
+
+Reference: Siarohin et al., "First Order Motion Model for Image Animation", 2019, section 3.2:
+backward flow and an occlusion mask. Here pixels are warped, and the flow is a decoder's.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ STEP = 4.0  # pixels that a flow of 1 moves by: networks say numbers about 1
 SHY = 1.0  # taken off the mask's logit, so that an untrained one shows a quarter of the picture
 
 
-def moved(picture: Tensor, flow: Tensor) -> Tensor:
+def warp(picture: Tensor, flow: Tensor) -> Tensor:
     """Pixels of [N, C, H, W] at their place plus a flow [N, 2, H, W] in pixels, bilinearly.
 
     Beyond the border is the border.
@@ -24,7 +28,7 @@ def moved(picture: Tensor, flow: Tensor) -> Tensor:
     return F.grid_sample(picture, grid, padding_mode="border", align_corners=False)
 
 
-def carried(made: Tensor, anchor: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def blend(made: Tensor, anchor: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Frames from the decoder's pixels, a mover's channels and the clip's first picture.
 
     Args:
@@ -32,14 +36,14 @@ def carried(made: Tensor, anchor: Tensor) -> tuple[Tensor, Tensor, Tensor, Tenso
         anchor: [B, 3, H, W], the first picture.
 
     Returns:
-        The frames [B, 3, T, H, W]: the decoder's pixels and the first picture's, moved, each where
-        the mask says; the first picture moved, by itself; the flow [B, 2, T, H, W] in pixels; and
+        The frames [B, 3, T, H, W]: the decoder's pixels and the first picture's, warped, each where
+        the mask says; the first picture warped, by itself; the flow [B, 2, T, H, W] in pixels; and
         the mask [B, 1, T, H, W] in [0, 1], 1 where the first picture is to be seen.
     """
     batch, _, time = made.shape[:3]
     frames = made.movedim(2, 1).flatten(0, 1)
     flow = STEP * frames[:, 4:]
-    first = moved(anchor.repeat_interleave(time, 0), flow)
+    first = warp(anchor.repeat_interleave(time, 0), flow)
     mask = torch.sigmoid(frames[:, 3:4] - SHY)
     shown = torch.lerp(frames[:, :3], first, mask)
     parts = [x.unflatten(0, (batch, time)).movedim(1, 2) for x in (shown, first, flow, mask)]

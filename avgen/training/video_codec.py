@@ -20,7 +20,7 @@ from torch import Tensor
 from avgen.codecs.base import load_tensors
 from avgen.codecs.convolutions import ConvVideoCodecConfig, ResidualBlock
 from avgen.codecs.video import ConvVideoCodec, Flaws
-from avgen.codecs.warp import moved
+from avgen.codecs.warp import warp
 from avgen.training.draws import hash_seed
 from avgen.training.optimization import OptimizerConfig, configure
 
@@ -39,10 +39,10 @@ class PixelLoss:
         mouth: How much more an error counts inside `mouth_region`.
         mouth_region: Rows and columns (top, bottom, left, right) of the mouth, as shares of the
             crop.
-        moved: Weight of the absolute error of the first picture, moved, by a codec with a mover.
+        warped: Weight of the absolute error of the first picture, warped, by a codec with a mover.
         flow: Weight of the flow's absolute error in pixels, where it is known (`flow` of the data's
             variation) and by as much as it makes the frame of the first picture.
-        painted: Weight of the mask's mean share of what is not the first picture, moved. A squared
+        painted: Weight of the mask's mean share of what is not the first picture, warped. A squared
             error alone blends the two to a blur wherever the flow is a little off.
     """
 
@@ -51,7 +51,7 @@ class PixelLoss:
     motion: float = 1.0
     mouth: float = 2.0
     mouth_region: tuple[float, float, float, float] = (0.72, 0.97, 0.32, 0.70)
-    moved: float = 1.0
+    warped: float = 1.0
     flow: float = 1.0
     painted: float = 0.05
 
@@ -139,11 +139,11 @@ class VideoCodecSystem(L.LightningModule):
         made = self.codec(real, self.flaws, generator, anchor[:, :, 0], told_of(batch))
         terms = self.losses(made.frames, real)
         loss = self.total(terms)
-        if made.moved is not None and made.mask is not None:
+        if made.warped is not None and made.mask is not None:
             weights = self.weights(*real.shape[-2:])
-            terms["moved"] = ((made.moved - real).abs() * weights).mean()
+            terms["warped"] = ((made.warped - real).abs() * weights).mean()
             terms["painted"] = 1 - made.mask.mean()
-            loss = loss + self.loss.moved * terms["moved"] + self.loss.painted * terms["painted"]
+            loss = loss + self.loss.warped * terms["warped"] + self.loss.painted * terms["painted"]
         if made.flow is not None and (known := batch.get("flow")) is not None:
             terms["flow"] = flow_error(made.flow, known.movedim(2, 1), anchor[:, :, 0], real)
             loss = loss + self.loss.flow * terms["flow"]
@@ -188,7 +188,7 @@ def flow_error(made: Tensor, known: Tensor, first: Tensor, real: Tensor) -> Tens
     """
     batch, _, time = made.shape[:3]
     flat = known.movedim(2, 1).flatten(0, 1)
-    seen = moved(first.repeat_interleave(time, 0), flat).unflatten(0, (batch, time)).movedim(1, 2)
+    seen = warp(first.repeat_interleave(time, 0), flat).unflatten(0, (batch, time)).movedim(1, 2)
     counts = torch.exp(-(seen - real).abs().mean(1, keepdim=True) / TRUSTED)
     return ((made - known).abs() * counts).mean()
 

@@ -5,7 +5,7 @@
 VOICES are folders with a manifest.jsonl of records without pictures; the latents of several are put
 together in OUT/latents. The sound codec's encoder is a formula, so a codec that was
 never trained does: without --codec it is `SpeechCodec()`. What the picture's codec decides of a
-token is taken from --video, or is that of the codec that avgen ships.
+token is taken from --video, or is that of recipes/grid/model.
 """
 
 import argparse

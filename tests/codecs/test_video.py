@@ -253,7 +253,7 @@ def test_training_moves_given_pictures_in_half_of_a_batch_and_its_own_in_the_oth
     assert made.flow.shape == (4, 2, 5, 32, 32) and not bool(made.flow.any())
     for row in range(4):
         source = first[row, :, None] if row % 2 == 0 else still[row // 2]
-        torch.testing.assert_close(made.moved[row], source.expand(3, 5, 32, 32), atol=1e-4, rtol=0)
+        torch.testing.assert_close(made.warped[row], source.expand(3, 5, 32, 32), atol=1e-4, rtol=0)
     with pytest.raises(ValueError, match="first pictures"):
         model(video)
 

@@ -449,7 +449,7 @@ def test_what_a_flow_costs():
 def test_a_codec_with_a_mover_costs_its_frames_and_where_its_pictures_go():
     """The three together, with their weights."""
     codec = replace(SMALL, mover_widths=(8, 8, 8), expression_scales=(1.0, 2.0))
-    loss = PixelLoss(squared=5.0, moved=3.0, flow=0.7, painted=0.4)
+    loss = PixelLoss(squared=5.0, warped=3.0, flow=0.7, painted=0.4)
     system = VideoCodecSystem(codec, OptimizerConfig(1e-3, 1, 2), loss, Flaws(noise=0.1, told=0.2))
     logged = {}
     system.log = lambda *_, **__: None
@@ -464,7 +464,7 @@ def test_a_codec_with_a_mover_costs_its_frames_and_where_its_pictures_go():
     total = float(system.training_step(batch, 0).detach())
     own = logged["absolute"] + 5 * logged["squared"] + logged["edge"] + logged["motion"]
     assert logged["painted"] == pytest.approx(1 / (1 + np.exp(-1)))  # as an untrained mask says
-    rest = 3 * logged["moved"] + 0.4 * logged["painted"]
+    rest = 3 * logged["warped"] + 0.4 * logged["painted"]
     assert total == pytest.approx(own + rest, rel=1e-5)
     batch["flow"] = torch.full((2, 5, 2, 32, 32), 1.5)
     total = float(system.training_step(batch, 0).detach())
