@@ -172,7 +172,7 @@ LINES = {
     "evaluation": 6750,
     "latents": 980,
     "models": 2600,
-    "pipeline": 1740,
+    "pipeline": 1860,
     "preparation": 3980,
     "provenance": 940,
     "studio": 3580,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from avgen.diffusion.guidance import guide, guide_synchrony, interval_scale, rescale
-from avgen.diffusion.path import clean_from_velocity
+from avgen.diffusion.path import clean_from_velocity, mix
+from avgen.diffusion.samplers import SAMPLERS
+from avgen.diffusion.schedules import shifted_sigmas
 from avgen.latents.context import NoiseLevels, distinct_levels
 from avgen.latents.packing import MODALITIES, Layout
 from avgen.latents.reference import make_reference
@@ -47,6 +51,30 @@ class Denoiser:
     def expressions(self) -> Tensor | None:
         """Those of the last step [1, T, frames of a latent, K]; None of a network without any."""
         return self._told[-1] if self._told else None
+
+    def sample(
+        self,
+        clean: Tensor,
+        given: Tensor,
+        seeds: tuple[int, int],
+        callback: Callable[[int, Tensor], None] | None = None,
+    ) -> Tensor:
+        """Clean tokens [1, L, W] from noise, by the sampler, steps and schedule of the settings.
+
+        Args:
+            clean: Tokens [1, L, W], as far as they are given.
+            given: Bool [L]: which.
+            seeds: Of the noise.
+            callback: As of the sampler.
+        """
+        own, layout = self.settings, self.layout
+        seed = np.random.SeedSequence((seeds[0] % 2**63, seeds[1]))
+        generator = torch.Generator().manual_seed(int(seed.generate_state(1, np.uint64)[0] >> 1))
+        noise = torch.randn(clean.shape, generator=generator).to(clean) * layout.used
+        shifts = own.shift, own.audio_shift or own.shift
+        grids = [shifted_sigmas(own.num_inference_steps, shift) for shift in shifts]
+        sigmas = torch.stack(grids, 1).to(clean.device)[:, None, layout.modality] * ~given
+        return SAMPLERS[own.sampler](self, mix(clean, noise, sigmas[0]), sigmas, callback=callback)
 
     def __call__(self, noisy: Tensor, sigma: Tensor, end: Tensor | None = None) -> Tensor:
         """Clean tokens [1, L, W] from noisy ones [1, L, W] at noise levels sigma [1, L].

@@ -25,9 +25,6 @@ from avgen.clips.files import atomic
 from avgen.clips.timebase import to_index, to_seconds
 from avgen.clips.transforms import center_crop_resize
 from avgen.codecs.base import AudioCodec, VideoCodec, load_module, save_module
-from avgen.diffusion.path import mix
-from avgen.diffusion.samplers import SAMPLERS
-from avgen.diffusion.schedules import shifted_sigmas
 from avgen.errors import UserError
 from avgen.latents.conditioning import before_given, latents_given, modality_given
 from avgen.latents.geometry import AudioGrid, VideoGrid
@@ -42,12 +39,19 @@ from avgen.pipeline.config import DEFAULT_MODEL, PipelineConfig
 from avgen.pipeline.continuation import LatentQueue, Window, mirror, padded, windows
 from avgen.pipeline.denoiser import Denoiser
 from avgen.pipeline.joins import Output
+from avgen.pipeline.parts import (
+    DURATIONS,
+    PARTS,
+    TEXT_TO_IMAGE,
+    load_durations,
+    load_text_to_image,
+)
 from avgen.pipeline.progress import Latents, Step, Watch
 from avgen.pipeline.request import GenerateRequest, read_files
 
-PARTS = ("transformer", "video_codec", "audio_codec")
-DURATIONS = "durations"  # a part that a model may have besides: how long phonemes last
 VOICE_S = 2.0  # of a voice to be like, as in training
+NOW = Fraction(0)
+FIRST_PICTURE = 2**31  # in place of a window's number, for the noise
 # Of a window: normalised latents of video [1, C, T, H, W] and audio [1, C, T], expressions of the
 # faces [1, T, frames of a latent, K] where the network tells any.
 Made = tuple[Tensor, Tensor, Tensor | None]
@@ -60,20 +64,6 @@ def _unpacked(tokens: Tensor, layout: Layout) -> Latents:
     return video, audio
 
 
-def load_durations(folder: Path) -> DurationModel | None:
-    """The duration model of a folder of parts, if it has one.
-
-    Raises:
-        UserError: that part is something else.
-    """
-    if not (folder / DURATIONS).is_dir():
-        return None
-    found = load_module(folder / DURATIONS)
-    if not isinstance(found, DurationModel):
-        raise UserError(f"{folder / DURATIONS}: a {type(found).__name__}, not a DurationModel")
-    return found
-
-
 class AVPipeline(Coding):
     """A transformer, two codecs and what they need to know, from a folder.
 
@@ -83,6 +73,8 @@ class AVPipeline(Coding):
         audio_codec: Sound <-> latents.
         config: See `PipelineConfig`.
         durations: How long phonemes and pauses last; None takes the means of `config.timer`.
+        text_to_image: Makes the first frame where nothing is given to look like, by itself; None
+            leaves it to `transformer`, which makes it with all the others.
     """
 
     def __init__(
@@ -92,7 +84,9 @@ class AVPipeline(Coding):
         audio_codec: AudioCodec,
         config: PipelineConfig,
         durations: DurationModel | None = None,
+        text_to_image: Backbone | None = None,
     ) -> None:
+        self.text_to_image = text_to_image
         self.transformer = transformer
         self.video_codec, self.audio_codec = video_codec, audio_codec
         self.config, self.durations = config, durations
@@ -125,7 +119,9 @@ class AVPipeline(Coding):
                 f"{folder}: the transformer tells {told} numbers of a face, "
                 f"the video codec goes by {len(scales)}"
             )
-        pipe = cls(*parts, config, load_durations(folder))  # type: ignore[arg-type]
+        image = load_text_to_image(folder)
+        first = None if image is None else image.to(device)
+        pipe = cls(*parts, config, load_durations(folder), first)  # type: ignore[arg-type]
         pipe.dtype = dtype or torch.float32
         return pipe
 
@@ -133,12 +129,11 @@ class AVPipeline(Coding):
         """Write a folder that `from_pretrained` reads; weights as bfloat16."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        for name in PARTS:
+        for name in (*PARTS, DURATIONS, TEXT_TO_IMAGE):
             part = getattr(self, name)
-            assert isinstance(part, nn.Module)
-            save_module(part, folder / name)
-        if self.durations is not None:
-            save_module(self.durations, folder / DURATIONS)
+            if part is not None:
+                assert isinstance(part, nn.Module)
+                save_module(part, folder / name)
         with atomic(folder / "config.json") as temporary:
             temporary.write_text(json.dumps(asdict(self.config), indent=2) + "\n")
 
@@ -213,6 +208,9 @@ class AVPipeline(Coding):
 
         Memory is that of one window, however long the clip. `progress`: as calling the pipeline.
         """
+        painter = None if conditions.face is not None else self.text_to_image
+        if painter is not None and not conditions.num_pictured:
+            conditions = replace(conditions, frames=self.first_picture(conditions, painter))
         plan = list(windows(conditions, self.video_codec, self.audio_codec))
         start, begin = plan[0].start, plan[0].begin
         output = self.output(conditions, start, begin)
@@ -266,18 +264,11 @@ class AVPipeline(Coding):
         progress: bool | Watch,
     ) -> Made:
         """The normalised latents of one window, and the expressions of its faces."""
-        settings = conditions.settings
         layout = self.layout(conditions, window).to(self.device)
         clean = self.known(conditions, window, before, layout)
         given = self.given(conditions, window, layout)
-        text = self.text(conditions, window).to(self.device)
-        seed = np.random.SeedSequence((conditions.seed % 2**63, window.index))
-        generator = torch.Generator().manual_seed(int(seed.generate_state(1, np.uint64)[0] >> 1))
-        noise = torch.randn(clean.shape, generator=generator).to(clean) * layout.used
-        shifts = settings.shift, settings.audio_shift or settings.shift
-        grids = [shifted_sigmas(settings.num_inference_steps, shift) for shift in shifts]
-        sigmas = torch.stack(grids, 1).to(self.device)[:, None, layout.modality] * ~given
-        like = self.reference(conditions)
+        text, like = self.text(conditions, window).to(self.device), self.reference(conditions)
+        settings = conditions.settings
         denoise = Denoiser(self.transformer, layout, text, settings, self.dtype, like)
         steps = settings.num_inference_steps
         with tqdm(total=steps, desc="denoising", unit="step", disable=progress is not True) as bar:
@@ -288,9 +279,27 @@ class AVPipeline(Coding):
                     expected = partial(_unpacked, denoised, layout)
                     progress(Step(conditions, "denoising", window, step + 1, steps, expected))
 
-            noisy = mix(clean, noise, sigmas[0])
-            tokens = SAMPLERS[settings.sampler](denoise, noisy, sigmas, callback=advance)
+            tokens = denoise.sample(clean, given, (conditions.seed, window.index), advance)
         return *_unpacked(tokens, layout), denoise.expressions
+
+    def first_picture(self, conditions: Conditions, network: Backbone) -> np.ndarray:
+        """A first frame uint8 [1, H, W, 3] that a network makes of the caption alone.
+
+        What follows goes on from it as from one that is given. Reference: Girdhar et al., "Emu
+        Video", 2023, section 3: a picture of the text, then a video of both.
+        """
+        grid = self.video_grid(conditions, 1)
+        sound = self.audio_grid(conditions, self.audio_codec.hop_length)
+        layout = make_layout(grid, sound, has_sound=False).to(self.device)
+        nothing = torch.zeros(1, grid.channels, 1, *grid.latent_size, device=self.device)
+        clean = pack(nothing, None, layout)
+        captions = [conditions.caption, conditions.negative_caption]
+        text = network.read(captions, [[], []]).to(self.device)
+        denoise = Denoiser(network, layout, text, conditions.settings, self.dtype)
+        given = torch.zeros_like(layout.modality, dtype=torch.bool)
+        video, _ = unpack(denoise.sample(clean, given, (conditions.seed, FIRST_PICTURE)), layout)
+        assert video is not None
+        return next(self.decode_video(video, 0, 1, grid))
 
     def preview(self, step: Step) -> np.ndarray:
         """One frame uint8 [H, W, 3] from the middle of what a step expects to come out."""
@@ -310,18 +319,20 @@ class AVPipeline(Coding):
         size = num_frames, height, width, conditions.fps
         return VideoGrid(*size, codec.stride, codec.latent_channels, patch)
 
+    def audio_grid(
+        self, conditions: Conditions, length: int, start_s: Fraction = NOW, lead: int = 0
+    ) -> AudioGrid:
+        """Where the latents of so many samples lie, from a second on; `lead`: see `AudioGrid`."""
+        codec, patch = self.audio_codec, conditions.settings.audio_patch
+        rates = codec.sample_rate, codec.hop_length, codec.latent_channels
+        return AudioGrid(length, *rates, patch, start_s, lead)
+
     def layout(self, conditions: Conditions, window: Window) -> Layout:
         """Where every token of a window lies, in seconds from its first frame."""
-        codec = self.audio_codec
-        audio = AudioGrid(
-            window.end - window.begin,
-            codec.sample_rate,
-            codec.hop_length,
-            codec.latent_channels,
-            conditions.settings.audio_patch,
-            to_seconds(window.begin, codec.sample_rate) - to_seconds(window.start, conditions.fps),
-            window.lead,
-        )
+        begin_s = to_seconds(window.begin, self.audio_codec.sample_rate)
+        late_s = begin_s - to_seconds(window.start, conditions.fps)
+        length = window.end - window.begin
+        audio = self.audio_grid(conditions, length, late_s, window.lead)
         return make_layout(self.video_grid(conditions, window.stop - window.start), audio)
 
     def known(
@@ -380,13 +391,7 @@ class AVPipeline(Coding):
         if face is None and voice is None:
             return None
         length = codec.hop_length * (1 if voice is None else voice.shape[2])
-        audio = AudioGrid(
-            length,
-            codec.sample_rate,
-            codec.hop_length,
-            codec.latent_channels,
-            conditions.settings.audio_patch,
-        )
+        audio = self.audio_grid(conditions, length)
         picture = self.video_grid(conditions, 1)
         layout = make_layout(picture, audio, voice is not None, face is not None).to(self.device)
         return pack(face, voice, layout)[0], layout

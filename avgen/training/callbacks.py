@@ -29,7 +29,7 @@ from avgen.evaluation.run.jobs import Job, row_of
 from avgen.evaluation.speech.transcripts import Transcript
 from avgen.models.timing import SpeechTimer
 from avgen.pipeline import AVPipeline, PipelineConfig
-from avgen.pipeline.pipeline import load_durations
+from avgen.pipeline.parts import load_durations, load_text_to_image
 from avgen.preparation.latent_store import ClipShape, encoder_fingerprint, read_shapes
 from avgen.preparation.store import Prepared
 from avgen.training.sharding import ShardedEMA
@@ -56,7 +56,8 @@ def build_pipeline(
     Args:
         system: Holds the transformer.
         folder: The prepared folder that it trains on.
-        codecs: A folder with video_codec and audio_codec, and durations where there is a model.
+        codecs: A folder with video_codec and audio_codec, and with durations and text_to_image if
+            there are any.
         num_frames: Frames of a training clip.
 
     Raises:
@@ -87,8 +88,8 @@ def build_pipeline(
         **system.sampling,
     )
     parts = [part.to(system.device) for part in parts]
-    durations = load_durations(codecs)
-    return AVPipeline(system.transformer, *parts, config, durations)  # type: ignore[arg-type]
+    more = load_durations(codecs), load_text_to_image(codecs)
+    return AVPipeline(system.transformer, *parts, config, *more)  # type: ignore[arg-type]
 
 
 def timer_of(
@@ -119,7 +120,8 @@ class Watching(Callback):
 
     Args:
         folder: The prepared folder.
-        codecs: A folder with video_codec and audio_codec, and durations where there is a model.
+        codecs: A folder with video_codec and audio_codec, and with durations and text_to_image if
+            there are any.
         num_frames: Frames of a clip.
         seed: Of every clip.
     """
@@ -179,7 +181,8 @@ class Samples(Watching):
 
     Args:
         folder: The prepared folder.
-        codecs: A folder with video_codec and audio_codec, and durations where there is a model.
+        codecs: A folder with video_codec and audio_codec, and with durations and text_to_image if
+            there are any.
         prompts: What to make.
         num_frames: Frames of a clip.
         seed: Of every clip.
@@ -246,7 +249,8 @@ class Synchrony(Watching):
 
     Args:
         folder: The prepared folder.
-        codecs: A folder with video_codec and audio_codec, and durations where there is a model.
+        codecs: A folder with video_codec and audio_codec, and with durations and text_to_image if
+            there are any.
         num_frames: Frames of a clip.
         num_clips: How many sentences, the first of the validation split.
         recognizer: Import path of what hears words (avgen/evaluation/speech/recognition.py);

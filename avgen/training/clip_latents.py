@@ -38,10 +38,13 @@ class Stretches:
     Args:
         share: Of the steps that are such stretches, 0 to 1.
         num_frames: Frames of a stretch; a clip that has no more is trained on as it is.
+        first_stills: Whether steps of single frames are of a clip's first, a face at rest before it
+            speaks, and not of any.
     """
 
     share: float = 0.0
     num_frames: int = 1
+    first_stills: bool = False
 
     def __post_init__(self) -> None:
         """Check that there is something in a stretch."""
@@ -217,7 +220,8 @@ class Clips(Dataset[dict[str, Any]]):
         num_frames = self.stretches.num_frames if drawn.stretch else whole.num_frames
         if drawn.kind == "still" or num_frames < whole.num_frames:
             shape = still(whole) if drawn.kind == "still" else replace(shape, num_frames=num_frames)
-            start = draw_start(self.config, whole, shape, hash_seed(self.seed, drawn.draw, 2))
+            if drawn.kind != "still" or not self.stretches.first_stills:
+                start = draw_start(self.config, whole, shape, hash_seed(self.seed, drawn.draw, 2))
         if drawn.kind == "sound":
             shape = replace(shape, has_picture=False)
         video, audio = read_stretch(file, self.config, shape, start)

@@ -19,7 +19,7 @@ from avgen.clips.files import atomic
 from avgen.codecs.base import load_module, save_module
 from avgen.errors import UserError
 from avgen.models.lora import adapted, merge, save_adapter
-from avgen.pipeline.pipeline import PARTS
+from avgen.pipeline.parts import PARTS
 from avgen.training.audio_codec import AudioCodecSystem
 from avgen.training.callbacks import build_pipeline
 from avgen.training.card import write_card

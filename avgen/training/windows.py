@@ -36,13 +36,18 @@ class Variation:
         fast: Share of windows that leave out frames: every second or every third is kept.
         flash: Share of windows with 1 to 5 frames of one colour, half of them between frames of
             another.
-        flow: Whether they come with "flow" from the clip's first, float32 [T, 2, H, W], from which
-            a codec's mover learns.
+        zoom: By how much nearer or further a window is seen at most, as a share of the picture's
+            size, and half as much beside its middle; beyond its border it is mirrored.
+        anywhere: Whether the anchor is any frame of the clip, and not its first.
+        flow: Whether they come with "flow" from the anchor, float32 [T, 2, H, W], from which a
+            codec's mover learns.
     """
 
     flip: bool = False
     fast: float = 0.0
     flash: float = 0.0
+    zoom: float = 0.0
+    anywhere: bool = False
     flow: bool = False
 
     def step(self, random: np.random.Generator) -> int:
@@ -52,12 +57,15 @@ class Variation:
     def paint(
         self, frames: np.ndarray, first: np.ndarray, random: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Frames uint8 [T, H, W, 3] and the clip's first [H, W, 3], as the draw says.
+        """Frames uint8 [T, H, W, 3] and their anchor [H, W, 3], as the draw says.
 
-        Both are mirrored, or neither; the frames may have a flash.
+        Both are mirrored and zoomed, or neither; the frames may have a flash.
         """
         if self.flip and random.integers(2):
             frames, first = frames[:, :, ::-1], first[:, ::-1]
+        if self.zoom:
+            frames = zoomed(np.stack([*frames, first]), self.zoom * random.uniform(-1, 1, 3))
+            frames, first = frames[:-1], frames[-1]
         if self.flash and random.random() < self.flash:
             around, flash = random.integers(256, size=(2, 3)) if random.integers(2) else (0, 255)
             flat, at = random.integers(2), int(random.integers(len(frames)))
@@ -67,6 +75,26 @@ class Variation:
 
 
 AS_IT_IS = Variation()
+
+
+def zoomed(frames: np.ndarray, by: np.ndarray) -> np.ndarray:
+    """Frames uint8 [T, H, W, 3] seen from nearer by a share of their size, and from beside.
+
+    Args:
+        frames: What is seen.
+        by: How much nearer, how much further right and down, twice, as shares of the size: [3].
+    """
+    height, width = frames.shape[1:3]
+    scale, middle = 1 / (1 + by[0]), np.array([width - 1, height - 1]) / 2
+    from_x, from_y = middle + by[1:] / 2 * (width, height) - scale * middle
+    seen = np.array([[scale, 0, from_x], [0, scale, from_y]])
+    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return np.stack(
+        [
+            cv2.warpAffine(f, seen, (width, height), None, how, cv2.BORDER_REFLECT_101)
+            for f in frames
+        ]
+    )
 
 
 def flow_from(first: np.ndarray, frames: np.ndarray) -> np.ndarray:
@@ -97,7 +125,7 @@ class Windows(Dataset[dict[str, Any]]):
 
     Args:
         prepared: The folder and split.
-        modality: "video" (uint8 [T, H, W, 3], and "anchor", its clip's first frame [H, W, 3]) or
+        modality: "video" (uint8 [T, H, W, 3], and "anchor", a frame of its clip [H, W, 3]) or
             "waveform" (float32 [C, N] in [-1, 1]). Where every face's expressions are known and
             pictures are not mirrored there are "expressions" and "anchor_expressions" too, float32
             [T, K] and [K].
@@ -143,16 +171,17 @@ class Windows(Dataset[dict[str, Any]]):
             return {
                 "waveform": torch.from_numpy(self.window(clip.T, random).T).float() / FULL_SCALE
             }
-        first, step = clip[0], self.variation.step(random)
+        step = self.variation.step(random)
         at = self.window(np.arange(0, len(clip), step), random)
-        frames, first = self.variation.paint(clip[at], first, random)
+        origin = int(random.integers(len(clip))) if self.variation.anywhere else 0
+        frames, first = self.variation.paint(clip[at], clip[origin], random)
         made = {"video": torch.from_numpy(np.array(frames))}
         made["anchor"] = torch.from_numpy(np.array(first))
         if self.variation.flow:
             made["flow"] = torch.from_numpy(flow_from(first, frames))
         if self.tracks is not None:
             track = torch.from_numpy(np.load(self.tracks[number])).float()
-            made |= {"expressions": track[at], "anchor_expressions": track[0]}
+            made |= {"expressions": track[at], "anchor_expressions": track[origin]}
         return made
 
     def window(self, whole: np.ndarray, random: np.random.Generator) -> np.ndarray:
