@@ -16,7 +16,8 @@ from torch import nn
 from avgen.clips import Clip, Word
 from avgen.codecs.base import EvenLatents
 from avgen.codecs.normalize import LatentStatistics
-from avgen.latents.packing import AUDIO, VIDEO, pack, unpack
+from avgen.latents.geometry import AudioGrid, VideoGrid
+from avgen.latents.packing import AUDIO, VIDEO, make_layout, pack, unpack
 from avgen.models.phonemes import ARPABET
 from avgen.models.text import caption_ids, make_text
 from avgen.models.timing import SpeechTimer
@@ -271,6 +272,35 @@ def test_the_latents_that_are_made(pipe):
     even = np.linspace(1, 0, STEPS + 1)
     for step, sigma in enumerate(pipe.transformer.sigmas):
         np.testing.assert_allclose(sigma, 2 * even[step] / (1 + even[step]), rtol=1e-6)
+
+
+def test_the_first_picture_is_of_the_caption_alone(pipe):
+    """By a network of its own, in one frame without words; the rest goes on from it."""
+    pipe.text_to_image = Linear()
+    clip = pipe('a tall man "place red"', seed=11, negative_prompt="rain", progress=False)
+    texts, sigmas = pipe.text_to_image.texts, pipe.text_to_image.sigmas
+    assert len(texts) == STEPS and texts[0].caption_ids[0, :3].tolist() == caption_ids("a tall man")
+    assert texts[0].caption_mask.sum(1).tolist() == [3, 1] and not texts[0].speech_mask.any()
+    silence = AudioGrid(HOP, RATE, HOP, 2, 3)
+    layout = make_layout(VideoGrid(1, 32, 48, Fraction(25), (4, 16, 16), 3, 2), silence, False)
+    assert sigmas[0].shape == (layout.num_tokens,)
+    noise = noise_of(11, 2**31, (1, layout.num_tokens, layout.used.shape[1]))[0].numpy()
+    noise, scales = noise * layout.used.numpy(), np.full(layout.num_tokens, 3.0)
+    none_given, pull = np.zeros(layout.num_tokens, bool), [float(p) for p in pull_of(texts[0])]
+    tokens = sampled(noise, none_given, *pull, scales, layout)
+    latents, _ = unpack(torch.from_numpy(tokens)[None].float(), layout)
+    shape = (1, 3, 1, 1, 1)
+    raw = latents * torch.tensor(VIDEO_STD).view(shape) + torch.tensor(VIDEO_MEAN).view(shape)
+    off = clip.frames[:1].astype(int) - as_pixels(raw, 1)
+    assert np.abs(off).max() <= 1 and clip.frames[0].std() > 5
+    (seen,) = pipe.video_codec.encoded
+    _, given = check_window(pipe, 0, 11, (normalised(seen, VIDEO_MEAN, VIDEO_STD), None))
+    assert given.sum() == layout.num_tokens
+
+    texts.clear()
+    pipe('a tall man "place red"', image=picture(1)[0], progress=False)
+    pipe('a tall man "place red"', video=Clip(picture(9), Fraction(25)), progress=False)
+    assert not texts  # there is a picture
 
 
 def test_each_scale_is_its_modalitys(pipe):

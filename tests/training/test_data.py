@@ -86,6 +86,19 @@ def test_no_latents_are_opened_before_they_are_drawn(prepared_latents, tmp_path)
         clips[[ClipDraw(0, 0)]]
 
 
+def test_single_frames_may_be_first_ones(prepared_latents):
+    """From anywhere in a clip, or its first alone."""
+    starts = []
+    for first in (False, True):
+        stretches = Stretches(0.0, 5, first_stills=first)
+        data = ClipData(prepared_latents, Buckets(4, [0.36]), stretches, still_share=1.0)
+        loader = data.train_dataloader()
+        clips = [clip for _ in range(6) for batch in loader for clip in batch["clips"]]
+        assert {clip.video.shape[1] for clip in clips} == {1}
+        starts.append({round(clip.start_s * 25) for clip in clips})
+    assert starts == [{0, 4, 8}, {0}]
+
+
 @pytest.mark.parametrize(("num_frames", "ends"), [(1, [0]), (5, [0, 4]), (7, [0, 4, 6])])
 def test_stills_are_the_frames_that_latents_end_with(num_frames, ends):
     torch.manual_seed(0)

@@ -12,7 +12,7 @@ from avgen.clips.timed_words import Word
 from avgen.corpora.manifest import ClipRecord, read_manifest, write_manifest
 from avgen.preparation.store import Prepared
 from avgen.training.draws import clip_of_draw, hash_seed
-from avgen.training.windows import Variation, WindowData, Windows, flow_from
+from avgen.training.windows import Variation, WindowData, Windows, flow_from, zoomed
 
 NUM_CLIPS, NUM_FRAMES, RATE = 7, 12, 1600
 
@@ -140,6 +140,36 @@ def test_a_window_comes_with_the_first_frame_of_its_clip(prepared):
         columns = windows[draw]["video"][:, 0, :, 2]
         same = (columns == anchor[0, :, 2]).all(1)
         assert bool(same.any()) or bool((columns == columns[:, :1]).all(1).any())
+
+
+def test_an_anchor_may_be_any_frame_of_the_clip(prepared):
+    """With its own expressions, whatever the window is."""
+    records = []
+    for record in read_manifest(prepared / "manifest.jsonl"):
+        np.save(prepared / f"{record.id}.npy", np.arange(NUM_FRAMES)[:, None] + 30.0)
+        records.append(replace(record, tracks={"expressions": f"{record.id}.npy"}))
+    write_manifest(records, prepared / "manifest.jsonl")
+    windows = Windows(Prepared(prepared, "train"), "video", 3, Variation(anywhere=True))
+    places = []
+    for draw in range(80):
+        found = windows[draw]
+        assert set(found["anchor"][..., 0].flatten().tolist()) == {clip_of_draw(draw, 6, 0)}
+        (place,) = set(found["anchor"][..., 1].flatten().tolist())
+        assert found["anchor_expressions"].tolist() == [30 + place]
+        places.append(place)
+    assert set(places) == set(range(NUM_FRAMES))
+
+
+def test_a_window_is_seen_from_nearer_and_beside():
+    """A corner 20 columns right of the middle, in its row, from 4 left and 4 down of it."""
+    frames = np.zeros((2, 41, 81, 3), np.uint8)
+    frames[1, 20:, 60:] = 200
+    seen = zoomed(frames, np.array([0.2, -0.1, 0.2]))
+    assert seen.shape == frames.shape and not seen[0].any()
+    columns, rows = (np.flatnonzero(line > 100) for line in (seen[1, -1, :, 0], seen[1, :, -1, 0]))
+    assert columns[0] == pytest.approx(40 + 1.2 * (20 + 4.05), abs=0.6)
+    assert rows[0] == pytest.approx(20 - 1.2 * 4.1, abs=0.6)
+    assert np.array_equal(zoomed(frames, np.zeros(3)), frames)
 
 
 def test_a_window_comes_with_the_expressions_of_its_frames(prepared):
