@@ -295,7 +295,10 @@ class AVPipeline(Coding):
         clean = pack(nothing, None, layout)
         captions = [conditions.caption, conditions.negative_caption]
         text = network.read(captions, [[], []]).to(self.device)
-        denoise = Denoiser(network, layout, text, conditions.settings, self.dtype)
+        settings = conditions.settings
+        if self.transformer.config.distilled and not network.config.distilled:  # it takes more
+            settings = replace(settings, sampler="ab2", num_inference_steps=24)
+        denoise = Denoiser(network, layout, text, settings, self.dtype)
         given = torch.zeros_like(layout.modality, dtype=torch.bool)
         video, _ = unpack(denoise.sample(clean, given, (conditions.seed, FIRST_PICTURE)), layout)
         assert video is not None

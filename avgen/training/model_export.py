@@ -19,7 +19,7 @@ from avgen.clips.files import atomic
 from avgen.codecs.base import load_module, save_module
 from avgen.errors import UserError
 from avgen.models.lora import adapted, merge, save_adapter
-from avgen.pipeline.parts import PARTS
+from avgen.pipeline.parts import PARTS, TEXT_TO_IMAGE
 from avgen.training.audio_codec import AudioCodecSystem
 from avgen.training.callbacks import build_pipeline
 from avgen.training.card import write_card
@@ -54,7 +54,8 @@ def export_model(checkpoint: Path, recipe: Sequence[str], codecs: Path, out: Pat
     Args:
         checkpoint: Lightning's, of a run of `DiffusionSystem`.
         recipe: What that run's `avgen train` was given: `--config FILE` and overrides.
-        codecs: A folder with video_codec and audio_codec.
+        codecs: A folder with video_codec and audio_codec, and with durations and text_to_image if
+            there are any.
         out: The folder.
 
     Raises:
@@ -71,7 +72,8 @@ def export_model(checkpoint: Path, recipe: Sequence[str], codecs: Path, out: Pat
     merge(system.transformer)
     pipe = build_pipeline(system.eval(), data.folder, codecs, longest_clip(data))
     pipe.save_pretrained(out)
-    parts = {name: load_module(out / name) for name in PARTS}
+    names = [name for name in (*PARTS, TEXT_TO_IMAGE) if (out / name).is_dir()]
+    parts = {name: load_module(out / name) for name in names}
     write_card(out, parts, data.folder, read_checkpoint(checkpoint), seed_of(trained))
 
 

@@ -280,6 +280,11 @@ class DiffusionSystem(L.LightningModule):
         clean, noise, layout = drawn.clean, drawn.noise, drawn.layout
         noisy = mix(clean, noise, drawn.sigma)
         context = self.transformer.prepare(layout, drawn.text, reference=drawn.reference)
+        faces, teacher = drawn.expressions, self.teacher
+        target = velocity(clean, noise)
+        if teacher is not None:
+            target, guided = teacher.targets(noisy, drawn)
+            faces = guided if faces is not None and guided is not None else faces
         told, has_head = None, bool(self.transformer.config.num_expressions)
         if not has_head or (drawn.expressions is None and rank_and_world()[1] == 1):
             predicted = self.transformer(noisy, drawn.levels, context)
@@ -287,17 +292,14 @@ class DiffusionSystem(L.LightningModule):
             predicted, told = self.transformer(noisy, drawn.levels, context, with_expressions=True)
         if told is not None and drawn.expressions is None:  # other processes wait for its gradient
             predicted, told = predicted + 0 * told.sum(), None
-        elif told is not None and drawn.expressions is not None:
-            if told.shape != drawn.expressions.shape:
+        elif told is not None and faces is not None:
+            if told.shape != faces.shape:
                 raise UserError(
-                    f"num_expressions is {told.shape[-1]}; the clips' tracks have "
-                    f"{drawn.expressions.shape[-1]}"
+                    f"num_expressions is {told.shape[-1]}; the clips' tracks have {faces.shape[-1]}"
                 )
-            told = (told - drawn.expressions).square().mean(-1)
+            told = (told - faces).square().mean(-1)
         # `token_errors` averages over the padding too, in which nothing is wrong.
         used = layout.used.float().mean(1)
-        teacher = self.teacher
-        target = velocity(clean, noise) if teacher is None else teacher.mean_velocity(noisy, drawn)
         return token_errors(predicted, target) / used, told
 
     def loss(self, drawn: TrainingSample, stage: str, size: int) -> Tensor:

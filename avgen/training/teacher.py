@@ -23,7 +23,7 @@ from avgen.codecs.base import load_module
 from avgen.diffusion.distillation import StepDraws, mean_velocity
 from avgen.diffusion.guidance import guide
 from avgen.errors import UserError
-from avgen.latents.context import distinct_levels
+from avgen.latents.context import NoiseLevels, distinct_levels
 from avgen.models.transformer import AVTransformer
 from avgen.training.sample import TrainingSample
 
@@ -74,25 +74,43 @@ class Teacher:
         return self  # frozen: averaged copies of the system share it
 
     @torch.no_grad()
-    def mean_velocity(self, noisy: Tensor, drawn: TrainingSample) -> Tensor:
-        """What the student is to answer at noisy tokens [R, L, W] of a sample, [R, L, W]."""
-        network, modality = self.network.to(noisy.device), drawn.layout.modality
+    def targets(self, noisy: Tensor, drawn: TrainingSample) -> tuple[Tensor, Tensor | None]:
+        """What the student is to answer at noisy tokens [R, L, W] of a sample.
+
+        The mean velocity, [R, L, W], and what is told of the faces there, guided as the picture is,
+        [R, T, stride, K]; None by a teacher that tells nothing.
+        """
+        network, layout = self.network.to(noisy.device), drawn.layout
         assert drawn.levels.told is not None
         length, scale = drawn.levels.told[drawn.levels.index].unbind(-1)
-        asked = network.prepare(drawn.layout, drawn.text, reference=drawn.reference)
+        asked = network.prepare(layout, drawn.text, reference=drawn.reference)
+        heard: list[Tensor] = []  # of the first velocity: at the noise level that is asked about
+
+        def answer(noisy: Tensor, levels: Tensor | NoiseLevels, context: Any) -> Tensor:
+            if not network.config.num_expressions or len(heard) > 1:
+                return network(noisy, levels, context)
+            made, told = network(noisy, levels, context, with_expressions=True)
+            heard.append(told)
+            return made
+
         if network.config.distilled:
             still = torch.stack([torch.zeros_like(scale), scale], -1)
 
             def velocity(noisy: Tensor, sigma: Tensor) -> Tensor:
-                return network(noisy, distinct_levels(sigma, modality, still), asked)
+                return answer(noisy, distinct_levels(sigma, layout.modality, still), asked)
 
         else:
             everyone = torch.ones(len(drawn.text.caption_ids), dtype=torch.bool)
             nothing = drawn.text.drop(everyone, everyone)
-            avoided = network.prepare(drawn.layout, nothing, reference=drawn.reference)
+            avoided = network.prepare(layout, nothing, reference=drawn.reference)
 
             def velocity(noisy: Tensor, sigma: Tensor) -> Tensor:
-                cond, uncond = (network(noisy, sigma, context) for context in (asked, avoided))
+                cond, uncond = (answer(noisy, sigma, context) for context in (asked, avoided))
                 return guide(cond, uncond, scale)
 
-        return mean_velocity(velocity, noisy, drawn.sigma, drawn.sigma - length, self.num_steps)
+        made = mean_velocity(velocity, noisy, drawn.sigma, drawn.sigma - length, self.num_steps)
+        if not heard or network.config.distilled:
+            return made, heard[0] if heard else None
+        by_latent = scale.new_ones(len(scale), layout.num_latents + 1)
+        by_latent[:, layout.latent] = scale  # a clip has one; the last column is of what is no face
+        return made, guide(heard[0], heard[1], by_latent[:, :-1, None])

@@ -2,7 +2,7 @@
 
     python recipes/people/run.py OUT --portraits PICTURES --face-landmarker face_landmarker.task
 
-writes the voices, what the portraits say with them, both codecs, and the transformer, from sound
+writes the voices, what the portraits say with them, both codecs, and the transformers, from sound
 alone over single faces to few steps: OUT/model is what `avgen generate --model` takes, OUT/demo.mp4
 a clip of it. Run again, it skips what is finished and resumes a training from its last checkpoint.
 `--small` is the whole way in minutes, to see that it can be walked: what it makes does not speak.
@@ -10,6 +10,7 @@ a clip of it. Run again, it skips what is finished and resumes a training from i
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -58,7 +59,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "sound": {f"{BATCHES}.batch_size": 4},
     **{
         name: {f"{BATCHES}.{kind}batch_size": size for kind, size in SMALL_BATCHES.items()}
-        for name in ("faces", "joint", "guidance", "few_steps")
+        for name in ("faces", "first_picture", "joint", "guidance", "few_steps")
     },
 }
 SMALL_STEPS = 0.004  # of the recipes' steps: 5 to 24 each
@@ -144,6 +145,7 @@ class Stages:
         if self.args.grid is not None:
             stages["grid"] = self.pictures[1] / "manifest.jsonl", self.prepare_grid
         voices, people = Path("prepared/voices"), Path("prepared/people")
+        image = Path("codecs/text_to_image")
         encoded = script("encode", *self.voices.values(), voices, "--video", "codecs/video_codec")
         return stages | {
             "speech_codec": self.trained("speech_codec", "codecs/audio_codec", self.sounds),
@@ -153,6 +155,8 @@ class Stages:
             "sound": self.trained("sound", "sound", [voices]),
             "people": (people / latents, lambda: merge([voices, self.pictures[0]], people)),
             "faces": self.trained("faces", "faces", [people], codecs=True),
+            "first_picture": self.trained("first_picture", "pictures", [people], codecs=True),
+            "text_to_image": (image / "config.json", lambda: copy("pictures/transformer", image)),
             "joint": self.trained("joint", "joint", [people], codecs=True),
             "guidance": self.trained("guidance", "guided", [people], codecs=True),
             "few_steps": self.trained("few_steps", "model", [people], codecs=True),
@@ -238,6 +242,11 @@ class Stages:
 def has_validation(folder: Path) -> bool:
     """Whether a prepared folder has a clip to validate with."""
     return any(r.split == "validation" for r in read_manifest(folder / "manifest.jsonl"))
+
+
+def copy(folder: str, to: Path) -> None:
+    """Copy a folder; one that was left half copied is written over."""
+    shutil.copytree(folder, to, dirs_exist_ok=True)
 
 
 def script(name: str, *arguments: object) -> Callable[[], None]:

@@ -12,8 +12,10 @@ import yaml
 from safetensors.torch import load_file
 
 from avgen import cli
+from avgen.codecs.base import save_module
 from avgen.codecs.speech import SpeechCodec, SpeechCodecConfig
 from avgen.corpora.manifest import ClipRecord, read_manifest, write_manifest
+from avgen.diffusion.distillation import StepDraws
 from avgen.diffusion.schedules import IndependentSigma, LogitNormal
 from avgen.latents.conditioning import Tasks
 from avgen.latents.packing import AUDIO, VIDEO, PackedLayout
@@ -27,6 +29,7 @@ from avgen.training.data import ClipData
 from avgen.training.optimization import OptimizerConfig
 from avgen.training.sample import LossWeights, TextDrops
 from avgen.training.system import DiffusionSystem, NetworkConfig
+from avgen.training.teacher import DistillationConfig, Teacher
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 PLAIN = TextDrops(both=0.0, caption=0.0, speech=0.0, given_speech=0.0)
@@ -117,6 +120,38 @@ def test_faces_are_told_of_clips_that_have_them_through_little_noise(faces):
     assert plain - without == pytest.approx(0.25 * mean, rel=1e-4)
     with pytest.raises(ValueError, match="num_expressions is 5; the clips' tracks have 3"):
         make_system(faces, num_expressions=5).errors(drawn)
+
+
+def test_a_student_is_told_what_its_teacher_is_guided_to_tell_of_faces(faces, tmp_path):
+    """Each clip by its own scale, at the noise level that its step starts from."""
+    system = make_system(faces, num_expressions=EXPRESSIONS)
+    save_module(system.transformer, tmp_path / "transformer", torch.float32)
+    steps = StepDraws(0.0, 0.3, 1.5, 3.0)
+    system.teacher = Teacher(DistillationConfig(tmp_path, steps))
+    system.drawing = replace(system.drawing, steps=steps)
+    batch = next(iter(ClipData(faces, ALL).train_dataloader()))
+    drawn = system.draw(batch, "train")
+    scales = [float(s[0, 0]) for s in drawn.levels.told[drawn.levels.index][..., 1].split(
+        drawn.layout.lengths, 1)]  # fmt: skip
+    assert len(set(scales)) == len(batch["clips"]) and min(scales) > 1.4
+    noisy = (1 - drawn.sigma)[..., None] * drawn.clean + drawn.sigma[..., None] * drawn.noise
+    everyone = torch.ones(len(scales), dtype=torch.bool)
+    with torch.no_grad():
+        cond, uncond = (
+            system.transformer(
+                noisy, drawn.sigma, system.transformer.prepare(drawn.layout, text), True
+            )[1]
+            for text in (drawn.text, drawn.text.drop(everyone, everyone))
+        )
+        _, told = system.teacher.targets(noisy, drawn)
+        counts = [1 + (clip.shape.num_frames - 1) // 4 for clip in batch["clips"]]
+        for own, base, made, scale in zip(
+            *(x.split(counts, 1) for x in (cond, uncond, told)), scales, strict=True
+        ):
+            torch.testing.assert_close(made, base + scale * (own - base), atol=1e-5, rtol=1e-4)
+        assert float((told - cond).abs().max()) > 0.01
+        _, before = system.errors(drawn)
+        torch.testing.assert_close(before, (cond - told).square().mean(-1), atol=1e-6, rtol=1e-4)
 
 
 def test_of_several_processes_each_has_a_gradient_of_the_head(faces, monkeypatch):
