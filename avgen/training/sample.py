@@ -53,6 +53,8 @@ class TextDrops:
         speech: Share of clips without words alone.
         given_speech: Share of clips whose words are hidden where sound or picture is given
             throughout.
+        words: How many of a caption's words are hidden at most, as a share; how many, is drawn for
+            each clip. What says less fits more people, and the noise has to choose.
         jitter_s: Standard deviation of the noise on the words' times.
     """
 
@@ -61,6 +63,7 @@ class TextDrops:
     speech: float = 0.02
     given_speech: float = 0.5
     jitter_s: float = 0.02
+    words: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -176,6 +179,11 @@ class Drawing:
     has_features: bool = False
     _layouts: OrderedDict[ClipShape, Layout] = field(default_factory=OrderedDict, repr=False)
 
+    def __post_init__(self) -> None:
+        """Check that captions are read here where some of their words are to be hidden."""
+        if self.drops.words and self.has_features:
+            raise UserError(f"drops.words is {self.drops.words}; captions were encoded whole")
+
     def __call__(
         self, clips: Sequence[ClipLatents], seeds: Sequence[int], jitter: bool
     ) -> TrainingSample:
@@ -186,7 +194,7 @@ class Drawing:
             seeds: Of each clip's generator.
             jitter: Move the words' times a little.
         """
-        parts, spoken, hidden, references, told = [], [], [], [], []
+        parts, spoken, hidden, references, told, captions = [], [], [], [], [], []
         for clip, seed in zip(clips, seeds, strict=True):
             generator = torch.Generator().manual_seed(seed)
             layout = self.layout(clip.shape)
@@ -205,8 +213,9 @@ class Drawing:
                 told.append(torch.stack([sigma - end, scale.expand_as(sigma)], -1))
             parts.append((clean, noise, given, sigma))
             references.append(self.reference(clip))
+            captions.append(self.caption(clip.record.caption, generator if jitter else None))
         layouts = [self.layout(clip.shape) for clip in clips]
-        text = self.read([clip.record.caption for clip in clips], spoken)
+        text = self.read(captions, spoken)
         if self.has_features:
             text = text.with_features([clip.caption for clip in clips])
         packed = any(layout is not layouts[0] for layout in layouts)
@@ -255,6 +264,14 @@ class Drawing:
             audio = replace(audio, num_samples=clip.voice.shape[1] * audio.hop_length, lead=0)
         layout = make_layout(video, audio, clip.voice is not None, clip.face is not None)
         return self.tokens(clip.face, clip.voice, layout)[0], layout
+
+    def caption(self, caption: str, generator: torch.Generator | None) -> str:
+        """A caption without some of its words, where there is a generator."""
+        if generator is None or not self.drops.words:
+            return caption
+        share, words = self.drops.words * torch.rand(1, generator=generator), caption.split()
+        is_kept = torch.rand(len(words), generator=generator) >= share
+        return " ".join(word for word, kept in zip(words, is_kept, strict=True) if kept)
 
     def phonemes(
         self, record: ClipRecord, generator: torch.Generator | None
