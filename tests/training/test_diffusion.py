@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from avgen.clips.timed_words import Word
 from avgen.diffusion.schedules import IndependentSigma, LogitNormal
+from avgen.errors import UserError
 from avgen.latents.conditioning import Tasks
 from avgen.latents.geometry import AudioGrid, VideoGrid
 from avgen.latents.packing import AUDIO, VIDEO, make_layout, unpack
@@ -190,6 +191,27 @@ def test_text_is_hidden_as_often_as_said(make_system):
         caption, speech = 1 - hidden.float().mean(0)
         assert float(caption) == pytest.approx(0.9 * 0.8, abs=0.03)
         assert float(speech) == pytest.approx(0.9 * shown, abs=0.03)
+
+
+def test_words_of_captions_are_hidden_in_any_number_and_in_training_alone(make_system, batch):
+    """As many as one draw of the clip says, up to the share; those that stay keep their order."""
+    drops = TextDrops(both=0.0, caption=0.0, words=0.6)
+    system, words = make_system(drops), [f"w{i}" for i in range(40)]
+    kept = [
+        system.drawing.caption(" ".join(words), torch.Generator().manual_seed(i)).split()
+        for i in range(600)
+    ]
+    shares = torch.tensor([len(some) / 40 for some in kept])
+    assert float(shares.mean()) == pytest.approx(1 - 0.3, abs=0.02)
+    assert float(shares.std()) == pytest.approx(0.6 / 12**0.5, abs=0.03)  # uniform, not 40 coins
+    assert all(some == sorted(some, key=words.index) for some in kept)
+    record = replace(batch["clips"][0].record, caption=" ".join(words))
+    clip = replace(batch["clips"][0], record=record)
+    counts = {jitter: {int(system.drawing([clip], [seed], jitter).text.caption_mask.sum())
+                       for seed in range(8)} for jitter in (False, True)}  # fmt: skip
+    assert counts[False] == {40} and len(counts[True]) > 4
+    with pytest.raises(UserError, match=r"drops.words is 0.6; captions were encoded whole"):
+        replace(system.drawing, has_features=True)
 
 
 def spoken(system, clip, words, start_s=0.0):
