@@ -220,10 +220,11 @@ class Mover(nn.Module):
         self.norm = ChannelNorm(w[0])
         self.paint = zero(nn.Conv2d(w[0], 4 * FRAMES * PATCH**2, 3, padding=1))
         self.flow = zero(nn.Conv2d(w[0], 2 * FRAMES, 3, padding=1))
-        self.told = None
-        if config.expression_scales:
-            told = 2 * FRAMES * len(config.expression_scales) + 1
+        self.told, num_told = None, 2 * len(config.expression_scales)
+        if num_told:
+            told = FRAMES * num_told + 1
             self.told = nn.ModuleList(nn.Linear(told, width, bias=False) for width in w[::-1])
+        self.frames = FrameHead(w[0], num_told)
 
     def forward(
         self, latents: Tensor, num_latents: int, first: Tensor, told: Tensor | None = None
@@ -246,6 +247,42 @@ class Mover(nn.Module):
                 x = x + self.told[number](told)[:, :, None, None]
             x = stage(x, num_latents)
         x = self.norm(self.last_temporal(x, num_latents))
-        flow = F.interpolate(self.flow(x), scale_factor=PATCH, mode="bilinear")
+        paint, flow = self.frames(x, told)
+        flow = F.interpolate(self.flow(x) + flow, scale_factor=PATCH, mode="bilinear")
         flow = rearrange(flow, "n (c f) (h p) (w q) -> n (c f p q) h w", c=2, p=PATCH, q=PATCH)
-        return torch.cat([self.paint(x), flow], 1)
+        return torch.cat([self.paint(x) + paint, flow], 1)
+
+
+class FrameHead(nn.Module):
+    """What a mover says of each frame by itself, told that frame's face.
+
+    A latent's features are those of its four frames at once, too few to tell four mouths apart.
+    """
+
+    blocks_of = 2  # residual blocks
+
+    def __init__(self, width: int, num_told: int) -> None:
+        super().__init__()
+        self.inward = nn.Conv2d(width, width, 1)
+        self.told = nn.Linear(FRAMES + num_told, width, bias=False)
+        self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(self.blocks_of)))
+        self.norm = ChannelNorm(width)
+        self.outward = zero(nn.Conv2d(width, 4 * PATCH**2 + 2, 3, padding=1))
+
+    def forward(self, x: Tensor, told: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What is added to a mover's paint [N, 4 * FRAMES * PATCH**2, H, W] and flow [N, 8, H, W].
+
+        Args:
+            x: [N, C, H, W].
+            told: As of `Mover`; None where nothing is known.
+        """
+        which = torch.eye(FRAMES, device=x.device).expand(len(x), -1, -1)
+        own = x.new_zeros(len(x), FRAMES, self.told.in_features - FRAMES)
+        if told is not None:
+            own = rearrange(told[:, :-1], "n (d f k) -> n f (d k)", d=2, f=FRAMES)
+        face = self.told(torch.cat([which, own.float()], 2))  # [N, FRAMES, C]
+        each = self.inward(x).repeat_interleave(FRAMES, 0) + face.flatten(0, 1)[:, :, None, None]
+        made = self.outward(self.norm(self.blocks(channels_last(each))))
+        paint, flow = made.split([4 * PATCH**2, 2], 1)
+        paint = rearrange(paint, "(n f) (c p) h w -> n (c f p) h w", f=FRAMES, c=4)
+        return paint, rearrange(flow, "(n f) c h w -> n (c f) h w", f=FRAMES)

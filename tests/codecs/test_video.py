@@ -41,7 +41,8 @@ def codec(request):
         # keeps pixels inside [-1, 1]: a clamp would hide differences
         model.decoder.outward.weight.mul_(0.2)
         if model.mover is not None:
-            model.mover.paint.weight.mul_(0.2)
+            for layer in (model.mover.paint, model.mover.frames.outward):
+                layer.weight.mul_(0.2)
     return model.requires_grad_(False).eval()
 
 
