@@ -72,7 +72,8 @@ class VideoCodecSystem(L.LightningModule):
         loss: What errors cost.
         flaws: Of the latents that the decoder sees.
         initial_weights: A `model.safetensors` to start from: of this codec, or of one with fewer
-            residual blocks, where those that are new start as the identity, or without a mover.
+            residual blocks, where those that are new start as the identity, or without a mover, or
+            with one that tells no frames apart.
         freeze_encoder: Leave the encoder as it is, so that latents cached from it stay valid.
         compile: Compile encoder and decoder (a minute at the start, then about three times as fast
             on a CPU).
@@ -96,7 +97,7 @@ class VideoCodecSystem(L.LightningModule):
         if initial_weights is not None:
             modules = self.codec.named_modules()
             blocks = [name for name, module in modules if isinstance(module, ResidualBlock)]
-            load_tensors(self.codec, initial_weights, optional=["mover", *blocks])
+            load_tensors(self.codec, initial_weights, optional=["mover", "mover.frames", *blocks])
         if freeze_encoder or codec.mover_widths:
             self.codec.encoder.requires_grad_(False)
         if codec.mover_widths:
