@@ -38,6 +38,8 @@ class Variation:
             another.
         zoom: By how much nearer or further a window is seen at most, as a share of the picture's
             size, and half as much beside its middle; beyond its border it is mirrored.
+        close: Share of the batches that are close-ups of the mouth, half of the picture each way,
+            as it is shown: a quarter of the work, and all of it where a face speaks.
         anywhere: Whether the anchor is any frame of the clip, and not its first.
         flow: Whether they come with "flow" from the anchor, float32 [T, 2, H, W], from which a
             codec's mover learns.
@@ -47,6 +49,7 @@ class Variation:
     fast: float = 0.0
     flash: float = 0.0
     zoom: float = 0.0
+    close: float = 0.0
     anywhere: bool = False
     flow: bool = False
 
@@ -75,6 +78,19 @@ class Variation:
 
 
 AS_IT_IS = Variation()
+MOUTH = (0.6875, 0.5)  # row and column of a close-up's middle, as shares of the picture
+ABOUT = 0.06  # of the picture by which it lies beside it at most
+
+
+def close_up(made: dict[str, Tensor], random: np.random.Generator) -> dict[str, Tensor]:
+    """The part of a window's pictures, and of its flow, around the mouth: half each way."""
+    height, width = made["anchor"].shape[:2]
+    places = np.array(MOUTH) + ABOUT * random.uniform(-1, 1, 2) - 0.25
+    top, left = (round(float(p) * n) for p, n in zip(places, (height, width), strict=True))
+    rows, columns = slice(top, top + height // 2), slice(left, left + width // 2)
+    pictures = {name: made[name][..., rows, columns, :] for name in ("video", "anchor")}
+    flow = {name: made[name][..., rows, columns] for name in made.keys() & {"flow"}}
+    return made | pictures | flow
 
 
 def zoomed(frames: np.ndarray, by: np.ndarray) -> np.ndarray:
@@ -209,8 +225,13 @@ class WindowBatches(Dataset[dict[str, Tensor]]):
         self.parts = parts
 
     def __getitem__(self, draws: list[tuple[int, int]]) -> dict[str, Tensor]:
-        """The windows of some draws, each of them (folder, number)."""
+        """The windows of some draws, each of them (folder, number); the first says how close."""
         windows = [self.parts[part][draw] for part, draw in draws]
+        part, first = draws[0]
+        seed = hash_seed(self.parts[part].seed, first, 1)
+        random = np.random.default_rng(seed)
+        if random.random() < self.parts[part].variation.close:
+            windows = [close_up(window, random) for window in windows]
         return {name: torch.stack([window[name] for window in windows]) for name in windows[0]}
 
 

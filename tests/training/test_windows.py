@@ -172,6 +172,30 @@ def test_a_window_is_seen_from_nearer_and_beside():
     assert np.array_equal(zoomed(frames, np.zeros(3)), frames)
 
 
+def test_close_ups_are_of_the_mouth_and_of_whole_batches(prepared):
+    """Half of rows and columns, from where the mouth is on; the flow is of the same pixels."""
+    frames = np.zeros((NUM_FRAMES, 32, 64, 3), np.uint8)
+    frames[..., 1], frames[..., 2] = np.arange(32)[:, None], np.arange(64)
+    for clip in range(NUM_CLIPS):
+        np.save(prepared / "frames" / f"c{clip}.npy", frames)
+    variation = Variation(close=0.4, flow=True)
+    loader = WindowData(prepared, "video", 5, 2, variation, seed=3).train_dataloader()
+    batches = [batch for _ in range(30) for batch in loader]
+    close = [batch for batch in batches if batch["video"].shape[2:4] == (16, 32)]
+    assert 0.25 < len(close) / len(batches) < 0.55
+    corners = set()
+    for batch in close:
+        assert batch["anchor"].shape == (2, 16, 32, 3) and batch["flow"].shape == (2, 5, 2, 16, 32)
+        top, left = batch["anchor"][0, 0, 0, 1:].tolist()
+        assert abs(top - (22 - 8)) <= 2 and abs(left - (32 - 16)) <= 4
+        assert batch["anchor"][0, -1, -1, 1:].tolist() == [top + 15, left + 31]
+        assert torch.equal(batch["video"][0, 2], batch["anchor"][0])
+        corners.add((top, left))
+    assert len(corners) > 4
+    rest = {batch["video"].shape[2:4] for batch in batches} - {(16, 32)}
+    assert rest == {(32, 64)}
+
+
 def test_a_window_comes_with_the_expressions_of_its_frames(prepared):
     """Where all faces' are known and none is mirrored; frames left out have theirs left out."""
     records = []
