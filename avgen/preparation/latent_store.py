@@ -319,7 +319,8 @@ def encoder_fingerprint(video: nn.Module | None, audio: nn.Module) -> str:
     """Of both codecs, what decides their latents: a SHA-256 each. Without a picture it is empty.
 
     A codec may have a `fingerprint` of its own. Of another all tensors count, as bfloat16, in which
-    they ship, but those of its `decoder`, which may be trained on without changing a latent.
+    they ship, but those of its `decoder` and `mover`, which may be trained on without changing a
+    latent.
     """
     return ".".join("" if codec is None else _digest(codec) for codec in (video, audio))
 
@@ -331,7 +332,7 @@ def _digest(codec: nn.Module) -> str:
         digest.update(own.encode())
         return digest.hexdigest()[:16]
     for name, tensor in sorted(codec.state_dict().items()):
-        if not name.startswith("decoder."):
+        if not name.startswith(("decoder.", "mover.")):
             digest.update(name.encode())
             digest.update(tensor.bfloat16().float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
