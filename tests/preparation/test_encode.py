@@ -18,6 +18,7 @@ from avgen.codecs.audio import AudioAutoencoder
 from avgen.codecs.base import load_module, save_module
 from avgen.codecs.encodec import EncodecAudio, EncodecAudioConfig
 from avgen.codecs.speech import SpeechCodec, SpeechCodecConfig
+from avgen.codecs.video import ConvVideoCodec, ConvVideoCodecConfig
 from avgen.corpora.manifest import read_manifest
 from avgen.errors import UserError
 from avgen.preparation.encode import encode, encode_stills
@@ -221,6 +222,19 @@ def test_two_weights_have_two_fingerprints(kind, tiny_model):
         assert fingerprint(changed(make(), f"{part}.")) != plain
     if kind != "encodec":  # of encodec's own model the decoder counts as well: to be sure
         assert fingerprint(changed(make(), "decoder.")) == plain
+
+
+def test_what_moves_the_first_picture_changes_no_latent(tiny_model):
+    def make(**more):
+        torch.manual_seed(5)
+        return ConvVideoCodec(ConvVideoCodecConfig(4, (16, 16, 16), (16, 16, 16), **more))
+
+    audio = load_module(tiny_model / "audio_codec")
+    moving = make(mover_widths=(8, 8, 8))
+    assert encoder_fingerprint(moving, audio) == encoder_fingerprint(make(), audio)
+    other = encoder_fingerprint(changed(moving, "mover."), audio)
+    assert other == encoder_fingerprint(make(), audio)
+    assert encoder_fingerprint(changed(make(), "encoder."), audio) != other
 
 
 def test_a_formula_has_the_fingerprint_of_its_settings():
