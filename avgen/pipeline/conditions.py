@@ -67,6 +67,11 @@ class Conditions:
     num_channels: int = 1
 
     @property
+    def captions(self) -> list[str]:
+        """How it looks and sounds, and what guidance pushes away from."""
+        return [self.caption, self.negative_caption]
+
+    @property
     def num_pictured(self) -> int:
         """Frames whose picture is given."""
         return 0 if self.frames is None else len(self.frames)

@@ -293,8 +293,7 @@ class AVPipeline(Coding):
         layout = make_layout(grid, sound, has_sound=False).to(self.device)
         nothing = torch.zeros(1, grid.channels, 1, *grid.latent_size, device=self.device)
         clean = pack(nothing, None, layout)
-        captions = [conditions.caption, conditions.negative_caption]
-        text = network.read(captions, [[], []]).to(self.device)
+        text = network.read(conditions.captions, [[], []]).to(self.device)
         settings = conditions.settings
         if self.transformer.config.distilled and not network.config.distilled:  # it takes more
             settings = replace(settings, sampler="ab2", num_inference_steps=24)
@@ -385,8 +384,7 @@ class AVPipeline(Coding):
             float(to_seconds(frame, conditions.fps)) for frame in (window.start, window.stop)
         )
         phonemes = during(conditions.phonemes, start_s, stop_s)
-        captions = [conditions.caption, conditions.negative_caption]
-        return self.transformer.read(captions, [phonemes, []])
+        return self.transformer.read(conditions.captions, [phonemes, []])
 
     def reference(self, conditions: Conditions) -> tuple[Tensor, Layout] | None:
         """Tokens [N, W] of a voice and a face to be like, and their layout, if there are any."""
