@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: demo test lint clean
 
 demo: $(VENV)/.installed
-	$(BIN)/avgen generate --prompt 'a young woman with long red hair says "the train leaves at 7:30"' --seed 3 -o demo.mp4 --overwrite
+	$(BIN)/avgen generate --prompt 'a young woman with long red hair says "the train leaves at 7:30"' --seed 1 -o demo.mp4 --overwrite
 	@echo "watch it: $(CURDIR)/demo.mp4"
 
 test: lint
