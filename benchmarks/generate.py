@@ -1,6 +1,6 @@
 """How long a clip takes: the cold command, a resident pipeline, and where its time goes.
 
-    python benchmarks/generate.py [--model MODEL] [--beside TEACHER] [--prompt ...] [--clips 5]
+    python benchmarks/generate.py [--model MODEL] [--beside TEACHER] [--clips 5] [--dtype bfloat16]
 
 Wall seconds, of clips of one length, seeds 1, 2, ... ; the first clip of a pipeline is not counted.
 With --beside, clips of both models alternate in one process with the same seeds, and the ratio is
@@ -76,6 +76,7 @@ def main() -> None:
     parser.add_argument("--prompt", default=PROMPT)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--clips", type=int, default=5)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     args = parser.parse_args()
     threads = torch.get_num_threads()
     print(
@@ -86,12 +87,14 @@ def main() -> None:
         path = Path(folder) / "clip.mp4"
         command = ["generate", "--prompt", args.prompt, "--seconds", str(args.seconds)]
         command += ["--model", args.model] if args.model else []
+        command += ["--dtype", args.dtype] if args.dtype != "float32" else []
         began = time.perf_counter()
         run = [sys.executable, "-m", "avgen.cli", *command, "-o", str(path)]
         subprocess.run(run, check=True, capture_output=True)
         print(f"the command, from nothing: {time.perf_counter() - began:.2f} s")
-        pipes = [Timed.from_pretrained(model) for model in (args.model, args.beside) if model]
-        pipes = pipes or [Timed.from_pretrained()]
+        models = [model for model in (args.model, args.beside) if model] or [None]
+        dtype = getattr(torch, args.dtype)
+        pipes = [Timed.from_pretrained(model, dtype=dtype) for model in models]
         stages: list[Counter[str]] = [Counter() for _ in pipes]
         totals: list[list[float]] = [[] for _ in pipes]
         for seed in range(args.clips + 1):

@@ -12,8 +12,10 @@ import torch
 
 from avgen.clips import Clip, Word, write_clip
 from avgen.clips.timebase import num_samples
+from avgen.codecs.base import save_module
 from avgen.codecs.video import ConvVideoCodec
 from avgen.codecs.warp import STEP
+from avgen.errors import UserError
 from avgen.latents.packing import AUDIO, VIDEO
 from avgen.models.transformer import AVTransformer
 from avgen.pipeline import AVPipeline, GenerateRequest
@@ -173,6 +175,31 @@ def test_a_codec_that_goes_by_other_expressions_is_refused(tiny_model, tmp_path)
     AVPipeline(network, codec, pipe.audio_codec, pipe.config).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="tells 2 numbers of a face, the video codec goes by 3"):
         AVPipeline.from_pretrained(tmp_path)
+
+
+def test_a_part_that_makes_the_first_picture_is_saved_and_read(tiny_model, tmp_path):
+    """It decides the first frame; one of other tokens than the transformer's is refused."""
+    pipe = AVPipeline.from_pretrained(tiny_model)
+    assert pipe.text_to_image is None
+    torch.manual_seed(7)
+    pipe.text_to_image = AVTransformer(pipe.transformer.config).eval()
+    for parameter in pipe.text_to_image.parameters():  # a new one answers 0
+        with torch.no_grad():
+            parameter.add_(0.2 * torch.randn(parameter.shape)).copy_(parameter.bfloat16())
+    pipe.save_pretrained(tmp_path / "whole")
+    again = AVPipeline.from_pretrained(tmp_path / "whole")
+    first = pipe.first_picture(again.conditions(GenerateRequest(prompt='a man says "red"', seed=5)),
+                               pipe.text_to_image)  # fmt: skip
+    clip = make(again, 'a man says "red"', seed=5)
+    assert np.array_equal(clip.frames[0], first[0]) and first.std() > 5
+    again.text_to_image = None
+    assert not np.array_equal(make(again, 'a man says "red"', seed=5).frames[0], first[0])
+
+    other = AVTransformer(replace(pipe.transformer.config, token_width=99))
+    save_module(other, tmp_path / "whole/text_to_image")
+    width = pipe.transformer.config.token_width
+    with pytest.raises(UserError, match=f"tokens of 99 numbers; the transformer's have {width}"):
+        AVPipeline.from_pretrained(tmp_path / "whole")
 
 
 def test_a_picture_of_another_size_is_scaled(pipe):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeVar
 
+from avgen.clips.files import read_json
 from avgen.codecs.base import load_module
 from avgen.errors import UserError
 from avgen.models.durations import DurationModel
@@ -26,8 +27,22 @@ def load_durations(folder: Path) -> DurationModel | None:
 
 
 def load_text_to_image(folder: Path) -> AVTransformer | None:
-    """What makes the first frame in a folder of parts, if it has one; raises likewise."""
-    return _load(folder / TEXT_TO_IMAGE, AVTransformer)
+    """What makes the first frame in a folder of parts, if it has one.
+
+    Raises:
+        UserError: that part is something else, or of other tokens than the transformer beside it.
+    """
+    found = _load(folder / TEXT_TO_IMAGE, AVTransformer)
+    beside = folder / "transformer/config.json"  # a folder of codecs has none
+    if found is None or not beside.is_file():
+        return found
+    own = found.config.token_width
+    other = read_json(beside).get("token_width", own)
+    if own != other:
+        raise UserError(
+            f"{folder / TEXT_TO_IMAGE}: tokens of {own} numbers; the transformer's have {other}"
+        )
+    return found
 
 
 def _load(folder: Path, kind: type[Part]) -> Part | None:
