@@ -259,13 +259,13 @@ class FrameHead(nn.Module):
     A latent's features are those of its four frames at once, too few to tell four mouths apart.
     """
 
-    blocks_of = 2  # residual blocks
+    num_blocks = 2  # residual
 
     def __init__(self, width: int, num_told: int) -> None:
         super().__init__()
         self.inward = nn.Conv2d(width, width, 1)
         self.told = nn.Linear(FRAMES + num_told, width, bias=False)
-        self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(self.blocks_of)))
+        self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(self.num_blocks)))
         self.norm = ChannelNorm(width)
         self.outward = zero(nn.Conv2d(width, 4 * PATCH**2 + 2, 3, padding=1))
 

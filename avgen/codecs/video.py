@@ -113,7 +113,7 @@ class ConvVideoCodec(nn.Module):
         three stages.
         """
         d = self.config.decoder_depths
-        more = 0 if self.mover is None else 2 * FrameHead.blocks_of  # convolutions at 1/4
+        more = 0 if self.mover is None else 2 * FrameHead.num_blocks  # convolutions at 1/4
         reach = 1 + 2 * d[2] + (2 * d[1]) / 2 + (2 * d[0] + 1 + more) / 4
         return len(self.decoder.stages) + 1, int(reach) + 1
 

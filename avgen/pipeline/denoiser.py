@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from avgen.diffusion.guidance import guide, guide_synchrony, interval_scale, rescale
 from avgen.diffusion.path import clean_from_velocity, mix
-from avgen.diffusion.samplers import SAMPLERS
+from avgen.diffusion.samplers import SAMPLERS, Callback
 from avgen.diffusion.schedules import shifted_sigmas
 from avgen.latents.context import NoiseLevels, distinct_levels
 from avgen.latents.packing import MODALITIES, Layout
@@ -57,7 +56,7 @@ class Denoiser:
         clean: Tensor,
         given: Tensor,
         seeds: tuple[int, int],
-        callback: Callable[[int, Tensor], None] | None = None,
+        callback: Callback | None = None,
     ) -> Tensor:
         """Clean tokens [1, L, W] from noise, by the sampler, steps and schedule of the settings.
 

@@ -83,7 +83,13 @@ ABOUT = 0.06  # of the picture by which it lies beside it at most
 
 
 def close_up(made: dict[str, Tensor], random: np.random.Generator) -> dict[str, Tensor]:
-    """The part of a window's pictures, and of its flow, around the mouth: half each way."""
+    """The part of a window's pictures around the mouth, half each way, and of its flow.
+
+    Args:
+        made: "video" uint8 [T, H, W, 3], "anchor" [H, W, 3], "flow" [T, 2, H, W] if there is one;
+            the rest stays as it is.
+        random: Says how far beside the mouth the middle lies.
+    """
     height, width = made["anchor"].shape[:2]
     places = np.array(MOUTH) + ABOUT * random.uniform(-1, 1, 2) - 0.25
     top, left = (round(float(p) * n) for p, n in zip(places, (height, width), strict=True))
