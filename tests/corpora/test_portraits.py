@@ -74,10 +74,24 @@ def test_closed_lips_meet_whatever_the_jaw_does(turn):
     tracks = still(2, jawOpen=[0.2, 0.5], mouthLowerDown=0.3, lipsClosed=1.0, roll=turn)
     moved = deform(neutral_face(), tracks, 0.04)
     upper, lower = (moved.points[:, list(row)] for row in INNER_LIPS)
-    np.testing.assert_allclose(moved.gap, 0, atol=1e-6)
-    np.testing.assert_allclose((lower - upper)[..., 1], 0, atol=0.02 * UNIT)
+    np.testing.assert_allclose(moved.gap, -0.05, atol=1e-6)  # pressed in their middle
+    turned = np.radians(turn)
+    gaps = (lower - upper)[..., :2] @ [-np.sin(turned), np.cos(turned)] / UNIT
+    pressed = -0.05 * (1 - np.linspace(-1, 1, 11) ** 4)  # and at the corners only together
+    np.testing.assert_allclose(gaps, np.broadcast_to(pressed, gaps.shape), atol=0.02)
     half = deform(neutral_face(), tracks | still(2, lipsClosed=0.5), 0.04).gap
     assert (half < 0.3).all()
+
+
+def test_the_upper_lip_covers_the_lower_one_where_they_are_pressed():
+    face = neutral_face()
+    picture = np.full((SIDE, SIDE, 3), (200, 60, 60), np.uint8)
+    picture[round(face.points[13, 1]) :] = (60, 60, 200)
+    moved = deform(face, still(jawOpen=0.4, lipsClosed=1.0), 0.04)
+    frame = animate(scene_of(picture, face), moved, np.zeros((1, 2)))[0].astype(int)
+    x, seam = np.round(moved.points[0, 13, :2] / 2).astype(int)  # its edge, over the lower lip
+    blue = (frame[:, x, 2] - frame[:, x, 0]) > 0
+    assert np.flatnonzero(np.diff(blue)).tolist() == pytest.approx([seam], abs=1)
 
 
 def test_lips_never_cross():

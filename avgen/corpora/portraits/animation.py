@@ -103,9 +103,13 @@ def _triangles() -> np.ndarray:
 
 
 def _far_first(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """The order to draw in: what is around the face, then its triangles from far to near."""
+    """The order to draw in: what is around the face, its triangles from far to near, upper lip.
+
+    So the upper lip covers the lower one where they are pressed together.
+    """
     num_face = len(load_basis().triangles)
     depth = points[triangles[:num_face], 2].mean(1)
+    depth[np.isin(triangles[:num_face], INNER_LIPS[0][1:-1]).any(1)] -= 1e6
     return np.concatenate([np.arange(num_face, len(triangles)), np.argsort(-depth)])
 
 

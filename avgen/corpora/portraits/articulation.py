@@ -39,7 +39,7 @@ LOUD_LAGS_S = np.arange(-2, 3) * 0.04
 REACH_S = 0.02  # half of the time that a frame stands for
 AROUND_S = 0.05  # likewise, for its loudness
 
-_CLOSED_S = 0.08  # lips stay closed at least so long: two frames of 25, about as long as real ones
+_CLOSED_S = 0.1  # lips stay closed at least so long: two frames of 25 in any phase
 _BURST_S = 0.02  # the end of a p or b, by which the lips are apart
 _RAMP_S = 0.05  # lips take so long to close and to part
 

@@ -42,6 +42,7 @@ Move = Callable[[np.ndarray], np.ndarray]  # points [T, N, 3] to where they go
 LOWER_SHARE = 0.7  # of a gap that closes, what the lower lip makes up
 LID_SHARE = 0.12  # likewise, the lower lid
 LIP_REACH, LID_REACH = 0.26, 0.17  # how far from a lip's or a lid's edge the skin goes with it
+PRESSED = 0.05  # by which closed lips overlap in their middle: pressed, as on p, b and m
 ABOVE_TEETH = 0.022  # least height of the upper lip over the teeth's edge on F and V
 LOWER_JAW = 0.25  # of the jaw's largest drop: landmarks that drop more are the lower lip's side
 
@@ -162,15 +163,17 @@ def _move_lips(
     down: np.ndarray,
     teeth_show: float,
 ) -> None:
-    """Close lips, keep them from crossing, bring the lower one to the teeth; in place."""
+    """Close and press lips, else keep them apart, bring the lower one to the teeth; in place."""
     upper, lower = (points[:, list(row)] for row in INNER_LIPS)
     gap = (lower - upper) @ down
-    change = (1 - tracks["lipsClosed"][:, None]) * np.maximum(gap, 0) - gap
+    closed = tracks["lipsClosed"][:, None]
+    inwards = 1 - np.linspace(-1, 1, 11) ** 4  # none at the corners
+    change = (1 - closed) * np.maximum(gap, 0) - closed * PRESSED * face.unit * inwards - gap
     up, low = -(1 - LOWER_SHARE) * change, LOWER_SHARE * change
     # The row of the teeth's edge, less shown towards the corners of the mouth.
     shown = teeth_show * face.unit * np.linspace(-1, 1, 11) ** 2
     edge = _resting_lip(face) @ down + teeth_show * face.unit - shown
-    on_teeth = tracks["lipOnTeeth"][:, None] * (1 - np.linspace(-1, 1, 11) ** 4)
+    on_teeth = tracks["lipOnTeeth"][:, None] * inwards
     above = np.maximum(upper @ down + up - (edge - ABOVE_TEETH * face.unit), 0)
     up = up - on_teeth * above
     low = low + on_teeth * (edge - lower @ down - low)
