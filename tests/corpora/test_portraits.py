@@ -85,6 +85,7 @@ def test_closed_lips_meet_whatever_the_jaw_does(turn):
 
 def test_the_upper_lip_covers_the_lower_one_where_they_are_pressed():
     face = neutral_face()
+    face.points[[14, 15, 16, *INNER_LIPS[1][1:-1]], 2] -= 15  # the lower one is nearer
     picture = np.full((SIDE, SIDE, 3), (200, 60, 60), np.uint8)
     picture[round(face.points[13, 1]) :] = (60, 60, 200)
     moved = deform(face, still(jawOpen=0.4, lipsClosed=1.0), 0.04)

@@ -26,6 +26,11 @@ from avgen.corpora.portraits.faces import Face
 from avgen.corpora.portraits.interior import MouthLook, paint
 
 OVERSAMPLE = 2
+# MediaPipe's numbers of the upper lip's points, without the corners of the mouth: three rows.
+UPPER_LIP = (
+    *(11, 12, 13, 38, 41, 42, 72, 73, 74, 80, 81, 82, 183, 184, 191),
+    *(268, 271, 272, 302, 303, 304, 310, 311, 312, 407, 408, 415),
+)
 LEAST_GAP = 0.004  # of the lips, in units: below it nothing is painted
 _RING = len(OVAL)
 _LIPS = np.array([*INNER_LIPS[0], *INNER_LIPS[1][-2:0:-1]])
@@ -109,7 +114,7 @@ def _far_first(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     """
     num_face = len(load_basis().triangles)
     depth = points[triangles[:num_face], 2].mean(1)
-    depth[np.isin(triangles[:num_face], INNER_LIPS[0][1:-1]).any(1)] -= 1e6
+    depth[np.isin(triangles[:num_face], UPPER_LIP).any(1)] -= 1e6
     return np.concatenate([np.arange(num_face, len(triangles)), np.argsort(-depth)])
 
 
