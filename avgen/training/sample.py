@@ -77,6 +77,8 @@ class LossWeights:
             picture.
         expressions: Weight of the faces' expressions, where clips have a track of them.
         expressions_below: Noise level of the picture up to which they are told.
+        expression_scales: The usual size of each, which its error is divided by; none are all 1.
+            Degrees of a head would otherwise outweigh the hundredths by which lips part.
     """
 
     modalities: Mapping[str, float] = field(default_factory=lambda: {"video": 1.0, "audio": 1.0})
@@ -84,6 +86,21 @@ class LossWeights:
     mouth_region: tuple[float, float, float, float] = (0.72, 0.97, 0.32, 0.70)
     expressions: float = 0.2
     expressions_below: float = 0.8
+    expression_scales: tuple[float, ...] = ()
+
+    def of_faces(self, told: Tensor, faces: Tensor) -> Tensor:
+        """Mean squared error [...] of expressions [..., K] in their usual sizes.
+
+        Raises:
+            UserError: they are not as many.
+        """
+        sizes = self.expression_scales or (1.0,) * told.shape[-1]
+        if not told.shape[-1] == faces.shape[-1] == len(sizes):
+            raise UserError(
+                f"num_expressions is {told.shape[-1]}; the clips' tracks have {faces.shape[-1]}, "
+                f"weights.expression_scales {len(sizes)}"
+            )
+        return ((told - faces) / told.new_tensor(sizes)).square().mean(-1)
 
     def of_tokens(self, layout: Layout) -> Tensor:
         """The weight of every token among its modality's, [L]."""

@@ -293,11 +293,7 @@ class DiffusionSystem(L.LightningModule):
         if told is not None and drawn.expressions is None:  # other processes wait for its gradient
             predicted, told = predicted + 0 * told.sum(), None
         elif told is not None and faces is not None:
-            if told.shape != faces.shape:
-                raise UserError(
-                    f"num_expressions is {told.shape[-1]}; the clips' tracks have {faces.shape[-1]}"
-                )
-            told = (told - faces).square().mean(-1)
+            told = self.weights.of_faces(told, faces)
         # `token_errors` averages over the padding too, in which nothing is wrong.
         used = layout.used.float().mean(1)
         return token_errors(predicted, target) / used, told

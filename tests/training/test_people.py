@@ -118,8 +118,15 @@ def test_faces_are_told_of_clips_that_have_them_through_little_noise(faces):
     without = float(system.loss(drawn, "validation", 1))
     mean = float((told * seen).sum() / seen.sum())
     assert plain - without == pytest.approx(0.25 * mean, rel=1e-4)
+    sizes = torch.tensor([2.5, 0.3, 0.04])  # what is small counts as much as what is large
+    system.weights = replace(system.weights, expression_scales=tuple(sizes.tolist()))
+    _, told = system.errors(drawn)
+    torch.testing.assert_close(told, ((made - target) / sizes).square().mean(-1))
     with pytest.raises(ValueError, match="num_expressions is 5; the clips' tracks have 3"):
         make_system(faces, num_expressions=5).errors(drawn)
+    system.weights = replace(system.weights, expression_scales=(2.5, 0.3))
+    with pytest.raises(ValueError, match="num_expressions is 3; .* 3, weights.expression_scales 2"):
+        system.errors(drawn)
 
 
 def test_a_student_is_told_what_its_teacher_is_guided_to_tell_of_faces(faces, tmp_path):
