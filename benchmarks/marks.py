@@ -168,9 +168,7 @@ def delays_ms(clip: Clip, frames: np.ndarray, sound: np.ndarray) -> tuple[float,
     the top of a parabola through the best shift and its neighbours.
     """
     real, made = clip.frames.astype(np.float32), frames.astype(np.float32)
-    unlike = [
-        np.square(made[2 + k : len(made) - 2 + k] - real[2:-2]).mean() for k in range(-2, 3)
-    ]
+    unlike = [np.square(made[2 + k : len(made) - 2 + k] - real[2:-2]).mean() for k in range(-2, 3)]
     heard, given = sound.mean(0).astype(np.float64), clip.waveform.mean(0).astype(np.float64)
     middle = slice(9, len(given) - 9)
     alike = [np.dot(np.roll(heard, -k)[middle], given[middle]) for k in range(-8, 9)]

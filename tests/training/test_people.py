@@ -125,7 +125,7 @@ def test_faces_are_told_of_clips_that_have_them_through_little_noise(faces):
     with pytest.raises(ValueError, match="num_expressions is 5; the clips' tracks have 3"):
         make_system(faces, num_expressions=5).errors(drawn)
     system.weights = replace(system.weights, expression_scales=(2.5, 0.3))
-    with pytest.raises(ValueError, match="num_expressions is 3; .* 3, weights.expression_scales 2"):
+    with pytest.raises(ValueError, match=r"is 3; .* 3, weights.expression_scales 2"):
         system.errors(drawn)
 
 
