@@ -1,12 +1,12 @@
 """Words placed by hand, and when they are heard: clips in a folder out, and how far the two differ.
 
-    python benchmarks/studio_words.py FOLDER [--clips 20] [--first 0] [--steps 24]
+    python benchmarks/studio_words.py FOLDER [--model MODEL] [--clips 20] [--first 0] [--steps 24]
 
-What the page's lane does to words is done to sentences that recipes/grid/model knows: each word is
-shortened or stretched to between 0.8 and 1.3 of its usual length, and stands 0 to 0.3 s after the
-one before it, times in whole milliseconds, as the page sends them. The starts that a recogniser
-hears (pocketsphinx, which knows what is said) are held against those that were asked for. Clips
-that are in FOLDER already are not made again; they carry no marks, for benchmarks/marks.py.
+What the page's lane does to words is done to sentences of GRID's grammar: each word is shortened or
+stretched to between 0.8 and 1.3 of its usual length, and stands 0 to 0.3 s after the one before it,
+times in whole milliseconds, as the page sends them. The starts that a recogniser hears
+(pocketsphinx, which knows what is said) are held against those that were asked for. Clips that are
+in FOLDER already are not made again; they carry no marks, for benchmarks/marks.py.
 """
 
 import argparse
@@ -43,13 +43,14 @@ def main() -> None:
     """Make what is not there, and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--model", type=Path, help="the default model where none is given")
     parser.add_argument("--clips", type=int, default=20)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--steps", type=int, default=24)
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    pipe, apart = AVPipeline.from_pretrained("recipes/grid/model"), []
+    pipe, apart = AVPipeline.from_pretrained(args.model), []
     timing = pipe.durations or pipe.config.timer
     for seed in range(args.first, args.first + args.clips):
         words, path = placed(random.Random(seed), timing), args.folder / f"placed{seed:02}.mkv"
