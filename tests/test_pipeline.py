@@ -19,7 +19,6 @@ from avgen.errors import UserError
 from avgen.latents.packing import AUDIO, VIDEO
 from avgen.models.transformer import AVTransformer
 from avgen.pipeline import AVPipeline, GenerateRequest
-from avgen.pipeline.blinking import with_blinks
 from avgen.pipeline.continuation import windows
 from avgen.pipeline.joins import ease_expressions
 
@@ -166,37 +165,6 @@ def test_the_decoder_is_told_what_the_network_tells_of_every_latent(pipe, monkey
     assert make(telling, num_frames=31).num_frames == 31
     assert len(made) > 2 and torch.equal(seen[-1], ease_expressions(torch.cat(made, 1)))
     assert float(seen[-1].std()) > 0.1
-
-
-def test_a_face_blinks_by_the_seed_once_in_a_while_and_not_where_it_is_given(pipe):
-    """In a clip of three windows each frame's lids are those of the clip, whichever window."""
-    names = ("jawOpen", "eyeBlink", "yaw")
-    asked = GenerateRequest(prompt='a man says "red"', seed=5, num_frames=271)
-    whole = pipe.conditions(asked)
-    first = next(iter(windows(whole, pipe.video_codec, pipe.audio_codec)))
-    told = torch.full((1, 5, 4, 3), 0.125)
-
-    def blinking(start, conditions=whole, names=names):
-        return with_blinks(told, conditions, replace(first, start=start), names)
-
-    lids = np.full(271, np.nan)
-    for start in range(0, 257, 8):  # of 17 frames each
-        some = blinking(start)
-        assert torch.equal(some[..., ::2], told[..., ::2])
-        own, seen = some[0, :, :, 1].flatten()[3:].numpy(), lids[start : start + 17]
-        np.testing.assert_array_equal(own[: len(seen)][~np.isnan(seen)], seen[~np.isnan(seen)])
-        lids[start : start + 17] = own[: len(seen)]
-    shut = lids > 0.9
-    blinks = np.flatnonzero(shut[1:] & ~shut[:-1])
-    assert lids[0] == 0.125 and 3 <= len(blinks) <= 8  # 10.8 s, one in 1.6 to 4.5 s
-    assert np.diff(blinks).min() > 1.5 * 25 and np.isclose(lids, 0.125).mean() > 0.8
-    starts = range(0, 257, 16)
-    others = [blinking(start, replace(whole, seed=6)) for start in starts]
-    assert any(not torch.equal(blinking(s), o) for s, o in zip(starts, others, strict=True))
-    given = replace(whole, frames=np.zeros((271, 32, 32, 3), np.uint8))
-    assert all(torch.equal(blinking(start, given), told) for start in starts)
-    assert blinking(32, names=("jawOpen", "a", "yaw")) is told
-    assert with_blinks(None, whole, first, names) is None
 
 
 def test_a_codec_that_goes_by_other_expressions_is_refused(tiny_model, tmp_path):

@@ -36,7 +36,6 @@ class PipelineConfig:
         timer: How long words take, as `SpeechTimer`'s fields.
         caption: Used where a prompt says nothing but words.
         needs_words: Whether a clip needs words to say unless sound or picture is given.
-        expressions: Names of the numbers of a face that the transformer tells, where it does.
     """
 
     height: int
@@ -51,7 +50,6 @@ class PipelineConfig:
     timer: SpeechTimer
     caption: str = ""
     needs_words: bool = True
-    expressions: tuple[str, ...] = ()
     num_inference_steps: int = 24
     sampler: str = "ab2"
     shift: float = 1.0

@@ -33,7 +33,6 @@ from avgen.models.backbone import Backbone
 from avgen.models.durations import DurationModel
 from avgen.models.phonemes import during
 from avgen.models.text import Text
-from avgen.pipeline.blinking import with_blinks
 from avgen.pipeline.coding import Coding
 from avgen.pipeline.conditions import CLIP_BYTES, Conditions, at_rate, check_memory, resolve, silent
 from avgen.pipeline.config import DEFAULT_MODEL, PipelineConfig
@@ -281,8 +280,7 @@ class AVPipeline(Coding):
                     progress(Step(conditions, "denoising", window, step + 1, steps, expected))
 
             tokens = denoise.sample(clean, given, (conditions.seed, window.index), advance)
-        told = with_blinks(denoise.expressions, conditions, window, settings.expressions)
-        return *_unpacked(tokens, layout), told
+        return *_unpacked(tokens, layout), denoise.expressions
 
     def first_picture(self, conditions: Conditions, network: Backbone) -> np.ndarray:
         """A first frame uint8 [1, H, W, 3] that a network makes of the caption alone.

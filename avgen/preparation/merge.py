@@ -28,13 +28,12 @@ def merge(folders: Sequence[Path], out: Path) -> None:
         out: The new folder. Latents and tracks are copied.
 
     Raises:
-        UserError: latents of other codecs or patches, two clips of one name, a word with two
-            pronunciations, or tracks of other numbers.
+        UserError: latents of other codecs or patches, two clips of one name, or a word with two
+            pronunciations.
     """
     configs = [read_latent_config(folder) for folder in folders]
     records: dict[str, ClipRecord] = {}
     lexicon: dict[str, list[str]] = {}
-    tracks: dict[str, list[str]] = {}
     whole = max(configs, key=lambda config: len(config.fingerprint))  # one that has pictures
     for folder, config in zip(folders, configs, strict=True):
         if not config.fits(configs[0]):
@@ -42,9 +41,6 @@ def merge(folders: Sequence[Path], out: Path) -> None:
         for word, phonemes in Store(folder).lexicon().items():
             if lexicon.setdefault(word, phonemes) != phonemes:
                 raise UserError(f"{folder}: {word!r} is pronounced otherwise than in the others")
-        for track, names in Store(folder).tracks().items():
-            if tracks.setdefault(track, names) != names:
-                raise UserError(f"{folder}: {track} has other numbers than in the others")
         for record in read_manifest(folder / "manifest.jsonl"):
             if record.id in records:
                 raise UserError(f"{folder}: there is another clip named {record.id}")
@@ -58,7 +54,5 @@ def merge(folders: Sequence[Path], out: Path) -> None:
                 (out / track).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(folder / track, out / track)
     write_json(out / "lexicon.json", lexicon)
-    if tracks:
-        write_json(out / "tracks.json", tracks)
     write_manifest(records.values(), out / "manifest.jsonl")
     finish_latents(out, list(records.values()), whole)

@@ -116,11 +116,6 @@ class Store:
         """Pronunciations that the corpus needs besides the dictionary's."""
         return json.loads((self.folder / "lexicon.json").read_text())
 
-    def tracks(self) -> dict[str, list[str]]:
-        """Names of the numbers that go with the frames, by track; none where there are none."""
-        path = self.folder / "tracks.json"
-        return json.loads(path.read_text()) if path.is_file() else {}
-
     def has_picture(self, record: ClipRecord) -> bool:
         """Whether a clip of the manifest has frames; a voice alone has not."""
         return not record.media.startswith("waveforms/")

@@ -31,7 +31,7 @@ from avgen.models.timing import SpeechTimer
 from avgen.pipeline import AVPipeline, PipelineConfig
 from avgen.pipeline.parts import load_durations, load_text_to_image
 from avgen.preparation.latent_store import ClipShape, encoder_fingerprint, read_shapes
-from avgen.preparation.store import Prepared, Store
+from avgen.preparation.store import Prepared
 from avgen.training.sharding import ShardedEMA
 from avgen.training.system import DiffusionSystem
 
@@ -85,7 +85,6 @@ def build_pipeline(
         timer=WORDLESS if timer is None else timer,
         caption=usual_caption(records),
         needs_words=timer is not None,
-        expressions=tuple(Store(folder).tracks().get("expressions", ())),
         **system.sampling,
     )
     parts = [part.to(system.device) for part in parts]
