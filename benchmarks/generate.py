@@ -92,7 +92,7 @@ def main() -> None:
         run = [sys.executable, "-m", "avgen.cli", *command, "-o", str(path)]
         subprocess.run(run, check=True, capture_output=True)
         print(f"the command, from nothing: {time.perf_counter() - began:.2f} s")
-        models = [model for model in (args.model, args.beside) if model] or [None]
+        models = [args.model, args.beside] if args.beside else [args.model]
         dtype = getattr(torch, args.dtype)
         pipes = [Timed.from_pretrained(model, dtype=dtype) for model in models]
         stages: list[Counter[str]] = [Counter() for _ in pipes]
