@@ -1,6 +1,6 @@
 """Words placed by hand, and when they are heard: clips in a folder out, and how far the two differ.
 
-    python benchmarks/studio_words.py FOLDER [--model MODEL] [--clips 20] [--first 0] [--steps 24]
+    python benchmarks/studio_words.py FOLDER [--model MODEL] [--clips 20] [--first 0] [--steps N]
 
 What the page's lane does to words is done to sentences of GRID's grammar: each word is shortened or
 stretched to between 0.8 and 1.3 of its usual length, and stands 0 to 0.3 s after the one before it,
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="the default model where none is given")
     parser.add_argument("--clips", type=int, default=20)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--steps", type=int, help="of the sampler; the model's own by default")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
