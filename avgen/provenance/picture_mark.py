@@ -1,6 +1,6 @@
 """Frames in, frames with an invisible mark out; any frames in, how sure the mark is there out.
 
-The mark is a fixed pattern of light and dark on 28 x 28 cells of the picture, so faint that the
+The mark is a fixed pattern of light and dark on 44 x 44 cells of the picture, so faint that the
 picture's own texture hides it: stronger where there is texture, weaker where there is none. It
 stands still, so that no frame steps and a video encoder keeps what the first frame has. It is found
 by correlation with the mean of the frames, whitened: texture that is louder counts for less. Cells
@@ -15,9 +15,9 @@ import numpy as np
 
 from avgen.provenance.mark_key import PUBLIC_KEY, signs
 
-CELLS = 28
+CELLS = 44
 MIN_SIDE = 96  # pixels; a smaller picture has too few of them a cell to hold the mark
-FLAT, SLOPE, CEILING = 1.7, 0.12, 4.5  # levels of 255: on a wall, per level of texture, at most
+FLAT, SLOPE, CEILING = 1.7, 0.1, 4.5  # levels of 255: on a wall, per level of texture, at most
 LEAN, LEAN_RANGE = 0.6, (0.2, 2.2)  # how much less or more a cell that leans gets
 THRESHOLD = 5.0
 MAX_FRAMES = 100  # looked at, spread over the clip

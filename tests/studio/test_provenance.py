@@ -1,10 +1,12 @@
 """Marks that are found, marks that are not there, signatures and what becomes of them."""
 
+import io
 import json
 import shutil
 import time
 from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 
@@ -79,6 +81,33 @@ def test_a_crop_and_a_cut_are_found(marked):
     frames, waveform = marked
     assert picture_mark.find(frames[9:, 6:122, 6:122]) > picture_mark.THRESHOLD
     assert sound_mark.find(waveform[:, 7001:], RATE) > sound_mark.THRESHOLD
+
+
+def garden(seed):
+    """Leaves and branches: texture of every size, 1 s at 128 x 128, standard deviation 20."""
+    noise = np.random.default_rng(seed).normal(size=(128, 128))
+    far = np.hypot(np.fft.fftfreq(128)[:, None], np.fft.fftfreq(128)) + 1 / 128
+    picture = np.fft.ifft2(np.fft.fft2(noise) / far).real
+    picture = np.clip(110 + 20 * picture / picture.std(), 0, 255).astype(np.uint8)
+    return np.broadcast_to(picture[None, ..., None], (25, 128, 128, 3))
+
+
+def test_before_a_garden_it_is_found_cropped_and_encoded():
+    for seed in (3, 5, 8):
+        frames = garden(seed)
+        marked = picture_mark.embed(frames)
+        assert psnr(marked, frames) > 40
+        file = io.BytesIO()
+        with av.open(file, "w", format="mp4") as container:
+            stream = container.add_stream("libx264", rate=25, options={"crf": "28"})
+            stream.height, stream.width, stream.pix_fmt = 116, 116, "yuv420p"
+            for frame in marked[:, 6:122, 6:122]:
+                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+                container.mux(stream.encode(picture))
+            container.mux(stream.encode(None))
+        with av.open(io.BytesIO(file.getvalue())) as container:
+            decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        assert picture_mark.find(np.stack(decoded)) > picture_mark.THRESHOLD
 
 
 def test_a_picture_that_is_smooth_in_parts_is_read():
