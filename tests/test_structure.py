@@ -110,7 +110,11 @@ HOMES = {
     "jinja2": ["evaluation/report/templates.py"],
     "mediapipe": ["corpora/portraits/*.py", "evaluation/faces/tracking.py"],
     "pebble": ["evaluation/run/processes.py"],
-    "pocketsphinx": ["evaluation/speech/recognition.py", "preparation/align.py"],
+    "pocketsphinx": [
+        "evaluation/speech/recognition.py",
+        "models/listening.py",
+        "preparation/align.py",
+    ],
     "ray": ["preparation/engines.py"],
     "safetensors": [
         "codecs/base.py",

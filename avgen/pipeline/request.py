@@ -106,7 +106,8 @@ class GenerateRequest:
     rate: float = _look(1.0, "how fast it is spoken: 2 is twice as fast", float, rule=PACE)
     image: np.ndarray | Path | None = _given("the first frame")
     audio: tuple[np.ndarray, int] | Path | None = _given(
-        "all the sound (samples [C, N], rate): make the picture for it"
+        "all the sound (samples [C, N], rate): make the picture for it; lips follow the words, "
+        'which are heard (in English) unless they are given, speech "" for none'
     )
     video: Clip | Path | None = _given("all the picture: make the sound for it")
     extend: Clip | Path | None = _given("a beginning with its sound: go on from its end")
