@@ -253,8 +253,7 @@ def _chance(clips: Sequence[Clip], keys: int) -> None:
         seen = picture_mark.whitened(np.mean([picture_mark.luma(f) for f in clip.frames], axis=0))
         heard = sound_mark.evidence(clip.waveform.mean(0), clip.sample_rate)
         for key in range(keys):
-            shares = picture_mark.SHARES
-            picture.append(max(picture_mark.score(seen, f"other {key}", s) for s in shares))
+            picture.append(picture_mark.best(seen, f"other {key}"))
             sound.append(sound_mark.score(heard, f"other {key}"))
     print(f"\nunmarked clip x key, {len(picture)} pairs: picture at most {max(picture):.2f} "
           f"(threshold {picture_mark.THRESHOLD}), sound at most {max(sound):.2f} "
