@@ -169,13 +169,13 @@ LATE = {
 # a corpus has room; to raise a number is a decision.
 LINES = {
     "clips": 3100,
-    "codecs": 2720,
+    "codecs": 2700,
     "commands": 1830,
     "corpora": 4500,
     "diffusion": 650,
     "evaluation": 6750,
     "latents": 980,
-    "models": 2710,
+    "models": 2600,
     "pipeline": 1860,
     "preparation": 3980,
     "provenance": 940,

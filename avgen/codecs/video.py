@@ -64,7 +64,7 @@ class Flaws:
     lids: int = 15  # of avgen.corpora.portraits.deformation.TRACK
 
 
-SHUT = 0.1  # of the lids: above, an eye is not open
+OPEN = 0.1  # of the lids: below, an eye is open
 NO_FLAWS = Flaws()
 
 
@@ -291,17 +291,18 @@ class ConvVideoCodec(nn.Module):
         away = at_most(flaws.drift) * (first.roll(1, 0) - first)
         own, other = (x.repeat_interleave(num_latents, 0) for x in (first, away))
         calm = at_most(flaws.calm).repeat_interleave(num_latents, 0)
-        told = None
+        track = None
         if expressions is not None:
             track = self.pad(expressions[0].mT[..., None, None])[..., 0, 0].mT
             track = track.unflatten(1, (-1, FRAMES))
-            if flaws.staring:
-                stares = torch.rand(batch, 1, generator=generator).to(video) < flaws.staring
-                shut = stares & (track[..., flaws.lids].amax(2) > SHUT)
-                latents = latents[last_not(shut).flatten()]
-            told = self.tell(track, expressions[1])
+        if track is not None and flaws.staring:
+            stares = torch.rand(batch, 1, generator=generator).to(video) < flaws.staring
+            is_open = (track[..., flaws.lids].amax(2) < OPEN) | ~stares
+            latents = latents[last_open(is_open).flatten()]
         latents = drawn(torch.lerp(latents, own, calm) + other, flaws.noise)
-        first = drawn(first, flaws.noise)
+        told, first = None, drawn(first, flaws.noise)
+        if track is not None and expressions is not None:
+            told = self.tell(track, expressions[1])
         if told is not None:
             told = torch.cat([drawn(told[..., :-1], flaws.told), told[..., -1:]], -1)
             told = told.flatten(0, 1)
@@ -318,14 +319,14 @@ class ConvVideoCodec(nn.Module):
         return pixels[:, :, : video.shape[2]]
 
 
-def last_not(shut: Tensor) -> Tensor:
-    """For each place of bool [B, T] the last in its row that is False; itself where none is.
+def last_open(is_open: Tensor) -> Tensor:
+    """For each of B * T latents the last one that is open, of bool [B, T]; itself where none is.
 
     Returns:
         Indices [B, T] into all B * T.
     """
-    own = torch.arange(shut.numel(), device=shut.device).view(shut.shape)
-    held = torch.where(shut, -1, own).cummax(1).values
+    own = torch.arange(is_open.numel(), device=is_open.device).view(is_open.shape)
+    held = torch.where(is_open, own, -1).cummax(1).values
     return torch.where(held < 0, own, held)
 
 
