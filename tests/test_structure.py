@@ -175,7 +175,7 @@ LINES = {
     "diffusion": 650,
     "evaluation": 6750,
     "latents": 980,
-    "models": 2600,
+    "models": 2710,
     "pipeline": 1860,
     "preparation": 3980,
     "provenance": 940,

@@ -51,20 +51,14 @@ class Flaws:
             at most: who somebody is drifts. This and what follows a mover meets.
         calm: How much of the difference from the clip's first latent is taken away, at most.
         told: Standard deviation of noise on the expressions, over their scales.
-        staring: Share of clips whose latents do not blink: where lids are shut they are the last
-            before. A transformer makes such, since words decide nothing of blinks.
-        lids: Column of the expressions that is above 0 where the lids are shut.
     """
 
     noise: float = 0.0
     drift: float = 0.0
     calm: float = 0.0
     told: float = 0.0
-    staring: float = 0.0
-    lids: int = 15  # of avgen.corpora.portraits.deformation.TRACK
 
 
-OPEN = 0.1  # of the lids: below, an eye is open
 NO_FLAWS = Flaws()
 
 
@@ -291,18 +285,11 @@ class ConvVideoCodec(nn.Module):
         away = at_most(flaws.drift) * (first.roll(1, 0) - first)
         own, other = (x.repeat_interleave(num_latents, 0) for x in (first, away))
         calm = at_most(flaws.calm).repeat_interleave(num_latents, 0)
-        track = None
-        if expressions is not None:
-            track = self.pad(expressions[0].mT[..., None, None])[..., 0, 0].mT
-            track = track.unflatten(1, (-1, FRAMES))
-        if track is not None and flaws.staring:
-            stares = torch.rand(batch, 1, generator=generator).to(video) < flaws.staring
-            is_open = (track[..., flaws.lids].amax(2) < OPEN) | ~stares
-            latents = latents[last_open(is_open).flatten()]
         latents = drawn(torch.lerp(latents, own, calm) + other, flaws.noise)
         told, first = None, drawn(first, flaws.noise)
-        if track is not None and expressions is not None:
-            told = self.tell(track, expressions[1])
+        if expressions is not None:
+            track = self.pad(expressions[0].mT[..., None, None])[..., 0, 0].mT
+            told = self.tell(track.unflatten(1, (-1, FRAMES)), expressions[1])
         if told is not None:
             told = torch.cat([drawn(told[..., :-1], flaws.told), told[..., -1:]], -1)
             told = told.flatten(0, 1)
@@ -317,17 +304,6 @@ class ConvVideoCodec(nn.Module):
         """What was decoded, without what `pad` added to `video`."""
         pixels = unfold(folded, len(video))[:, :, FRAMES - 1 :, : video.shape[3], : video.shape[4]]
         return pixels[:, :, : video.shape[2]]
-
-
-def last_open(is_open: Tensor) -> Tensor:
-    """For each of B * T latents the last one that is open, of bool [B, T]; itself where none is.
-
-    Returns:
-        Indices [B, T] into all B * T.
-    """
-    own = torch.arange(is_open.numel(), device=is_open.device).view(is_open.shape)
-    held = torch.where(is_open, own, -1).cummax(1).values
-    return torch.where(held < 0, own, held)
 
 
 def painted(pixels: Tensor, moving: Tensor) -> Tensor:
