@@ -69,6 +69,56 @@ def test_phonemes_carry_their_stress(text, phonemes):
     assert " ".join(p for word in read(text) for p in word.phonemes) == phonemes
 
 
+@pytest.mark.parametrize(
+    ("text", "phonemes"),
+    [
+        ("7", "S EH1 V AH0 N"),
+        ("15", "F IH2 F T IY1 N"),
+        ("81", "EY1 T IY0 W AH1 N"),
+        ("366", "TH R IY1 HH AH1 N D R AH0 D S IH1 K S T IY0 S IH1 K S"),
+        ("2,048", "T UW1 TH AW1 Z AH0 N D F AO1 R T IY0 EY1 T"),
+        ("1,000,000", "W AH1 N M IH1 L Y AH0 N"),
+        ("3.14", "TH R IY1 P OY0 N T W AH1 N F AO1 R"),
+        ("22nd", "T W EH1 N T IY0 S EH1 K AH0 N D"),
+        ("1984", "N AY2 N T IY1 N EY1 T IY0 F AO1 R"),
+        ("$9.99", "N AY1 N D AA1 L ER0 Z AE0 N D N AY1 N D IY0 N AY1 N S EH1 N T S"),
+        ("7:45", "S EH1 V AH0 N F AO2 R T IY0 F AY1 V"),
+        ("6 pm", "S IH1 K S P IY2 EH1 M"),
+        ("30%", "TH ER1 T IY0 P ER0 S EH1 N T"),
+        ("12kg", "T W EH1 L V K IH1 L AH0 G R AE2 M Z"),
+        ("HDMI", "EY2 CH D IY2 EH2 M AY1"),
+        ("Fatima", "F AH0 T IY1 M AH0"),
+        ("Xavier", "Z EY1 V IY0 ER0"),
+        ("Okonkwo", "AA1 K AO1 NG K W OW2"),
+        ("Szymanski", "SH AY0 M AE1 N S K IY0"),
+        ("Reykjavik", "R EY1 K Y AH0 V IH2 K"),
+        ("Oppenheimer", "AA1 P AH0 N HH EY2 M ER0"),
+        ("Ramirez", "R AE1 M AY0 ER0 Z"),
+        ("Kowalski", "K AW0 AO1 L S K IY0"),
+        ("Fitzgerald", "F IH1 T S JH ER0 R AH0 L D"),
+        ("Yamamoto", "Y AE2 M AH0 M OW1 T OW0"),
+        ("Nguyen", "AH0 NG AY1 AH0 N"),
+        ("Siobhan", "S IH0 AA1 B HH AH0 N"),
+        ("Tchaikovsky", "T IY1 CH EY0 K AA1 V S K IY0"),
+        ("Giuseppe", "JH IH1 Y UW0 S EH2 P"),
+        ("Zoe", "Z OW1 IY0"),
+        ("blick", "B L IH1 K"),
+        ("snorfle", "S N AO1 R F AH0 L"),
+        ("vorpal", "V AO1 R P AH0 L"),
+        ("quibblesnatch", "K W IH1 B AH0 L S N AE2 CH"),
+        ("mimsy", "M IH1 M Z IY0"),
+        ("glumpy", "G L AH1 M P IY0"),
+        ("tarnwick", "T AA1 R N W IH0 K"),
+        ("zebblo", "Z EH1 B L OW0"),
+        ("droog", "D R UW1 G"),
+        ("blorptastic", "B L AO0 R P T AE1 S T IH0 K"),
+    ],
+)
+def test_forty_numbers_names_and_invented_words(text, phonemes):
+    """Said as an American reads them who sees them for the first time: Siobhan has a b."""
+    assert " ".join(p for word in read(text) for p in word.phonemes) == phonemes
+
+
 def test_parts_of_speech_decide():
     words = {
         (w.text, w.phonemes)
