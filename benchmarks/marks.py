@@ -166,7 +166,7 @@ def moved(pairs: list[tuple[Clip, tuple[np.ndarray, np.ndarray]]]) -> np.ndarray
             print(f"no offset of a clip: {reason}")
             continue
         apart.append([one - plain for one in both])
-    return np.array(apart)
+    return np.array(apart).reshape(-1, 2)
 
 
 def delays_ms(clip: Clip, frames: np.ndarray, sound: np.ndarray) -> tuple[float, float]:

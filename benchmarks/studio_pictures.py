@@ -41,7 +41,9 @@ def settled(url: str, name: str) -> dict[str, Any]:
     """A clip once it is made."""
     while True:
         video = ask(f"{url}/v1/videos/{name}")
-        if video["status"] in ("completed", "failed"):
+        if video["status"] == "failed":
+            raise SystemExit(f"{name}: {video['error']}")
+        if video["status"] == "completed":
             return video
         time.sleep(0.2)
 
@@ -114,53 +116,59 @@ def write(picture: bytes, path: Path) -> None:
     cv2.imwrite(str(path), small, [cv2.IMWRITE_WEBP_QUALITY, 85])
 
 
+SECTIONS: dict[str, Callable[[Page, str], None]] = {
+    "create": create,
+    "queue": queue,
+    "watch": watch,
+    "compare": compare,
+    "judge": still,
+    "history": still,
+    "check": check,
+    "training": still,
+}
+
+
+def take(url: str, page: Page, out: Path) -> None:
+    """Make four clips, and take the pictures."""
+    one = ask(f"{url}/v1/videos", {"prompt": f'{WOMAN} says "{SAID}"', "seed": 1, "n": 3})
+    ask(f"{url}/v1/videos", {"prompt": f'{MAN} says "my brother plays the violin"', "seed": 2})
+    for video in ask(f"{url}/v1/videos?limit=9")["data"]:
+        settled(url, video["id"])
+    group = ask(f"{url}/v1/videos?group={one['avgen']['group']}")["data"]
+    three = [video["id"] for video in group]
+    places = {"watch": f"watch/{three[0]}", "compare": f"compare/{','.join(three)}"}
+    for name, do in SECTIONS.items():
+        page.goto(f"{url}/#{places.get(name, name)}")
+        page.wait_for_selector("h1")
+        do(page, url)
+        suffix = "png" if name == "create" else "webp"  # README.md shows the first
+        write(page.screenshot(), out / f"studio_{name}.{suffix}")
+        print(name, flush=True)
+
+
 def main() -> None:
-    """Serve, make five clips, and take the pictures."""
+    """Serve, take the pictures, and end the server."""
     parser = argparse.ArgumentParser()
     parser.add_argument("out", type=Path)
     parser.add_argument("--runs", type=Path)
     parser.add_argument("--dark", action="store_true")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
+    scheme = "dark" if args.dark else "light"
     with tempfile.TemporaryDirectory() as data, sync_playwright() as started:
         command = [sys.executable, "-m", "avgen.cli", "serve", "--port", "0", "--data", data]
         command += ["--runs", str(args.runs)] if args.runs else []
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert isinstance(server.stdout, io.TextIOBase)
-        found = re.search(r"http://[^/\s]+", server.stdout.readline())
-        assert found is not None, "the server says where it is"
-        url = found[0]
-        one = ask(f"{url}/v1/videos", {"prompt": f'{WOMAN} says "{SAID}"', "seed": 1, "n": 3})
-        ask(f"{url}/v1/videos", {"prompt": f'{MAN} says "my brother plays the violin"', "seed": 2})
-        made = [v["id"] for v in ask(f"{url}/v1/videos?limit=9")["data"]]
-        for name in made:
-            settled(url, name)
-        three = [v["id"] for v in ask(f"{url}/v1/videos?group={one['avgen']['group']}")["data"]]
-        browser = started.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox"]
-        )
-        scheme = "dark" if args.dark else "light"
-        page = browser.new_context(viewport=SIZE, color_scheme=scheme).new_page()
-        sections: dict[str, tuple[str, Callable[[Page, str], None]]] = {
-            "create": ("create", create),
-            "queue": ("queue", queue),
-            "watch": (f"watch/{three[0]}", watch),
-            "compare": (f"compare/{','.join(three)}", compare),
-            "judge": ("judge", still),
-            "history": ("history", still),
-            "check": ("check", check),
-            "training": ("training", still),
-        }
-        for name, (place, do) in sections.items():
-            page.goto(f"{url}/#{place}")
-            page.wait_for_selector("h1")
-            do(page, url)
-            write(
-                page.screenshot(),
-                args.out / f"studio_{name}{'.png' if name == 'create' else '.webp'}",
-            )
-            print(name, flush=True)
-        server.terminate()
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+            try:
+                assert isinstance(server.stdout, io.TextIOBase)
+                found = re.search(r"http://[^/\s]+", server.stdout.readline())
+                assert found is not None, "the server says where it is"
+                flags = ["--no-sandbox"]
+                browser = started.chromium.launch(executable_path=CHROMIUM, args=flags)
+                page = browser.new_context(viewport=SIZE, color_scheme=scheme).new_page()
+                take(found[0], page, args.out)
+            finally:
+                server.terminate()
 
 
 if __name__ == "__main__":

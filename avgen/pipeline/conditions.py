@@ -14,12 +14,8 @@ from torch import Tensor
 from avgen.clips.clip import Clip
 from avgen.clips.files import memory_budget
 from avgen.clips.timebase import num_samples, parse_rate, to_index, to_seconds
-from avgen.clips.timed_words import Word
 from avgen.clips.transforms import center_crop_resize, remix
 from avgen.errors import UserError
-from avgen.models import listening
-from avgen.models.durations import DurationModel
-from avgen.models.english import read
 from avgen.models.phonemes import TimedPhoneme, during
 from avgen.models.prompt import parse_prompt
 from avgen.models.timing import SpeechTiming
@@ -212,22 +208,9 @@ def _phonemes(
     start_s: Fraction,
     end_s: Fraction,
 ) -> tuple[TimedPhoneme, ...]:
-    """What is said, timed to lie in [start_s, end_s) of the clip.
-
-    Where all the sound is given, models of any English have it from there: the times of what is
-    said to be spoken, or, where nothing is, what is heard. `speech=""` says that nothing is.
-    """
+    """What is said, timed to lie in [start_s, end_s) of the clip."""
     length_s = end_s - start_s
-    unsaid = request.speech is None and request.words is None
-    words: tuple[Word, ...] = ()
-    if (
-        isinstance(request.audio, tuple)
-        and isinstance(timing, DurationModel)
-        and (speech or unsaid)
-    ):
-        samples = at_rate(*request.audio, listening.RATE)[0, : to_index(length_s, listening.RATE)]
-        phonemes = listening.align(samples, read(speech)) if speech else listening.hear(samples)
-    elif speech:
+    if speech:
         timed = timing.time(speech, float(length_s), request.rate)
         words, phonemes = timed.words, timed.phonemes
     else:

@@ -38,6 +38,7 @@ from avgen.pipeline.conditions import CLIP_BYTES, Conditions, at_rate, check_mem
 from avgen.pipeline.config import DEFAULT_MODEL, PipelineConfig
 from avgen.pipeline.continuation import LatentQueue, Window, mirror, padded, windows
 from avgen.pipeline.denoiser import Denoiser
+from avgen.pipeline.hearing import with_heard
 from avgen.pipeline.joins import Output
 from avgen.pipeline.parts import (
     DURATIONS,
@@ -193,6 +194,7 @@ class AVPipeline(Coding):
             conditions = silent(conditions, rate)
         if self.device.type == "meta":
             return conditions
+        conditions = with_heard(conditions, request, self.durations)
         with torch.inference_mode():
             if isinstance(request.face, np.ndarray):
                 picture = center_crop_resize(request.face[None], settings.height, settings.width)

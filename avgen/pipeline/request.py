@@ -176,6 +176,8 @@ class GenerateRequest:
         ):
             if getattr(self, one) is not None and getattr(self, other) is not None:
                 raise UserError(f"{one} and {other} are both given; {rule}", one)
+        if self.audio is not None and self.rate != 1:
+            raise UserError("rate and audio are both given; a given voice has its own pace", "rate")
         words = self.words or ()
         for before, word in zip(words, words[1:], strict=False):
             if word.start_s < before.end_s:

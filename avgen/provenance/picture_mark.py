@@ -22,7 +22,7 @@ LEAN, LEAN_RANGE = 0.6, (0.2, 2.2)  # how much less or more a cell that leans ge
 THRESHOLD = 5.0
 MAX_FRAMES = 100  # looked at, spread over the clip
 SHARES = (0.95, 0.9, 0.85, 0.8)  # of the picture's sides that a crop may have left
-SEARCHED = 1.0  # taken off the best of their thousand places: as rare by chance as one place then
+SEARCHED = 1.0  # taken off the best of a crop's thousand places, which chance makes larger by that
 
 
 def _between(length: int) -> np.ndarray:
@@ -60,9 +60,10 @@ def embed(frames: np.ndarray, key: str = PUBLIC_KEY) -> np.ndarray:
 
 
 def find(frames: np.ndarray, key: str = PUBLIC_KEY) -> float:
-    """How far the mark stands out of chance, in its standard deviations, or in a crop's, if more.
+    """How far the mark stands out of chance, in its standard deviations.
 
-    Without a mark it is about 2, the largest of the places that are looked at.
+    The picture is looked at as it is, and as a crop of a larger one, wherever it fits best; the
+    larger of both counts (see `best`). Without a mark it is about 2.
 
     Args:
         frames: uint8 [T, H, W, 3].

@@ -232,7 +232,9 @@ def asked_from(body: dict[str, Any], studio: Studio) -> Asked:
         else:
             values[name] = find_file(values[name], studio, name)
     try:
-        first = recorded(request_from({k: v for k, v in values.items() if v != ""}))
+        said = {"speech"} & values.keys() if "audio" in values else set()  # "": none in that sound
+        own = {name: value for name, value in values.items() if value != "" or name in said}
+        first = recorded(request_from(own))
     except UserError as error:
         raise bad(" ".join(str(error).split()), error.field) from error
     requests = [first | {"seed": first["seed"] + index} for index in range(count)]

@@ -72,6 +72,7 @@ def warm(model: str) -> dict[str, Any]:
         "audio_guidance_scale": config.audio_guidance_scale,
         "sample_rate": _outline(model).audio_codec.sample_rate,
         "needs_words": config.needs_words,
+        "listens": _outline(model).durations is not None,
         "references": _outline(model).transformer.config.has_references,
     }
 
@@ -124,10 +125,15 @@ def check(model: str, values: dict[str, Any], crop: str, max_s: float, max_pixel
 
 
 def _heard(pipe: Any, asked: GenerateRequest, conditions: Any) -> list[list[Any]]:
-    """The words with their times in the whole clip, as they are asked of the model."""
+    """The words with their times in the whole clip, as they are asked of the model.
+
+    None where a given voice says when: its words are found when the clip is made.
+    """
     begun = float(conditions.num_begun / conditions.fps)
     speech = asked.speech or ("" if asked.words else parse_prompt(asked.prompt)[1])
     words = asked.words or ()
+    if speech and asked.audio is not None and pipe.durations is not None:
+        return []
     if speech:
         timing = pipe.durations or pipe.config.timer
         length = float(conditions.num_frames / conditions.fps) - begun

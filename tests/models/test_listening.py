@@ -1,13 +1,18 @@
 """A voice in, timed phonemes out: what a synthetic voice says, and where it says so."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
+import torch
 from rapidfuzz.distance import Levenshtein
 
+from avgen.clips import Word
 from avgen.clips.transforms import remix
 from avgen.corpora.voices.character import voice_named
 from avgen.corpora.voices.saying import say
 from avgen.errors import UserError
+from avgen.models import listening
 from avgen.models.durations import DurationConfig, DurationModel
 from avgen.models.english import read
 from avgen.models.listening import RATE, align, hear
@@ -67,11 +72,45 @@ def test_nothing_is_heard_in_silence_and_in_too_little(samples):
     assert hear(samples[: RATE // 50]) == ()
 
 
-def test_words_that_are_not_said_are_an_error(samples):
-    with pytest.raises(UserError, match="'eleven green elephants sing' is not what is heard"):
+def test_words_that_do_not_fit_are_an_error(samples):
+    with pytest.raises(UserError, match="'eleven green elephants sing' does not fit the sound"):
         align(samples[: 2 * RATE], read("eleven green elephants sing"))
-    with pytest.raises(UserError, match="is not what is heard"):
+    with pytest.raises(UserError, match="does not fit"):
         align(samples[: RATE // 50], read("yes"))
+
+
+def test_long_speech_is_put_where_it_is_said_piece_by_piece(samples):
+    """Four times the sentence, 23 s: a piece is 15 s at most."""
+    words, four = read(TEXT), np.tile(samples, 4)
+    once, length_s = align(samples, words), len(samples) / RATE
+    aligned = align(four, words * 4)
+    assert [p.phoneme for p in aligned] == [p.phoneme for p in once] * 4
+    for number in range(4):
+        part = aligned[number * len(once) : (number + 1) * len(once)]
+        apart = starts_of_words(part, words) - starts_of_words(once, words) - number * length_s
+        assert np.median(abs(apart)) < 0.03
+    heard = hear(four)
+    distance = Levenshtein.normalized_distance(bare(heard), bare(aligned))
+    assert distance < 0.3
+    starts = [p.start_s for p in heard]
+    assert starts == sorted(starts) and 3 * length_s < starts[-1] < 4 * length_s
+
+
+def test_threads_wait_and_what_is_interrupted_is_not_kept(samples, monkeypatch):
+    words, part = read("the old machine"), samples[: 2 * RATE]
+    expected = align(part, words)
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(align, [part] * 4, [words] * 4)) == [expected] * 4
+
+    def interrupted(decoder, samples):
+        decoder.start_utt()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(listening, "_decode", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            align(part, words)
+    assert align(part, words) == expected
 
 
 def test_a_given_voice_says_what_lips_do(tiny_model, speech, samples):
@@ -82,10 +121,19 @@ def test_a_given_voice_says_what_lips_do(tiny_model, speech, samples):
         return pipe.conditions(GenerateRequest(**given, **fields)).phonemes
 
     assert phonemes() == ()  # GRID's words are not those that are heard
-    pipe.durations = DurationModel(DurationConfig(width=8, depth=1))
+    lexicon = {"violin": ["V", "AY0", "L", "AH0", "N"]}
+    pipe.durations = DurationModel(DurationConfig(width=8, depth=1, lexicon=lexicon))
+    with torch.no_grad():  # phonemes of 0.05 s
+        pipe.durations.outward.weight.zero_()
+        pipe.durations.outward.bias.fill_(-3.0)
     assert bare(phonemes()) == bare(hear(samples))
     assert phonemes(speech="") == ()
-    assert phonemes(prompt=f'a man says "{TEXT}"') == align(samples, read(TEXT))
-    assert {p.end_s for p in phonemes(seconds=1.0)} <= {s / 100 for s in range(101)}
-    with pytest.raises(UserError, match="is not what is heard"):
+    prompted = phonemes(prompt=f'a man says "{TEXT}"')
+    assert prompted == align(samples, read(TEXT, lexicon)) != align(samples, read(TEXT))
+    second = phonemes(seconds=1.0)
+    assert second and {p.end_s for p in second} <= {s / 100 for s in range(101)}
+    assert phonemes(words=[Word("red", 0.2, 0.5)])[0].start_s == 0.2
+    with pytest.raises(UserError, match="does not fit"):
         phonemes(speech="eleven green elephants sing", seconds=0.8)
+    with pytest.raises(UserError, match="a given voice has its own pace"):
+        phonemes(speech=TEXT, rate=2.0)

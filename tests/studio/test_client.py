@@ -171,6 +171,15 @@ def test_two_things_that_contradict_each_other(client, clip):
     assert "both given" in caught.value.message
 
 
+def test_an_empty_field_says_nothing_but_that_a_sound_has_no_words(client, clip):
+    asked = {"speech": "", "negative_prompt": "", "audio": ""}
+    plain = client.videos.create(prompt=SAID, extra_body=asked).avgen["request"]
+    assert not asked.keys() & plain.keys()
+    music = client.videos.create(prompt="a man", extra_body={**asked, "audio": clip.id})
+    assert music.avgen["request"]["speech"] == ""
+    assert "negative_prompt" not in music.avgen["request"]
+
+
 def test_a_batch_lets_others_pass(client, limited, tmp_path):
     """Its clips come last, and are not of the six that may wait."""
     client = client.with_options(base_url=f"{limited.url}/v1", api_key=TOKEN)

@@ -196,7 +196,7 @@ export function Create() {
   <form onSubmit=${submit} onKeyDown=${shortcuts}>
     <label>What is said<textarea name="speech" rows="2" value=${draft.speech}
       onInput=${(e) => { set({ speech: e.target.value, words: null }); setPast([]); setFuture([]); }}></textarea></label>
-    ${unsaid ? html`<p class="bad" role="alert">${unsaid}</p>` : html`<p class="soft">${draft.words ? "The words are timed by you." : "The words are timed by the model; drag one, or move it with the arrow keys, to time it yourself."}</p>`}
+    ${unsaid ? html`<p class="bad" role="alert">${unsaid}</p>` : html`<p class="soft">${draft.words ? "The words are timed by you." : draft.given.audio && defaults?.listens ? "The words are found in the given voice when the clip is made; drag one to time it yourself." : "The words are timed by the model; drag one, or move it with the arrow keys, to time it yourself."}</p>`}
     <${WordLane} words=${words} length=${length} fps=${fps} snap=${snap} onChange=${change}
       peaks=${peaks && html`<${Waveform} peaks=${peaks} label="loudness of the given voice" />`} />
     <div class="row" role="group" aria-label="The words">
