@@ -370,7 +370,7 @@ def test_a_long_text_makes_a_long_clip_window_by_window(avgen, tiny_model, tmp_p
 def test_a_request_is_recorded_with_its_settings(avgen, tiny_model, media, tmp_path):
     output = tmp_path / "made.mkv"
     given = ["--audio", media / "tone.wav", "--sampler", "heun", "--guidance_interval", "0.2-0.9"]
-    more = ["--fps", "29.97", "--rate", "1.5", "--model", tiny_model, "-o", output]
+    more = ["--fps", "29.97", "--shift", "1.5", "--model", tiny_model, "-o", output]
     code, _, err = avgen("generate", *given, *more)
     assert code == 0, err
     asked = json.loads((tmp_path / "made.mkv.json").read_text())["parameters"]
@@ -379,7 +379,7 @@ def test_a_request_is_recorded_with_its_settings(avgen, tiny_model, media, tmp_p
         "sampler": "heun",
         "guidance_interval": [0.2, 0.9],
         "fps": "30000/1001",
-        "rate": 1.5,
+        "shift": 1.5,
         "num_inference_steps": 2,
         "guidance_scale": 1.5,
         "seed": 0,
