@@ -37,7 +37,7 @@ from avgen.studio.queue import CANCELLED, Queue
 
 IDLE_S = 0.15  # between looks at an empty queue
 BEAT_S = 5.0  # between renewals of a lease, however long a step takes
-PREVIEW_STEPS = 4  # a preview every so many steps
+PREVIEW_STEPS = 4  # a preview every so many steps, and half way of fewer
 
 
 class Stop(Exception):  # noqa: N818 - it is no error
@@ -154,7 +154,8 @@ class Telling:
             if is_end and time.time() - self.last > 0.5:  # a frame is no news
                 self._tell({"phase": "decoding", "step": step.step, "steps": step.steps})
             return
-        due = step.step % PREVIEW_STEPS == 0 and step.step < step.steps
+        every = max(1, min(PREVIEW_STEPS, step.steps // 2))
+        due = step.step % every == 0 and step.step < step.steps
         if worker.previews and due:
             write_image(worker.pipe.preview(step), worker.folder.preview(self.job))
             self.preview_at = step.step
