@@ -1,8 +1,6 @@
 """OpenAI's client, unchanged, against the studio: clips, lists, errors, files and batches."""
 
 import json
-import re
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -180,23 +178,6 @@ def test_an_empty_field_says_nothing_but_that_a_sound_has_no_words(client, clip)
     music = client.videos.create(prompt="a man", extra_body={**asked, "audio": clip.id})
     assert music.avgen["request"]["speech"] == ""
     assert "negative_prompt" not in music.avgen["request"]
-
-
-def test_a_clip_of_four_steps_shows_what_it_becomes_once(client, served):
-    """And one of a step never; one of nine at its fourth and eighth."""
-    with urllib.request.urlopen(f"{served.url}/v1/events") as events:
-        named = {}
-        for steps in (1, 4, 9):
-            name = served.make(num_inference_steps=steps, seed=40 + steps, seconds=0.2)
-            named[name], seen = steps, set()
-            for line in events:
-                told = json.loads(line[6:]) if line.startswith(b"data: ") else {}
-                if told.get("id") == name:
-                    seen.add(told.get("preview") or told.get("avgen", {}).get("preview"))
-                    if told.get("status") in ("completed", "failed"):
-                        break
-            shown = {int(re.search(r"(\d+)$", url)[1]) for url in seen if url}
-            assert shown == {1: set(), 4: {2}, 9: {4, 8}}[steps]
 
 
 def test_a_batch_lets_others_pass(client, limited, tmp_path):
