@@ -96,6 +96,21 @@ def test_codecs_by_suffix(tmp_path, suffix, codecs):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
+def test_one_clip_is_one_file(tmp_path, suffix):
+    """However often it is written: no name, no time, and no sum over memory that nobody has set."""
+    rng = np.random.default_rng(5)
+    wide = rng.uniform(60, 200, (9, 12, 12, 3)).repeat(8, 1).repeat(8, 2)
+    frames = (wide + rng.normal(0, 4, wide.shape)).clip(0, 255).astype(np.uint8)
+    clip = Clip(frames, Fraction(25), rng.normal(0, 0.1, (1, 8640)).astype(np.float32), 24_000)
+    made = set()
+    for number in range(30):
+        path = tmp_path / f"{number}{suffix}"
+        write_clip(clip, path)
+        made.add(path.read_bytes())
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_tags_come_back(tmp_path, suffix):
     tags = {"comment": "made by a test: é, 東", "ai_generated": "true", "avgen_x": '{"seed": 1}'}
     write_clip(GREY, tmp_path / f"a{suffix}", metadata=tags)

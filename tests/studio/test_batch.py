@@ -8,12 +8,10 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 import torch
 
 from avgen.cli import main
-from avgen.clips import read_clip
 from avgen.studio.lines import read_lines
 
 SAID = 'a man says "place red"'
@@ -124,27 +122,21 @@ def test_a_killed_batch_is_an_undisturbed_one(moving_model, tmp_path):
     for number in wrong:
         rows[number] = {"prompt": SAID, "rate": 99}
     path = write(tmp_path / "l.jsonl", rows)
-    found, alone = [], {**os.environ, "OMP_NUM_THREADS": "1"}  # sums of several threads round anew
+    found = []
     for name, times in (("calm", 0), ("killed", kills)):
         command = [sys.executable, "-m", "avgen.cli", "batch", str(path), "-o",
                    str(tmp_path / name), "--model", str(moving_model), "--keep-going"]  # fmt: skip
         for _ in range(times):
             made = len(list((tmp_path / name).glob("*.mp4")))
-            running = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=alone)
+            running = subprocess.Popen(command, stdout=subprocess.DEVNULL)
             while len(list((tmp_path / name).glob("*.mp4"))) < made + 3:
                 time.sleep(0.02)
             running.send_signal(signal.SIGKILL)
             running.wait()
-        assert subprocess.run(command, env=alone).returncode == 1
+        assert subprocess.run(command).returncode == 1
         found.append(results(tmp_path / name))
         assert not list((tmp_path / name).glob(".avgen-*"))
         errors = (tmp_path / name / "errors.jsonl").read_text().splitlines()
         assert [json.loads(row)["custom_id"] for row in errors] == [str(n + 1) for n in wrong]
     assert len(found[0]) == count - len(wrong)
-    assert found[0].keys() == found[1].keys()
-    # Bytes are alike but for a process' first clip, now and then: a few pixels round another way.
-    for name in found[0]:
-        calm, killed = (read_clip(tmp_path / run / f"{name}.mp4") for run in ("calm", "killed"))
-        np.testing.assert_array_equal(calm.waveform, killed.waveform)
-        assert np.abs(calm.frames.astype(int) - killed.frames).mean() < 0.1
-    assert sum(found[0][name] != found[1][name] for name in found[0]) <= 1
+    assert found[0] == found[1]
