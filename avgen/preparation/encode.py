@@ -178,7 +178,8 @@ def _encode_clip(
     pixels = _floats(frames, device)
     latents["video"] = video.encode(pixels)[0]
     if config.windows_are_exact:
-        latents["still"] = encode_stills(pixels, video)
+        alone = num_frames == 1  # which is what its only latent stands for
+        latents["still"] = latents["video"].clone() if alone else encode_stills(pixels, video)
     fps = store.fps(record.id)
     return latents, ClipShape(num_frames, height, width, fps, waveform is not None)
 

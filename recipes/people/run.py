@@ -82,12 +82,25 @@ def main() -> None:
     parser.add_argument("--held-out", type=Path, help="sentences that nothing is trained on")
     parser.add_argument("--kokoro", type=Path, help="Kokoro's voices, besides hibari's")
     parser.add_argument("--librispeech", type=Path, help="real voices, for the sound's decoder")
+    parser.add_argument(
+        "--segmenter",
+        type=Path,
+        help="selfie_segmenter.tflite, likewise: people between people before others' backgrounds",
+    )
     parser.add_argument("--grid", type=Path, help="GRID, for the picture's codec besides")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--steps-scale", type=float, default=1.0, help="of all trainings")
     parser.add_argument("--small", action="store_true", help="tiny networks, few of everything")
     args = parser.parse_args()
-    for name in ("portraits", "face_landmarker", "held_out", "kokoro", "librispeech", "grid"):
+    for name in (
+        "portraits",
+        "face_landmarker",
+        "held_out",
+        "kokoro",
+        "librispeech",
+        "grid",
+        "segmenter",
+    ):
         if getattr(args, name) is not None:
             setattr(args, name, getattr(args, name).resolve())  # we go to OUT
             if not getattr(args, name).exists():  # said now, not after the hours before it
@@ -145,17 +158,22 @@ class Stages:
         if self.args.grid is not None:
             stages["grid"] = self.pictures[1] / "manifest.jsonl", self.prepare_grid
         voices, people = Path("prepared/voices"), Path("prepared/people")
-        image = Path("codecs/text_to_image")
+        between, image = Path("prepared/between"), Path("codecs/text_to_image")
         encoded = script("encode", *self.voices.values(), voices, "--video", "codecs/video_codec")
         return stages | {
             "speech_codec": self.trained("speech_codec", "codecs/audio_codec", self.sounds),
             **{name: self.trained(name, made, self.pictures) for name, made in PIXELS.items()},
             "voice_latents": (voices / latents, encoded),
-            "portrait_latents": (self.pictures[0] / latents, self.encode),
+            "portrait_latents": (
+                self.pictures[0] / latents,
+                lambda: self.encode(self.pictures[0]),
+            ),
             "sound": self.trained("sound", "sound", [voices]),
             "people": (people / latents, lambda: merge([voices, self.pictures[0]], people)),
             "faces": self.trained("faces", "faces", [people], codecs=True),
-            "first_picture": self.trained("first_picture", "pictures", [people], codecs=True),
+            "between": (between / "manifest.jsonl", self.mix),
+            "between_latents": (between / latents, lambda: self.encode(between)),
+            "first_picture": self.trained("first_picture", "pictures", [between], codecs=True),
             "text_to_image": (image / "config.json", lambda: copy("pictures/transformer", image)),
             "joint": self.trained("joint", "joint", [people], codecs=True),
             "guidance": self.trained("guidance", "guided", [people], codecs=True),
@@ -190,9 +208,19 @@ class Stages:
         speaker = ["--speaker", "s1", "--stages", "head"]
         avgen("prepare", "grid", self.args.grid, self.pictures[1], *speaker)
 
-    def encode(self) -> None:
-        """Cache the latents of the portraits' clips."""
-        encode(self.pictures[0], *(load_module(Path("codecs") / name) for name in CODECS))
+    def mix(self) -> None:
+        """Make pictures of people between people."""
+        options: list[object] = ["--workers", self.args.workers]
+        if self.args.segmenter is not None:
+            options += ["--segmenter", self.args.segmenter]
+        if self.is_small:
+            options += ["--pairs", 8, "--alone", 3]
+        given = ("--portraits", self.args.portraits, "--face-landmarker", self.args.face_landmarker)
+        script("between", "prepared/between", *given, *options)()
+
+    def encode(self, folder: Path) -> None:
+        """Cache the latents of a folder of pictures."""
+        encode(folder, *(load_module(Path("codecs") / name) for name in CODECS))
 
     def trained(self, name: str, made: str, folders: Sequence[Path], codecs: bool = False) -> Stage:
         """Train one recipe on folders, and export what it trained."""

@@ -67,12 +67,12 @@ def animate(scene: Scene, moved: Moved, gaze: np.ndarray) -> np.ndarray:
     height, width = scene.size
     source = np.concatenate([scene.face.points[:468, :2], resting_rings(scene.face)[:, :2]])
     source = source + scene.margin
-    triangles = _triangles()
+    triangles = mesh_triangles()
     frames = []
     for index in range(len(moved.points)):
         target = np.concatenate([moved.points[index, :468, :2], moved.rings[index]])
-        order = _far_first(moved.points[index], triangles)
-        maps = _mesh_map(source, target, triangles[order], scene.size)
+        order = far_first(moved.points[index], triangles)
+        maps = mesh_map(source, target, triangles[order], scene.size)
         for eye in (0, 1):
             _look_through(scene, moved, maps, index, eye, gaze[index])
         frame = cv2.remap(
@@ -93,7 +93,7 @@ def animate(scene: Scene, moved: Moved, gaze: np.ndarray) -> np.ndarray:
     return np.stack(frames)
 
 
-def _triangles() -> np.ndarray:
+def mesh_triangles() -> np.ndarray:
     """Of the face, of the strips between its outline and the rings, and of its holes: [N, 3]."""
     around = [np.array(OVAL), *(468 + np.arange(_RING) + _RING * k for k in range(len(RINGS)))]
     strips = []
@@ -107,7 +107,7 @@ def _triangles() -> np.ndarray:
     return np.concatenate([load_basis().triangles, *strips]).astype(np.int32)
 
 
-def _far_first(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+def far_first(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     """The order to draw in: what is around the face, its triangles from far to near, upper lip.
 
     So the upper lip covers the lower one where they are pressed together.
@@ -118,7 +118,7 @@ def _far_first(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     return np.concatenate([np.arange(num_face, len(triangles)), np.argsort(-depth)])
 
 
-def _mesh_map(
+def mesh_map(
     source: np.ndarray, target: np.ndarray, triangles: np.ndarray, size: tuple[int, int]
 ) -> np.ndarray:
     """Where in the picture every pixel is taken from: float32 [H, W, 2].

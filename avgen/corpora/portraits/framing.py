@@ -63,7 +63,7 @@ def frame_scene(
     points = face.points * scale
     points[:, :2] += matrix[:, 2] - pad
     here = replace(face, points=points)
-    canvas = _relight(canvas, rng)
+    canvas = relight(canvas, rng)
     light, slant = light_on(canvas, here, pad)
     return Scene(canvas, here, (pad, pad), shown, draw_look(rng, light, slant, age))
 
@@ -88,7 +88,7 @@ def _crop(
     return float(left), float(top), side * face.unit
 
 
-def _relight(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def relight(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Another exposure, warmth, saturation and a light from a side."""
     height, width = picture.shape[:2]
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
