@@ -5,7 +5,9 @@ The network's velocity is linear in its tokens, so that what the sampler comes t
 numpy, written here from the formulas.
 """
 
+from dataclasses import asdict
 from fractions import Fraction
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -97,6 +99,7 @@ class Linear(nn.Module):
 
     def forward(self, tokens, sigma, context):
         layout, text = context.layout, context.text
+        self.layout = layout
         assert not tokens[:, ~layout.used].any()
         self.sigmas.append(sigma[0])
         self.texts.append(text)
@@ -301,6 +304,35 @@ def test_the_first_picture_is_of_the_caption_alone(pipe):
     pipe('a tall man "place red"', image=picture(1)[0], progress=False)
     pipe('a tall man "place red"', video=Clip(picture(9), Fraction(25)), progress=False)
     assert not texts  # there is a picture
+
+
+def test_the_first_picture_has_settings_of_its_own(pipe):
+    """Less noise to begin with; from the last noise level on what is expected is what is made."""
+    own = {"sampler": "euler", "num_inference_steps": 6, "shift": 1.0, "guidance_scale": 2.2}
+    own |= {"temperature": 0.7, "last_sigma": 0.35}
+    values = asdict(pipe.config) | {"picture": own}
+    pipe.config, pipe.text_to_image = PipelineConfig.from_json(values), Linear()
+    clip = pipe('a tall man "place red"', seed=11, negative_prompt="rain", progress=False)
+    levels = [1, 5 / 6, 4 / 6, 3 / 6]
+    found = [float(sigma[0]) for sigma in pipe.text_to_image.sigmas]
+    np.testing.assert_allclose(found, levels, rtol=1e-6)
+    assert len(pipe.transformer.sigmas) == STEPS
+
+    layout = pipe.text_to_image.layout
+    tokens = 0.7 * noise_of(11, 2**31, (1, layout.num_tokens, layout.used.shape[1]))[0].numpy()
+    tokens, place = tokens * layout.used.numpy(), np.linspace(-1, 1, layout.num_tokens)[:, None]
+    cond, uncond = (float(p) * (1 + 0.3 * place) for p in pull_of(pipe.text_to_image.texts[0]))
+    for sigma, after in pairwise([*levels, 0]):
+        pulled = uncond + 2.2 * (cond - uncond)
+        velocity = (0.7 * tokens + 0.4 * sigma**2 + pulled) * layout.used.numpy()
+        tokens = tokens + (after - sigma) * velocity
+    latents, _ = unpack(torch.from_numpy(tokens)[None].float(), layout)
+    shape = (1, 3, 1, 1, 1)
+    raw = latents * torch.tensor(VIDEO_STD).view(shape) + torch.tensor(VIDEO_MEAN).view(shape)
+    assert np.abs(clip.frames[:1].astype(int) - as_pixels(raw, 1)).max() <= 1
+
+    with pytest.raises(TypeError, match="softness"):
+        PipelineConfig.from_json(values | {"picture": {"softness": 2}})
 
 
 def test_each_scale_is_its_modalitys(pipe):

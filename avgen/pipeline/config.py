@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,11 @@ class PipelineConfig:
         timer: How long words take, as `SpeechTimer`'s fields.
         caption: Used where a prompt says nothing but words.
         needs_words: Whether a clip needs words to say unless sound or picture is given.
+        temperature: Of the noise that is begun with: below 1 what is made is likelier and less
+            varied (Kingma and Dhariwal, "Glow", 2018, section 6).
+        last_sigma: The noise level below which the expected clean picture is taken as it is, so
+            that what the network cannot know is smooth and not mottled.
+        picture: Those of these fields that are others while the first picture is made of a caption.
     """
 
     height: int
@@ -59,6 +64,9 @@ class PipelineConfig:
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     guidance_rescale: float = 0.0
     synchrony_scale: float = 0.0
+    temperature: float = 1.0
+    last_sigma: float = 0.0
+    picture: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @classmethod
     def read(cls, folder: Path) -> PipelineConfig:
@@ -88,7 +96,9 @@ class PipelineConfig:
             ("timer", SpeechTimer),
         ):
             rebuilt[name] = kind(**rebuilt[name])
-        return cls(**rebuilt)
+        config = cls(**rebuilt)
+        replace(config, **config.picture)  # a field that there is not is said now
+        return config
 
     def settings(self, request: GenerateRequest) -> PipelineConfig:
         """The same with what a request asks for in place of what the model does by itself."""

@@ -70,9 +70,13 @@ class Denoiser:
         seed = np.random.SeedSequence((seeds[0] % 2**63, seeds[1]))
         generator = torch.Generator().manual_seed(int(seed.generate_state(1, np.uint64)[0] >> 1))
         noise = torch.randn(clean.shape, generator=generator).to(clean) * layout.used
+        noise = noise * own.temperature
         shifts = own.shift, own.audio_shift or own.shift
         grids = [shifted_sigmas(own.num_inference_steps, shift) for shift in shifts]
-        sigmas = torch.stack(grids, 1).to(clean.device)[:, None, layout.modality] * ~given
+        grid = torch.stack(grids, 1)
+        grid = grid * (grid > own.last_sigma)
+        grid = torch.cat([grid[grid.any(1)], grid[-1:]])  # ends in the first 0
+        sigmas = grid.to(clean.device)[:, None, layout.modality] * ~given
         return SAMPLERS[own.sampler](self, mix(clean, noise, sigmas[0]), sigmas, callback=callback)
 
     def __call__(self, noisy: Tensor, sigma: Tensor, end: Tensor | None = None) -> Tensor:

@@ -287,8 +287,7 @@ class AVPipeline(Coding):
     def first_picture(self, conditions: Conditions, network: Backbone) -> np.ndarray:
         """A first frame uint8 [1, H, W, 3] that a network makes of the caption alone.
 
-        What follows goes on from it as from one that is given. Reference: Girdhar et al., "Emu
-        Video", 2023, section 3: a picture of the text, then a video of both.
+        Reference: Girdhar et al., "Emu Video", 2023, section 3: a picture of text, then a video.
         """
         grid = self.video_grid(conditions, 1)
         sound = self.audio_grid(conditions, self.audio_codec.hop_length)
@@ -299,6 +298,7 @@ class AVPipeline(Coding):
         settings = conditions.settings
         if self.transformer.config.distilled and not network.config.distilled:  # it takes more
             settings = replace(settings, sampler="ab2", num_inference_steps=24)
+        settings = replace(settings, **self.config.picture)
         denoise = Denoiser(network, layout, text, settings, self.dtype)
         given = torch.zeros_like(layout.modality, dtype=torch.bool)
         video, _ = unpack(denoise.sample(clean, given, (conditions.seed, FIRST_PICTURE)), layout)
