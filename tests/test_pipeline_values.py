@@ -5,7 +5,7 @@ The network's velocity is linear in its tokens, so that what the sampler comes t
 numpy, written here from the formulas.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from fractions import Fraction
 from itertools import pairwise
 from types import SimpleNamespace
@@ -279,7 +279,7 @@ def test_the_latents_that_are_made(pipe):
 
 def test_the_first_picture_is_of_the_caption_alone(pipe):
     """By a network of its own, in one frame without words; the rest goes on from it."""
-    pipe.text_to_image = Linear()
+    pipe.text_to_image, pipe.config = Linear(), replace(pipe.config, picture={})
     clip = pipe('a tall man "place red"', seed=11, negative_prompt="rain", progress=False)
     texts, sigmas = pipe.text_to_image.texts, pipe.text_to_image.sigmas
     assert len(texts) == STEPS and texts[0].caption_ids[0, :3].tolist() == caption_ids("a tall man")

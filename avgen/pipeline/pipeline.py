@@ -295,10 +295,7 @@ class AVPipeline(Coding):
         nothing = torch.zeros(1, grid.channels, 1, *grid.latent_size, device=self.device)
         clean = pack(nothing, None, layout)
         text = network.read(conditions.captions, [[], []]).to(self.device)
-        settings = conditions.settings
-        if self.transformer.config.distilled and not network.config.distilled:  # it takes more
-            settings = replace(settings, sampler="ab2", num_inference_steps=24)
-        settings = replace(settings, **self.config.picture)
+        settings = replace(conditions.settings, **self.config.picture)
         denoise = Denoiser(network, layout, text, settings, self.dtype)
         given = torch.zeros_like(layout.modality, dtype=torch.bool)
         video, _ = unpack(denoise.sample(clean, given, (conditions.seed, FIRST_PICTURE)), layout)
