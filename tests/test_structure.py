@@ -176,7 +176,7 @@ LINES = {
     "evaluation": 6750,
     "latents": 980,
     "models": 2780,
-    "pipeline": 1880,
+    "pipeline": 1890,
     "preparation": 3980,
     "provenance": 940,
     "studio": 3580,
