@@ -62,7 +62,7 @@ _MPEG4 = {
     "sample_rate": _DELIVERY_RATE,
     "muxer_options": {"movflags": "+faststart+use_metadata_tags"},
     # Without mbtree a picture is the same bytes on every machine with AVX2: with it x264 decides by
-    # sums that its instruction sets round each in their way, and AVX-512's by memory that nobody has
+    # sums that each instruction set rounds in its own way, and AVX-512's by memory that nobody has
     # set. A qcomp of 0.8 in its place keeps what stands still as still as mbtree did.
     "video_options": {"crf": "16", "preset": "medium", "x264-params": "mbtree=0:qcomp=0.8"},
 }
