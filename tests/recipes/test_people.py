@@ -14,7 +14,7 @@ from avgen.corpora.manifest import read_manifest
 from avgen.pipeline import AVPipeline
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("faker-female-01", "faker-female-12", "faker-male-03")
+NAMES = ("faker-female-01", "faker-female-43", "faker-male-03")
 SENTENCES = (
     ("The captain", "My sister", "Nobody", "A quiet child", "The old baker"),
     ("found", "painted", "sold", "forgot"),
@@ -74,6 +74,12 @@ def test_the_whole_way(given, run):
     assert {r.speaker for r in people if r.tracks} == {
         r.speaker for r in read_manifest(out / "prepared/portraits/manifest.jsonl")
     }
+    between = read_manifest(out / "prepared/between/manifest.jsonl")
+    alone = [record for record in between if not record.id.startswith("between-")]
+    assert {record.speaker for record in alone} == set(NAMES) - {"faker-male-03"}  # test people
+    assert len(alone) == 6 and len(between) == 6 + 2 * 8
+    for record in (record for record in between if record not in alone):
+        assert set(record.labels["people"].split()) == {"faker-female-01", "faker-female-43"}
     voices = [record for record in people if not record.tracks]
     assert len(voices) > 40 and all(record.phonemes for record in people)
     clip = read_clip(out / "demo.mp4", sample_rate=24000)

@@ -107,14 +107,14 @@ def without_person(picture: np.ndarray, person: np.ndarray) -> np.ndarray:
 def _mixed_points(one: Face, other: Face, shape: float) -> np.ndarray:
     """Landmarks [478, 3] from those of one face towards another's, laid over it."""
     at, to = (face.points - face.points[:468].mean(0) for face in (other, one))
-    turned = complex_of(at[:468]).conj() @ complex_of(to[:468])
-    turn = turned / (np.abs(complex_of(at[:468])) ** 2).sum()  # scale and roll in the least squares
-    flat = complex_of(at) * turn
+    turned = _complex(at[:468]).conj() @ _complex(to[:468])
+    turn = turned / (np.abs(_complex(at[:468])) ** 2).sum()  # scale and roll in the least squares
+    flat = _complex(at) * turn
     laid = np.stack([flat.real, flat.imag, at[:, 2] * np.abs(turn)], 1)
     return one.points + shape * (laid + one.points[:468].mean(0) - one.points)
 
 
-def complex_of(points: np.ndarray) -> np.ndarray:
+def _complex(points: np.ndarray) -> np.ndarray:
     """Points [N, 3] as x + i y: [N]."""
     return points[:, 0] + 1j * points[:, 1]
 
