@@ -18,6 +18,7 @@ from avgen.provenance.mark_key import PUBLIC_KEY, signs
 CELLS = 44
 MIN_SIDE = 96  # pixels; a smaller picture has too few of them a cell to hold the mark
 FLAT, SLOPE, CEILING = 1.7, 0.1, 4.5  # levels of 255: on a wall, per level of texture, at most
+LOUDEST = 2.45  # levels, of a frame's mark in the root of the mean square: 40.2 dB when rounded
 LEAN, LEAN_RANGE = 0.6, (0.2, 2.2)  # how much less or more a cell that leans gets
 THRESHOLD = 5.0
 MAX_FRAMES = 100  # looked at, spread over the clip
@@ -54,8 +55,9 @@ def embed(frames: np.ndarray, key: str = PUBLIC_KEY) -> np.ndarray:
         leaning /= np.sqrt((leaning**2).mean()) + 1e-6
         pushed = cells * np.clip(1 - LEAN * leaning, *LEAN_RANGE)
         strength = np.minimum(FLAT + SLOPE * _texture(picture), CEILING)
-        shifted = frame + (strength * (rows @ pushed @ columns.T))[..., None]
-        marked[index] = np.clip(np.rint(shifted), 0, 255)
+        mark = strength * (rows @ pushed @ columns.T)
+        mark *= min(1.0, LOUDEST / (np.sqrt((mark**2).mean()) + 1e-6))
+        marked[index] = np.clip(np.rint(frame + mark[..., None]), 0, 255)
     return marked
 
 

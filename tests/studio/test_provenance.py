@@ -92,6 +92,17 @@ def garden(seed):
     return np.broadcast_to(picture[None, ..., None], (25, 128, 128, 3))
 
 
+def test_however_loud_a_picture_is_its_mark_is_40_db_below_it():
+    """Blocks of any level; each frame has its own bound, and a quiet one is marked as ever."""
+    rng = np.random.default_rng(2)
+    loud = rng.integers(40, 215, (4, 32, 32, 1)).repeat(4, 1).repeat(4, 2).repeat(3, 3)
+    quiet = garden(3)[:4]
+    marked = picture_mark.embed(np.concatenate([loud, quiet]).astype(np.uint8))
+    assert all(40 < psnr(made, frame) < 40.6 for made, frame in zip(marked[:4], loud, strict=True))
+    assert np.array_equal(marked[4:], picture_mark.embed(quiet))
+    assert picture_mark.find(marked[:4]) > picture_mark.THRESHOLD
+
+
 def test_before_a_garden_it_is_found_cropped_and_encoded():
     for seed in (3, 5, 8):
         frames = garden(seed)
