@@ -17,7 +17,7 @@ LOW_HZ, HIGH_HZ, BAND_HZ = 400.0, 3800.0, 62.5
 NUM_BANDS = int((HIGH_HZ - LOW_HZ) / BAND_HZ)
 FRAMES_OF_CELL = 3  # hops of half a window: 48 ms
 PERIOD = 32  # cells: 1.5 s
-DEPTH_DB = 1.5
+DEPTH_DB = 1.9
 THRESHOLD = 6.0
 SPEEDS = (0.99, 1.0, 1.01)
 
