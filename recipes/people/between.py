@@ -206,7 +206,7 @@ def made(
             place = people.place_of(third)
             place = cv2.resize(place, one.picture.shape[1::-1], interpolation=cv2.INTER_AREA)
             shown[0] = one._replace(picture=set_before(one.picture, one.person, place))
-            about |= {"background": third.portrait.about.get("background"), "caption": ""}
+            about |= {"background": third.portrait.about.get("background", ""), "caption": ""}
             sources.append(third.portrait)
     try:
         scenes = [

@@ -75,14 +75,7 @@ def animate(scene: Scene, moved: Moved, gaze: np.ndarray) -> np.ndarray:
         maps = mesh_map(source, target, triangles[order], scene.size)
         for eye in (0, 1):
             _look_through(scene, moved, maps, index, eye, gaze[index])
-        frame = cv2.remap(
-            scene.picture,
-            maps[..., 0],
-            maps[..., 1],
-            cv2.INTER_LINEAR,
-            None,
-            cv2.BORDER_REFLECT_101,
-        )
+        frame = taken_from(scene.picture, maps)
         if moved.gap[index] > LEAST_GAP:
             _paint_mouth(scene, moved, frame, index)
         frames.append(
@@ -137,6 +130,12 @@ def mesh_map(
     xx, xy, x0, yx, yy, y0 = (np.ascontiguousarray(column)[which] for column in affine.T)
     maps = np.stack([xx * x + xy * y + x0, yx * x + yy * y + y0], -1)
     return cv2.resize(maps, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+
+
+def taken_from(picture: np.ndarray, maps: np.ndarray) -> np.ndarray:
+    """What a map [H, W, 2] of `mesh_map` shows of a picture: uint8 [H, W, 3]."""
+    where = maps[..., 0], maps[..., 1]
+    return cv2.remap(picture, *where, cv2.INTER_LINEAR, None, cv2.BORDER_REFLECT_101)
 
 
 def affine_maps(target: np.ndarray, source: np.ndarray) -> np.ndarray:

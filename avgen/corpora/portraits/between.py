@@ -16,7 +16,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from avgen.corpora.portraits.animation import Scene, far_first, mesh_map, mesh_triangles
+from avgen.corpora.portraits.animation import (
+    Scene,
+    far_first,
+    mesh_map,
+    mesh_triangles,
+    taken_from,
+)
 from avgen.corpora.portraits.basis import CHIN, EYES, OVAL
 from avgen.corpora.portraits.deformation import resting_rings
 from avgen.corpora.portraits.faces import Face
@@ -60,16 +66,7 @@ def mix(one: Scene, other: Scene, shape: float, share: float) -> np.ndarray:
     for scene in (one, other):
         source = np.concatenate([scene.face.points[:468, :2], resting_rings(scene.face)[:, :2]])
         maps = mesh_map(source + scene.margin, target, corners, one.size)
-        seen.append(
-            cv2.remap(
-                scene.picture,
-                maps[..., 0],
-                maps[..., 1],
-                cv2.INTER_LINEAR,
-                None,
-                cv2.BORDER_REFLECT_101,
-            ).astype(np.float32)
-        )
+        seen.append(taken_from(scene.picture, maps).astype(np.float32))
     mask = _mask(face, one.size)
     lit = _in_the_light_of(seen[1], seen[0], mask, LIGHT * face.unit)
     mixed = seen[0] + (lit - seen[0]) * (share * mask)[..., None]
