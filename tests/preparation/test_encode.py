@@ -105,6 +105,21 @@ def test_many_stills_are_as_one_by_one(codecs):
             torch.testing.assert_close(found[:, latent], alone)
 
 
+def test_a_picture_alone_is_its_own_still(folder, codecs):
+    """A clip of one frame without sound is encoded once, and both names have it."""
+    store, record = Store(folder), read_manifest(folder / "manifest.jsonl")[-1]
+    frame = np.random.default_rng(8).integers(0, 256, (1, *SIZE, 3), np.uint8)
+    store.write_clip(record.id, frame, None)
+    encode(folder, *codecs, records=[record])
+    found = load_file(store.latents(record.id))
+    assert sorted(found) == ["still", "video"]
+    pixels = torch.from_numpy(frame).movedim(-1, 0)[None].float() / 127.5 - 1
+    with torch.no_grad():
+        stills = encode_stills(pixels, codecs[0])
+    for name in ("still", "video"):
+        torch.testing.assert_close(found[name], stills)
+
+
 def changed(codec, part: str):
     """The codec with one of the tensors of a part, another one."""
     name = next(n for n, t in codec.state_dict().items() if n.startswith(part) and t.ndim)
