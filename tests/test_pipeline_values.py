@@ -307,9 +307,12 @@ def test_the_first_picture_is_of_the_caption_alone(pipe):
 
 
 def test_the_first_picture_has_settings_of_its_own(pipe):
-    """Less noise to begin with; from the last noise level on what is expected is what is made."""
+    """Less noise to begin with; from the last noise level on what is expected is what is made.
+
+    Patches too: one latent in place of two each way.
+    """
     own = {"sampler": "euler", "num_inference_steps": 6, "shift": 1.0, "guidance_scale": 2.2}
-    own |= {"temperature": 0.7, "last_sigma": 0.35}
+    own |= {"temperature": 0.7, "last_sigma": 0.35, "video_patch": 1}
     values = asdict(pipe.config) | {"picture": own}
     pipe.config, pipe.text_to_image = PipelineConfig.from_json(values), Linear()
     clip = pipe('a tall man "place red"', seed=11, negative_prompt="rain", progress=False)
@@ -319,6 +322,9 @@ def test_the_first_picture_has_settings_of_its_own(pipe):
     assert len(pipe.transformer.sigmas) == STEPS
 
     layout = pipe.text_to_image.layout
+    assert (
+        layout.video.patch == 1 and layout.num_tokens == 2 * 3 < pipe.transformer.layout.num_tokens
+    )
     tokens = 0.7 * noise_of(11, 2**31, (1, layout.num_tokens, layout.used.shape[1]))[0].numpy()
     tokens, place = tokens * layout.used.numpy(), np.linspace(-1, 1, layout.num_tokens)[:, None]
     cond, uncond = (float(p) * (1 + 0.3 * place) for p in pull_of(pipe.text_to_image.texts[0]))

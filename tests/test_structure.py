@@ -171,7 +171,7 @@ LINES = {
     "clips": 3100,
     "codecs": 2700,
     "commands": 1830,
-    "corpora": 4500,
+    "corpora": 4750,
     "diffusion": 650,
     "evaluation": 6750,
     "latents": 980,

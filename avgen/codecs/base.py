@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol, get_type_hints, runtime_checkable
@@ -221,13 +221,19 @@ def load_module(folder: str | Path) -> nn.Module:
     return module.eval()
 
 
-def load_tensors(module: nn.Module, path: Path, optional: Collection[str] = ()) -> None:
+def load_tensors(
+    module: nn.Module,
+    path: Path,
+    optional: Collection[str] = (),
+    change: Callable[[dict[str, Tensor]], dict[str, Tensor]] = lambda state: state,
+) -> None:
     """Fill `module` from a safetensors file, which must hold exactly its tensors.
 
     Args:
         module: What to fill.
         path: The file.
         optional: Submodules that stay as they are where the file has no tensor of theirs.
+        change: What becomes of the file's tensors first.
 
     Raises:
         UserError: unreadable file; missing, extra or wrongly shaped tensors (all named).
@@ -235,7 +241,7 @@ def load_tensors(module: nn.Module, path: Path, optional: Collection[str] = ()) 
     if not path.is_file():
         raise UserError(f"{path}: not found; a model folder needs it")
     try:
-        state = load_file(path)
+        state = change(load_file(path))
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: is not a readable safetensors file ({error})") from error
     own = module.state_dict()

@@ -15,10 +15,9 @@ from avgen.pipeline.request import GenerateRequest
 
 DEFAULT_MODEL = Path(__file__).parents[1] / "checkpoints" / "people"
 
-# Of twenty captions' pictures, looked at: less guidance shows less of what is asked for, more of it
-# is darker; details of less noise than the last level's are mottled (LOG.md, nineteenth session).
+# Chosen by looking (LOG.md, nineteenth and twentieth session).
 PICTURE = {"sampler": "ab2", "num_inference_steps": 16, "guidance_scale": 3.0, "temperature": 0.9,
-           "last_sigma": 0.25}  # fmt: skip
+           "last_sigma": 0.25, "video_patch": 1}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -102,8 +101,17 @@ class PipelineConfig:
         ):
             rebuilt[name] = kind(**rebuilt[name])
         config = cls(**rebuilt)
-        replace(config, **config.picture)  # a field that there is not is said now
+        config.of_picture()  # a field that there is not is said now
         return config
+
+    def of_picture(self) -> PipelineConfig:
+        """The same while the first picture is made."""
+        return replace(self, **self.picture)
+
+    def picture_width(self, video_channels: int, audio_channels: int) -> int:
+        """Numbers in a token of what makes the first picture."""
+        patch = self.of_picture().video_patch
+        return max(video_channels * patch**2, audio_channels * self.audio_patch)
 
     def settings(self, request: GenerateRequest) -> PipelineConfig:
         """The same with what a request asks for in place of what the model does by itself."""

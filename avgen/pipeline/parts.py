@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeVar
 
-from avgen.clips.files import read_json
 from avgen.codecs.base import load_module
 from avgen.errors import UserError
 from avgen.models.durations import DurationModel
@@ -26,21 +25,17 @@ def load_durations(folder: Path) -> DurationModel | None:
     return _load(folder / DURATIONS, DurationModel)
 
 
-def load_text_to_image(folder: Path) -> AVTransformer | None:
-    """What makes the first frame in a folder of parts, if it has one.
+def load_text_to_image(folder: Path, width: int) -> AVTransformer | None:
+    """What makes the first frame in a folder of parts, if it has one, in tokens of `width` numbers.
 
     Raises:
-        UserError: that part is something else, or of other tokens than the transformer beside it.
+        UserError: that part is something else, or of other tokens.
     """
     found = _load(folder / TEXT_TO_IMAGE, AVTransformer)
-    beside = folder / "transformer/config.json"  # a folder of codecs has none
-    if found is None or not beside.is_file():
-        return found
-    own = found.config.token_width
-    other = read_json(beside).get("token_width", own)
-    if own != other:
+    if found is not None and found.config.token_width != width:
         raise UserError(
-            f"{folder / TEXT_TO_IMAGE}: tokens of {own} numbers; the transformer's have {other}"
+            f"{folder / TEXT_TO_IMAGE}: tokens of {found.config.token_width} numbers; by the codecs "
+            f"and `picture`'s video_patch in config.json they have {width}"
         )
     return found
 

@@ -120,7 +120,8 @@ class AVPipeline(Coding):
                 f"{folder}: the transformer tells {told} numbers of a face, "
                 f"the video codec goes by {len(scales)}"
             )
-        image = load_text_to_image(folder)
+        channels = (part.latent_channels for part in parts[1:])
+        image = load_text_to_image(folder, config.picture_width(*channels))  # type: ignore[arg-type]
         first = None if image is None else image.to(device)
         pipe = cls(*parts, config, load_durations(folder), first)  # type: ignore[arg-type]
         pipe.dtype = dtype or torch.float32
@@ -289,14 +290,14 @@ class AVPipeline(Coding):
 
         Reference: Girdhar et al., "Emu Video", 2023, section 3: a picture of text, then a video.
         """
+        conditions = replace(conditions, settings=conditions.settings.of_picture())
         grid = self.video_grid(conditions, 1)
         sound = self.audio_grid(conditions, self.audio_codec.hop_length)
         layout = make_layout(grid, sound, has_sound=False).to(self.device)
         nothing = torch.zeros(1, grid.channels, 1, *grid.latent_size, device=self.device)
         clean = pack(nothing, None, layout)
         text = network.read(conditions.captions, [[], []]).to(self.device)
-        settings = replace(conditions.settings, **self.config.picture)
-        denoise = Denoiser(network, layout, text, settings, self.dtype)
+        denoise = Denoiser(network, layout, text, conditions.settings, self.dtype)
         given = torch.zeros_like(layout.modality, dtype=torch.bool)
         video, _ = unpack(denoise.sample(clean, given, (conditions.seed, FIRST_PICTURE)), layout)
         assert video is not None

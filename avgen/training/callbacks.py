@@ -88,7 +88,8 @@ def build_pipeline(
         **system.sampling,
     )
     parts = [part.to(system.device) for part in parts]
-    more = load_durations(codecs), load_text_to_image(codecs)
+    width = config.picture_width(latents.video_channels, latents.audio_channels)
+    more = load_durations(codecs), load_text_to_image(codecs, width)
     return AVPipeline(system.transformer, *parts, config, *more)  # type: ignore[arg-type]
 
 

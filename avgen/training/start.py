@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from einops import reduce
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from avgen.codecs.base import load_module, load_tensors
 from avgen.codecs.normalize import LatentStatistics
 from avgen.errors import UserError
+from avgen.latents.packing import AUDIO, VIDEO
 from avgen.models.diffusers_backbones import LTX2Backbone, LTX2Config, WanBackbone, WanConfig
 from avgen.models.text_pretrained import PretrainedCaptions
 from avgen.models.transformer import AVTransformer
@@ -112,7 +114,7 @@ def start_from(
 
     Args:
         model: What `AVPipeline.from_pretrained` reads.
-        transformer: Of that model's sizes.
+        transformer: Of that model's sizes; its picture's patches may be parts of that model's.
         latents: Of the folder that is trained on.
 
     Returns:
@@ -122,16 +124,54 @@ def start_from(
         UserError: no such model, one of other sizes, or the latents are not of its codecs.
     """
     config = PipelineConfig.read(model)
-    patches = config.video_patch, config.audio_patch
-    if patches != (latents.video_patch, latents.audio_patch):
+    video, audio = config.video_patch, config.audio_patch
+    if video % latents.video_patch or audio != latents.audio_patch:
         raise UserError(
-            f"{model}: tokens of {patches} latents (picture, sound); the prepared folder has "
-            f"{(latents.video_patch, latents.audio_patch)}"
+            f"{model}: tokens of {(video, audio)} latents (picture, sound); the folder has "
+            f"{(latents.video_patch, latents.audio_patch)}, and may have parts of the picture's"
         )
     codecs = [load_module(model / name) for name in ("video_codec", "audio_codec")]
     if encoder_fingerprint(*codecs) != latents.fingerprint:
         raise UserError(
             f"{model}: its codecs did not make the latents of the prepared folder; encode with them"
         )
-    load_tensors(transformer, model / "transformer" / "model.safetensors", ("step",))
+    path = model / "transformer" / "model.safetensors"
+    load_tensors(transformer, path, ("step",), lambda state: in_patches(state, video, latents))
     return config.video_statistics, config.audio_statistics
+
+
+def in_patches(state: dict[str, Tensor], patch: int, latents: LatentConfig) -> dict[str, Tensor]:
+    """A transformer's tensors for smaller patches of the picture.
+
+    What goes in and comes out of a patch is what is there on average over its places in the larger
+    one, inwards times their number each way, since so much less of it is summed. The rest stays.
+    Reference: Beyer et al., "FlexiViT: One Model for All Patch Sizes", 2023 (a simpler resize).
+
+    Args:
+        state: By names.
+        patch: That the tensors are of: latents each way in a token.
+        latents: Whose patches are wanted; `patch` is a multiple of these.
+    """
+    small, channels = latents.video_patch, latents.video_channels
+    if small == patch:
+        return state
+    times = patch // small
+    width = max(grid.token_channels for grid in latents.grids(1))
+
+    def fit(rows: Tensor, is_video: bool) -> Tensor:
+        """Rows [W, ...] of the numbers of a token."""
+        if is_video:
+            form = "(r p s q c) d -> (p q c) d"
+            sizes = {"r": times, "p": small, "s": times, "q": small}
+            rows = reduce(rows[: channels * patch**2], form, "mean", **sizes)
+        rows = rows[:width]
+        return torch.cat([rows, rows.new_zeros(width - len(rows), rows.shape[1])])
+
+    made = dict(state)
+    for kind in (VIDEO, AUDIO):
+        is_video = kind == VIDEO
+        name, out = f"inward.{kind}.weight", f"outward.{kind}"
+        made[name] = fit(state[name].T, is_video).T * (times if is_video else 1)
+        made[f"{out}.weight"] = fit(state[f"{out}.weight"], is_video)
+        made[f"{out}.bias"] = fit(state[f"{out}.bias"][:, None], is_video)[:, 0]
+    return made

@@ -4,16 +4,19 @@
         --face-landmarker face_landmarker.task --segmenter selfie_segmenter.tflite (in one line)
 
 writes a prepared folder of clips of one frame without sound: faces of pairs of portraits mixed,
-half of them before the background of a third (avgen/corpora/portraits/between.py), each with a
-caption of what is true of it, and the portraits themselves. Those of the training split are mixed,
-those of the validation split are what the network's loss is told of, test people are left alone.
+half of them before the background of a third (avgen/corpora/portraits/between.py), many in clothes
+and hats of other colours and some with glasses (wardrobe.py there), each with a caption of what is
+true of it, and the portraits themselves. Who looks or wears what few do is drawn more often. Those
+of the training split are mixed, those of the validation split are what the network's loss is told
+of, test people are left alone.
 The segmenter is on MediaPipe's model page, as the landmarker is, and runs by `ai-edge-litert`;
 without one everybody stays before their own background.
 """
 
 import argparse
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -30,6 +33,13 @@ from avgen.corpora.portraits.descriptions import LABELS, describe
 from avgen.corpora.portraits.faces import Face, Landmarker, read_picture, the_face
 from avgen.corpora.portraits.framing import frame_scene, relight
 from avgen.corpora.portraits.heads import NAME, Portrait, find_portraits
+from avgen.corpora.portraits.wardrobe import (
+    COLOURS,
+    clothes_of,
+    headwear_of,
+    recoloured,
+    with_glasses,
+)
 from avgen.corpora.voices.character import draw_voice
 from avgen.errors import UserError
 from avgen.preparation.store import Store, write_json
@@ -37,8 +47,15 @@ from avgen.preparation.store import Store, write_json
 SIZE = (128, 128)
 SAMPLE_RATE, FPS = 24000, "25"  # of prepared/people
 UNIT = 110  # pixels between the eyes' corners: a portrait that is larger is brought down to it
+AROUND = 2.6  # of these, around a face, are kept of a portrait
 SHARES = (0.35, 1.0)  # of the other's face
 ELSEWHERE = 0.55  # share of the pictures before another background
+RECOLOURED = 0.6  # share of clothes and of hats
+HATS = ("hat", "cap", "beanie", "bandana")  # headwear that is cut out well by its colours
+GLASSES = 0.2  # share of those without any who are given some
+FEW = 8  # fewer are drawn as often
+RARE = (("kind", "age"), ("hair",), ("hair_style",), ("beard",), ("kind", "glasses"),
+        ("kind", "headwear"))  # fmt: skip  # by what a person is rare
 VIEWS, NEARER, BESIDE = 2, 0.12, 0.05  # of a mixture: how many, how much nearer, how far off centre
 TRIES = 200  # at finding a pair
 
@@ -51,20 +68,34 @@ class Seen(NamedTuple):
         picture: uint8 [H, W, 3], mirrored or not.
         face: In it.
         person: How much of each pixel is the person, float32 [H, W].
+        worn: Where "clothes" and "headwear" are, bool [H, W], those that can be cut out.
     """
 
     portrait: Portrait
     picture: np.ndarray
     face: Face
     person: np.ndarray
+    worn: Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Job:
-    """Pictures that one process makes: of pairs by their numbers, and of people as they are."""
+    """Pictures that one process makes: of pairs by their numbers, and of people as they are.
+
+    Attributes:
+        out: The prepared folder.
+        portraits: Whose faces are mixed.
+        shares: How often each is the first of a pair, in all 1.
+        landmarker: A file.
+        segmenter: A file.
+        numbers: Of the pairs.
+        alone: Portraits as they are, and numbers of the pictures.
+        seed: Of all.
+    """
 
     out: Path
     portraits: list[Portrait]
+    shares: np.ndarray
     landmarker: Path
     segmenter: Path | None
     numbers: range
@@ -88,12 +119,13 @@ def main() -> None:
     args = parser.parse_args()
     found = [one for one in find_portraits(args.portraits) if isinstance(one, Portrait)]
     train = [one for one in found if one.split == "train"]
+    shares = how_often(train)
     alone = [(one, k) for one in found if one.split != "test" for k in range(args.alone)]
     store, workers = Store(args.out), args.workers
     store.make()
     parts = [(range(k, args.pairs, workers), alone[k::workers]) for k in range(workers)]
     jobs = [
-        Job(args.out, train, args.face_landmarker, args.segmenter, *part, args.seed)
+        Job(args.out, train, shares, args.face_landmarker, args.segmenter, *part, args.seed)
         for part in parts
     ]
     with ProcessPoolExecutor(workers) as pool:
@@ -147,7 +179,17 @@ class People:
         if (scale := UNIT / face.unit) < 1:
             picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
             face = replace(face, points=face.points * scale)
-        return Seen(portrait, picture, face, self.person(picture))
+        first = np.floor(np.maximum(0, face.middle - AROUND * face.unit)).astype(int)
+        last = np.ceil(face.middle + AROUND * face.unit).astype(int)
+        picture = np.ascontiguousarray(picture[first[1] : last[1], first[0] : last[0]])
+        face = replace(face, points=face.points - [*first, 0])
+        person, worn = self.person(picture), {}
+        if self.network is not None:
+            worn["clothes"] = clothes_of(picture, face, person)
+            if portrait.about.get("headwear") in HATS:
+                worn["headwear"] = headwear_of(picture, face, person)
+        worn = {name: where for name, where in worn.items() if where is not None}
+        return Seen(portrait, picture, face, person, worn)
 
     def place_of(self, seen: Seen) -> np.ndarray:
         """What is behind a person that was looked at: uint8 [H, W, 3]."""
@@ -175,7 +217,7 @@ def make(job: Job) -> list[ClipRecord]:
         people = People(landmarker, job.segmenter)
         for number in tqdm(job.numbers, desc="mixing", disable=job.numbers.start > 0):
             rng = np.random.default_rng([job.seed, number])
-            pair = draw_pair(job.portraits, people, rng)
+            pair = draw_pair(job, people, rng)
             if pair is None:
                 continue
             one, other = pair
@@ -199,7 +241,10 @@ def made(
 ) -> list[ClipRecord]:
     """Pictures of one person, or of one between two, written; their records."""
     is_mixed, about = one is not other, dict(one.portrait.about)
-    shown, sources = [one, other], [one.portrait, other.portrait]
+    sources = [one.portrait, other.portrait]
+    if is_mixed:
+        one, about = in_other_colours(one, about, rng)
+    shown = [one, other]
     if is_mixed and rng.random() < ELSEWHERE and people.network is not None:
         third = people(job.portraits[int(rng.integers(len(job.portraits)))], bool(rng.integers(2)))
         if third is not None:
@@ -216,7 +261,9 @@ def made(
     except UserError:  # a head too near to the border
         return []
     shape, share = (rng.uniform(), rng.uniform(*SHARES)) if is_mixed else (0.0, 0.0)
-    mixed = mix(scenes[0], scenes[1], shape, share)
+    mixed, face = mix(scenes[0], scenes[1], shape, share)
+    if is_mixed and about.get("glasses") is False and rng.random() < GLASSES:
+        mixed, about = with_glasses(mixed, face, rng), about | {"glasses": True, "caption": ""}
     records = []
     for number, view in enumerate(views(mixed, rng, VIEWS if is_mixed else 1)):
         record = record_of(f"{name}-{number}" if is_mixed else name, about, sources, rng)
@@ -237,12 +284,36 @@ def views(picture: np.ndarray, rng: np.random.Generator, count: int) -> Iterator
         yield relight(cv2.resize(part, SIZE[::-1], interpolation=cv2.INTER_AREA), rng)
 
 
-def draw_pair(
-    portraits: Sequence[Portrait], people: People, rng: np.random.Generator
-) -> tuple[Seen, Seen] | None:
+def in_other_colours(
+    seen: Seen, about: dict[str, object], rng: np.random.Generator
+) -> tuple[Seen, dict[str, object]]:
+    """Someone in clothes or a hat of another colour, and what is true of them then."""
+    for name, where in seen.worn.items():
+        if rng.random() < RECOLOURED:
+            colour = str(rng.choice(list(COLOURS)))
+            seen = seen._replace(picture=recoloured(seen.picture, where, colour))
+            told = f"{colour} {about[name]}" if name == "headwear" else colour
+            about = about | {name: told, "caption": ""}
+    return seen, about
+
+
+def how_often(portraits: Sequence[Portrait]) -> np.ndarray:
+    """How often each of some portraits is drawn, in all 1: the rarer what it shows, the more."""
+
+    def shown(one: Portrait, keys: Sequence[str]) -> tuple[str, ...]:
+        return tuple(str(one.about.get(key)) for key in keys)
+
+    count = Counter((keys, shown(one, keys)) for keys in RARE for one in portraits)
+    rarest = [min(count[keys, shown(one, keys)] for keys in RARE) for one in portraits]
+    weights = 1 / np.sqrt(np.maximum(rarest, FEW))
+    return weights / weights.sum()
+
+
+def draw_pair(job: Job, people: People, rng: np.random.Generator) -> tuple[Seen, Seen] | None:
     """Two portraits that can be mixed, each mirrored or not; None if no such are found."""
+    portraits = job.portraits
     for _ in range(TRIES):
-        one = portraits[int(rng.integers(len(portraits)))]
+        one = portraits[int(rng.choice(len(portraits), p=job.shares))]
         fits = [
             other for other in portraits if other is not one and can_mix(one.about, other.about)
         ]

@@ -20,7 +20,7 @@ from typing import Any
 from avgen import cli
 from avgen.codecs.base import load_module
 from avgen.corpora.manifest import read_manifest
-from avgen.preparation.encode import encode
+from avgen.preparation.encode import PATCHES, encode
 from avgen.preparation.merge import merge
 from avgen.training.stages import Stage, run_stages, train_stage
 
@@ -172,7 +172,7 @@ class Stages:
             "people": (people / latents, lambda: merge([voices, self.pictures[0]], people)),
             "faces": self.trained("faces", "faces", [people], codecs=True),
             "between": (between / "manifest.jsonl", self.mix),
-            "between_latents": (between / latents, lambda: self.encode(between)),
+            "between_latents": (between / latents, lambda: self.encode(between, 1)),
             "first_picture": self.trained("first_picture", "pictures", [between], codecs=True),
             "text_to_image": (image / "config.json", lambda: copy("pictures/transformer", image)),
             "joint": self.trained("joint", "joint", [people], codecs=True),
@@ -218,9 +218,10 @@ class Stages:
         given = ("--portraits", self.args.portraits, "--face-landmarker", self.args.face_landmarker)
         script("between", "prepared/between", *given, *options)()
 
-    def encode(self, folder: Path) -> None:
-        """Cache the latents of a folder of pictures."""
-        encode(folder, *(load_module(Path("codecs") / name) for name in CODECS))
+    def encode(self, folder: Path, patch: int = PATCHES[0]) -> None:
+        """Cache the latents of a folder of pictures, to be tokens of so many each way."""
+        codecs = (load_module(Path("codecs") / name) for name in CODECS)
+        encode(folder, *codecs, patches=(patch, PATCHES[1]))
 
     def trained(self, name: str, made: str, folders: Sequence[Path], codecs: bool = False) -> Stage:
         """Train one recipe on folders, and export what it trained."""

@@ -48,8 +48,9 @@ def test_nothing_of_the_other_is_the_picture_itself():
     picture = cv2.GaussianBlur(rng.uniform(0, 255, (SIDE, SIDE, 3)).astype(np.float32), (0, 0), 4)
     picture = ((picture - picture.mean()) * 5 + 120).clip(0, 255).astype(np.uint8)
     one, other = scene_of(picture, face_of()), scene_of(picture[::-1].copy(), face_of(70))
-    same = mix(one, other, 0.0, 0.0)
+    same, face = mix(one, other, 0.0, 0.0)
     assert np.abs(same.astype(int) - picture).mean() < 1.5  # it is sampled anew
+    assert np.array_equal(face.points, one.face.points)
 
 
 @pytest.mark.parametrize("share", [0.4, 1.0])
@@ -57,10 +58,10 @@ def test_a_share_of_the_other_is_seen_in_the_face_alone(share):
     one, other = face_of(), face_of(66.0, (110.0, 96.0), roll=7.0)
     plain = np.full((SIDE, SIDE, 3), (90, 110, 130), np.uint8)
     marked = dotted(other, CHEEK, (230, 210, 190))
-    made = mix(scene_of(plain, one), scene_of(marked, other), 0.0, share)
+    made, _ = mix(scene_of(plain, one), scene_of(marked, other), 0.0, share)
     np.testing.assert_allclose(dot(made, plain), one.points[CHEEK, :2], atol=1.5)
     x, y = np.round(one.points[CHEEK, :2]).astype(int)
-    whole = mix(scene_of(plain, one), scene_of(marked, other), 0.0, 1.0)
+    whole, _ = mix(scene_of(plain, one), scene_of(marked, other), 0.0, 1.0)
     rise = (made[y, x].astype(float) - plain[y, x]) / (whole[y, x].astype(float) - plain[y, x])
     np.testing.assert_allclose(rise, share, atol=0.02)
     border = np.ones((SIDE, SIDE), bool)
@@ -71,7 +72,7 @@ def test_a_share_of_the_other_is_seen_in_the_face_alone(share):
 def test_light_and_skin_stay_those_of_the_head():
     face = face_of()
     bright, dark = (np.full((SIDE, SIDE, 3), level, np.uint8) for level in (170, 100))
-    made = mix(scene_of(bright, face), scene_of(dark, face), 0.0, 1.0)
+    made, _ = mix(scene_of(bright, face), scene_of(dark, face), 0.0, 1.0)
     assert np.abs(made.astype(int) - 170).max() <= 2
 
 
@@ -84,9 +85,11 @@ def test_landmarks_go_as_far_as_they_are_told():
     picture = dotted(one, CHEEK, (20, 30, 40))
     ground = np.full_like(picture, (90, 110, 130))
     at = [
-        dot(mix(scene_of(picture, one), scene_of(ground, other), shape, 0.0), ground)
+        dot(mix(scene_of(picture, one), scene_of(ground, other), shape, 0.0)[0], ground)
         for shape in (0.0, 0.5, 1.0)
     ]
+    _, face = mix(scene_of(picture, one), scene_of(ground, other), 0.3, 0.0)
+    np.testing.assert_allclose(face.points[CHEEK, :2], at[0] + 0.3 * (at[2] - at[0]), atol=0.7)
     moved = at[2] - at[0]
     assert np.linalg.norm(moved) > 4
     np.testing.assert_allclose(at[1] - at[0], moved / 2, atol=0.7)

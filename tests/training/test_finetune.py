@@ -4,7 +4,9 @@ import copy
 import json
 import re
 import signal
+from dataclasses import replace
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +28,10 @@ from avgen.models.lora import LoraConfig, adapt, load_adapter, merge, save_adapt
 from avgen.models.text import make_text
 from avgen.models.transformer import AVTransformer, AVTransformerConfig
 from avgen.preparation.encode import encode
-from avgen.preparation.latent_store import load_statistics
+from avgen.preparation.latent_store import load_statistics, read_latent_config
 from avgen.training.lightning_cli import instantiate
 from avgen.training.lightning_cli import main as train
+from avgen.training.start import in_patches
 
 NUM_FRAMES, SAMPLES = 9, 8640  # 0.36 s
 
@@ -235,6 +238,46 @@ def test_a_start_that_does_not_fit_is_refused(finetune, speaker, model, tmp_path
     path.write_text(yaml.safe_dump(recipe))
     with pytest.raises(ValueError, match="tensors do not match the configuration"):
         instantiate(["--config", str(path)])
+
+
+def test_smaller_patches_start_as_the_mean_of_what_larger_ones_do(speaker):
+    """Values written out, place by place; what is of sound is cut or padded."""
+    torch.manual_seed(3)
+    small = replace(
+        read_latent_config(speaker),
+        video_patch=2,
+        video_channels=5,
+        audio_channels=7,
+        audio_patch=4,
+    )
+    old, new, width = 6, 28, 8  # latents each way in a token before, numbers of one now, D
+    numbers = 5 * old * old
+    state = {"blocks.0.weight": torch.randn(3, 3)}
+    for kind in (0, 1):
+        state[f"inward.{kind}.weight"] = torch.randn(width, numbers)
+        state[f"outward.{kind}.weight"] = torch.randn(numbers, width)
+        state[f"outward.{kind}.bias"] = torch.randn(numbers)
+    made = in_patches(state, old, small)
+    assert made.keys() == state.keys()
+    assert torch.equal(made["blocks.0.weight"], state["blocks.0.weight"])
+    for row, column, channel in product(range(2), range(2), range(5)):
+        places = [
+            ((2 * r + row) * old + 2 * s + column) * 5 + channel
+            for r, s in product(range(3), range(3))
+        ]
+        at = (row * 2 + column) * 5 + channel
+        for name, axis, times in (
+            ("inward.0.weight", 1, 3),
+            ("outward.0.weight", 0, 1),
+            ("outward.0.bias", 0, 1),
+        ):
+            expected = times * state[name].index_select(axis, torch.tensor(places)).mean(axis)
+            torch.testing.assert_close(made[name].select(axis, at), expected)
+    assert made["inward.0.weight"].shape == (width, new)
+    assert not made["inward.0.weight"][:, 20:].any() and not made["outward.0.bias"][20:].any()
+    assert torch.equal(made["inward.1.weight"], state["inward.1.weight"][:, :new])
+    assert torch.equal(made["outward.1.bias"], state["outward.1.bias"][:new])
+    assert in_patches(state, 2, small) is state
 
 
 def test_additions_start_at_nothing_and_merge_into_the_weights():

@@ -46,8 +46,8 @@ def can_mix(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return len(skins) < 2 or abs(skins[0] - skins[1]) <= 1
 
 
-def mix(one: Scene, other: Scene, shape: float, share: float) -> np.ndarray:
-    """A picture between two scenes, of the size that is shown: uint8 [H, W, 3].
+def mix(one: Scene, other: Scene, shape: float, share: float) -> tuple[np.ndarray, Face]:
+    """A picture between two scenes, of the size that is shown, uint8 [H, W, 3], and its face.
 
     Args:
         one: Whose head it is.
@@ -70,7 +70,7 @@ def mix(one: Scene, other: Scene, shape: float, share: float) -> np.ndarray:
     mask = _mask(face, one.size)
     lit = _in_the_light_of(seen[1], seen[0], mask, LIGHT * face.unit)
     mixed = seen[0] + (lit - seen[0]) * (share * mask)[..., None]
-    return (mixed + 0.5).clip(0, 255).astype(np.uint8)
+    return (mixed + 0.5).clip(0, 255).astype(np.uint8), face
 
 
 def set_before(picture: np.ndarray, person: np.ndarray, place: np.ndarray) -> np.ndarray:

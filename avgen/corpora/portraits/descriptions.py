@@ -122,8 +122,7 @@ def _worn(about: Mapping[str, Any], rng: np.random.Generator) -> str:
     headwear, clothes = (str(about.get(key, "none")) for key in ("headwear", "clothes"))
     text = ""
     if headwear not in ("none", "") and rng.random() < 0.95:
-        plural = headwear.endswith("s")
-        text = f", wearing {'' if plural else 'a '}{headwear}"
+        text = f", wearing {_article(headwear)}{headwear}"
     if clothes not in ("none", "") and rng.random() < 0.7:
         form = _one(rng, ("in {}", "dressed in {}", "wearing {}", "in {} clothes"))
         text += ("," if text else "") + " " + form.format(clothes)
@@ -134,10 +133,13 @@ def _place(about: Mapping[str, Any], rng: np.random.Generator) -> str:
     place = str(about.get("background", ""))
     if not place or rng.random() < 0.4:
         return ""
-    article = "" if place.endswith("s") else "an " if place[0] in "aeiou" else "a "
     before = _one(rng, _BEFORE)
     tail = " behind" if before == "with" else ""
-    return f"{',' if tail else ''} {before} {article}{place}{tail}"
+    return f"{',' if tail else ''} {before} {_article(place)}{place}{tail}"
+
+
+def _article(thing: str) -> str:
+    return "" if thing.endswith("s") else "an " if thing[0] in "aeiou" else "a "
 
 
 def _joined(parts: list[str], rng: np.random.Generator) -> str:
