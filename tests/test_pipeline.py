@@ -202,7 +202,9 @@ def test_a_part_that_makes_the_first_picture_is_saved_and_read(tiny_model, tmp_p
 
     other = AVTransformer(replace(pipe.transformer.config, token_width=99))
     save_module(other, tmp_path / "whole/text_to_image")
-    with pytest.raises(UserError, match=f"tokens of 99 numbers; .* video_patch .* have {width}"):
+    with pytest.raises(
+        UserError, match=f"tokens of 99 numbers; .* video_patch .* make them {width}"
+    ):
         AVPipeline.from_pretrained(tmp_path / "whole")
 
 

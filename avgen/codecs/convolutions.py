@@ -25,7 +25,7 @@ class ConvVideoCodecConfig:
         encoder_depths: Residual blocks of each encoder stage.
         decoder_depths: Residual blocks of each decoder stage; each stage has one temporal block as
             well.
-        chunk_latents: Latent frames decoded at a time.
+        chunk_latents: Latent frames decoded at a time, of a tile; of a smaller picture more.
         tile_latents: Latent rows and columns decoded at a time.
         mover_widths: Channels of the stages of a `Mover`, as the decoder's; none has no such, and
             frames are decoded from latents alone.

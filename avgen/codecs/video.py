@@ -191,7 +191,9 @@ class ConvVideoCodec(nn.Module):
                 f"latents {tuple(latents.shape[2:])} cannot be {num_frames} frames of "
                 f"{height}x{width}: that is {expected}"
             )
-        step, first = self.config.chunk_latents, time - 1
+        # As many pixels at a time as a tile has: every chunk decodes what is beside it once more.
+        step = max(1, self.config.tile_latents**2 // (expected[1] * expected[2]))
+        step, first = self.config.chunk_latents * step, time - 1
         stop = expected[0] if stop is None else stop
         told = self.tell(expressions)
         moves = self.mover is not None and (told is not None or not self.config.expression_scales)

@@ -34,8 +34,8 @@ def load_text_to_image(folder: Path, width: int) -> AVTransformer | None:
     found = _load(folder / TEXT_TO_IMAGE, AVTransformer)
     if found is not None and found.config.token_width != width:
         raise UserError(
-            f"{folder / TEXT_TO_IMAGE}: tokens of {found.config.token_width} numbers; by the codecs "
-            f"and `picture`'s video_patch in config.json they have {width}"
+            f"{folder / TEXT_TO_IMAGE}: tokens of {found.config.token_width} numbers; codecs "
+            f"and `picture`'s video_patch in config.json make them {width}"
         )
     return found
 

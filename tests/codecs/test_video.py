@@ -105,8 +105,21 @@ def test_decoding_in_chunks_is_decoding_whole(codec, sizes):
     assert float((whole.abs() < 1).float().mean()) > 0.9
     assert float(whole.std()) > 0.05
     torch.testing.assert_close(
-        cut(codec, **sizes).decode(latents, **clip), whole, atol=1e-4, rtol=0
+        cut(codec, **sizes, tile_latents=2).decode(latents, **clip), whole, atol=1e-4, rtol=0
     )
+
+
+def test_of_a_small_picture_more_is_decoded_at_a_time(codec):
+    """What is beside a chunk is decoded anew for each: 2 latents of a tile of 6 x 6 are 12 here."""
+    latents = torch.randn(1, 4, 29, 2, 3)
+    clip = {"num_frames": 113, "height": 32, "width": 48, "anchor": picture(1, 3, 32, 48)}
+    parts = cut(codec, chunk_latents=2, tile_latents=6).decode_chunks(latents, **clip)
+    assert [part.shape[2] for part in parts] == [45, 48, 20]
+    large = {"num_frames": 13, "height": 112, "width": 96}
+    parts = cut(codec, chunk_latents=2, tile_latents=6).decode_chunks(
+        torch.randn(1, 4, 4, 7, 6), **large
+    )
+    assert [part.shape[2] for part in parts] == [5, 8]
 
 
 def test_decoding_in_tiles_is_decoding_whole(codec):
@@ -167,7 +180,9 @@ def test_odd_sizes_and_lengths_come_back(codec, num_frames, height, width):
 def test_chunks_come_in_order_and_bounded(codec):
     latents = torch.randn(1, 4, 6, 1, 1)
     chunks = list(
-        cut(codec, chunk_latents=2).decode_chunks(latents, num_frames=19, height=16, width=16)
+        cut(codec, chunk_latents=2, tile_latents=1).decode_chunks(
+            latents, num_frames=19, height=16, width=16
+        )
     )
     assert [chunk.shape[2] for chunk in chunks] == [5, 8, 6]
 
@@ -179,7 +194,9 @@ def test_a_stretch_decodes_as_in_the_whole(codec):
     whole = codec.decode(latents, **size)
     seen = latents.clone()
     seen[:, :, 6 + codec.reach :] = torch.nan
-    parts = list(cut(codec, chunk_latents=2).decode_chunks(seen, **size, start=3, stop=6))
+    parts = list(
+        cut(codec, chunk_latents=2, tile_latents=1).decode_chunks(seen, **size, start=3, stop=6)
+    )
     assert [part.shape[2] for part in parts] == [8, 4]
     torch.testing.assert_close(torch.cat(parts, 2), whole[:, :, 9:21], atol=1e-5, rtol=0)
     last = torch.cat(list(codec.decode_chunks(latents, **size, start=12)), 2)
