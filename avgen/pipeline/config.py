@@ -16,8 +16,8 @@ from avgen.pipeline.request import GenerateRequest
 DEFAULT_MODEL = Path(__file__).parents[1] / "checkpoints" / "people"
 
 # Chosen by looking (LOG.md, nineteenth and twentieth session).
-PICTURE = {"sampler": "ab2", "num_inference_steps": 16, "guidance_scale": 3.0, "temperature": 0.9,
-           "last_sigma": 0.25, "video_patch": 1}  # fmt: skip
+PICTURE = {"sampler": "ab2", "num_inference_steps": 12, "guidance_scale": 3.0, "temperature": 0.9,
+           "last_sigma": 0.15, "video_patch": 1}  # fmt: skip
 
 
 @dataclass(frozen=True)
