@@ -29,7 +29,7 @@ SHIPPED = RECIPES.parents[1] / "recipes/grid/model/video_codec/model.safetensors
 WORDNET = Path("/usr/share/wordnet")  # of Debian's wordnet-base; voices.py reads it
 CODECS = ("video_codec", "audio_codec")
 # Trainings of the picture's codec, each from what the one before it made.
-PIXELS = {"video_codec": "encoder", "video_decoder": "decoder", "video_mover": "codecs/video_codec"}
+PIXELS = {"video_codec": "encoder", "video_decoder": "decoder", "video_mover": "mover"}
 DEMO = 'an old man with a white beard says "nobody expected the old machine to work again"'
 SMALL_NETWORK = {"width": 32, "depth": 2, "num_heads": 2, "compile": "false"}
 SMALL_PICTURE = {
@@ -159,10 +159,12 @@ class Stages:
             stages["grid"] = self.pictures[1] / "manifest.jsonl", self.prepare_grid
         voices, people = Path("prepared/voices"), Path("prepared/people")
         between, image = Path("prepared/between"), Path("codecs/text_to_image")
-        encoded = script("encode", *self.voices.values(), voices, "--video", "codecs/video_codec")
+        video = Path("codecs/video_codec")
+        encoded = script("encode", *self.voices.values(), voices, "--video", video)
         return stages | {
             "speech_codec": self.trained("speech_codec", "codecs/audio_codec", self.sounds),
             **{name: self.trained(name, made, self.pictures) for name, made in PIXELS.items()},
+            "press": (video / "config.json", script("press", PIXELS["video_mover"], video)),
             "voice_latents": (voices / latents, encoded),
             "portrait_latents": (
                 self.pictures[0] / latents,

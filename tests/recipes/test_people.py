@@ -91,8 +91,8 @@ def test_the_whole_way(given, run):
     assert driven.num_frames == clip.num_frames
 
     again = run()
-    assert [line.split(": ")[1] for line in again.splitlines()] == ["finished already"] * 21
+    assert [line.split(": ")[1] for line in again.splitlines()] == ["finished already"] * 22
     (out / "model/config.json").unlink()
     (out / "demo.mp4").unlink()
     again = run()
-    assert again.count("finished already") == 19 and "few_steps: {" in again
+    assert again.count("finished already") == 20 and "few_steps: {" in again
