@@ -111,3 +111,19 @@ def test_glasses_are_around_the_eyes(roll):
         across = np.argwhere(frame)[:, ::-1] - middles.mean(0)
         axis = np.linalg.svd(across - across.mean(0), full_matrices=False)[2][0]
         assert abs(np.degrees(np.arctan(axis[1] / axis[0])) - roll) < 2.5
+
+
+def test_glasses_turn_with_the_head():
+    """Those of a head that leans are those of one that does not, turned."""
+    drawn, middle = [], (SIDE / 2, SIDE / 2 - 30)
+    for roll in (0.0, 14.0):
+        turn = cv2.getRotationMatrix2D((0, 0), -roll, 1.0)[:, :2]  # of the picture, clockwise
+        rotation = np.eye(3)
+        rotation[:2, :2] = turn.T  # of axes whose y runs up
+        face = replace(face_of(84.0, middle, roll), rotation=rotation)
+        picture = np.full((SIDE, SIDE, 3), 170, np.uint8)
+        drawn.append(with_glasses(picture, face, np.random.default_rng(3)))
+    matrix = cv2.getRotationMatrix2D(middle, -14.0, 1.0)
+    turned = cv2.warpAffine(drawn[0], matrix, (SIDE, SIDE), borderValue=(170, 170, 170))
+    one, other = (np.abs(made.astype(int) - 170).max(-1) > 40 for made in (turned, drawn[1]))
+    assert (one & other).sum() / (one | other).sum() > 0.8
