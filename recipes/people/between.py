@@ -53,9 +53,10 @@ ELSEWHERE = 0.55  # share of the pictures before another background
 RECOLOURED = 0.6  # share of clothes and of hats
 HATS = ("hat", "cap", "beanie", "bandana")  # headwear that is cut out well by its colours
 GLASSES = 0.2  # share of those without any who are given some
-FEW = 8  # fewer are drawn as often
+FEW = 8  # people who show something: fewer are drawn as often
+# By what somebody is rare: keys of the table, each tuple taken together.
 RARE = (("kind", "age"), ("hair",), ("hair_style",), ("beard",), ("kind", "glasses"),
-        ("kind", "headwear"))  # fmt: skip  # by what a person is rare
+        ("kind", "headwear"))  # fmt: skip
 VIEWS, NEARER, BESIDE = 2, 0.12, 0.05  # of a mixture: how many, how much nearer, how far off centre
 TRIES = 200  # at finding a pair
 
