@@ -278,6 +278,8 @@ def test_smaller_patches_start_as_the_mean_of_what_larger_ones_do(speaker):
     assert torch.equal(made["inward.1.weight"], state["inward.1.weight"][:, :new])
     assert torch.equal(made["outward.1.bias"], state["outward.1.bias"][:new])
     assert in_patches(state, 2, small) is state
+    foreign = {"proj_in.weight": torch.randn(3, 3)}  # `load_tensors` says what is wrong with it
+    assert in_patches(foreign, old, small) is foreign
 
 
 def test_additions_start_at_nothing_and_merge_into_the_weights():
