@@ -6,7 +6,8 @@
 writes a prepared folder of clips of one frame without sound: faces of pairs of portraits mixed,
 half of them before the background of a third (avgen/corpora/portraits/between.py), many in clothes
 and hats of other colours and some with glasses (wardrobe.py there), each with a caption of what is
-true of it, and the portraits themselves. Who looks or wears what few do is drawn more often. Those
+true of it, and the portraits themselves. A mouth that is open takes another's face whole: heads may
+smile, pictures do not. Who looks or wears what few do is drawn more often. Those
 of the training split are mixed, those of the validation split are what the network's loss is told
 of, test people are left alone.
 The segmenter is on MediaPipe's model page, as the landmarker is, and runs by `ai-edge-litert`;
@@ -49,6 +50,7 @@ SAMPLE_RATE, FPS = 24000, "25"  # of prepared/people
 UNIT = 110  # pixels between the eyes' corners: a portrait that is larger is brought down to it
 AROUND = 2.6  # of these, around a face, are kept of a portrait
 SHARES = (0.35, 1.0)  # of the other's face
+APART = 0.02  # of the eyes' distance, above which lips are open: nothing is seen of that face
 ELSEWHERE = 0.55  # share of the pictures before another background
 RECOLOURED = 0.6  # share of clothes and of hats
 HATS = ("hat", "cap", "beanie", "bandana")  # headwear that is cut out well by its colours
@@ -176,7 +178,7 @@ class People:
         """
         picture = read_picture(portrait.path)
         picture = np.ascontiguousarray(picture[:, ::-1]) if is_mirrored else picture
-        face = the_face(self.landmarker(picture), picture.shape[:2])
+        face = the_face(self.landmarker(picture), picture.shape[:2], max_gap=np.inf)
         if (scale := UNIT / face.unit) < 1:
             picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
             face = replace(face, points=face.points * scale)
@@ -225,7 +227,8 @@ def make(job: Job) -> list[ClipRecord]:
             records += made(Store(job.out), f"between-{number:05d}", one, other, people, job, rng)
         for portrait, number in job.alone:
             rng = np.random.default_rng([job.seed, number, 1, *portrait.name.encode()])
-            if (seen := people(portrait, bool(rng.integers(2)))) is not None:
+            seen = people(portrait, bool(rng.integers(2)))
+            if seen is not None and seen.face.gap <= APART:
                 name = f"{portrait.name}-{number:02d}"
                 records += made(Store(job.out), name, seen, seen, people, job, rng)
     return records
@@ -262,6 +265,8 @@ def made(
     except UserError:  # a head too near to the border
         return []
     shape, share = (rng.uniform(), rng.uniform(*SHARES)) if is_mixed else (0.0, 0.0)
+    if one.face.gap > APART:
+        shape, share, about = 1.0, 1.0, about | {"caption": ""}  # it may tell of a smile
     mixed, face = mix(scenes[0], scenes[1], shape, share)
     if is_mixed and about.get("glasses") is False and rng.random() < GLASSES:
         mixed, about = with_glasses(mixed, face, rng), about | {"glasses": True, "caption": ""}
@@ -322,7 +327,7 @@ def draw_pair(job: Job, people: People, rng: np.random.Generator) -> tuple[Seen,
             continue
         other = fits[int(rng.integers(len(fits)))]
         pair = people(one, bool(rng.integers(2))), people(other, bool(rng.integers(2)))
-        if pair[0] is None or pair[1] is None:
+        if pair[0] is None or pair[1] is None or pair[1].face.gap > APART:
             continue
         turned = np.subtract(pair[0].face.angles, pair[1].face.angles)
         if np.abs(turned[:2]).max() <= MAX_TURN:

@@ -391,3 +391,21 @@ def test_calm_takes_away_what_differs_from_the_first_latent(told):
 
     assert float(change(alike).max()) < 1e-5
     assert float(change(video).min()) > 1e-4
+
+
+def test_latents_that_stare_are_the_last_ones_before_the_lids_shut(told):
+    """What the second latent shows gives way to the first's; expressions stay as they are."""
+    video, first = picture(2, 3, 9, 32, 32), picture(3, 3, 32, 32)[1:]
+    track = torch.full((2, 9, 2), 0.03)
+    track[:, 3, 1] = 0.7  # lids, in the second of three latents
+
+    def frames(video, flaws=Flaws()):  # noqa: B008
+        return told(video, flaws, torch.Generator().manual_seed(3), first, (track, track[:, 8]))
+
+    held = video.clone()
+    held[:, :, 1:5] = video[:, :, :1]
+    stared = frames(video, Flaws(staring=1.0, lids=1)).frames
+    torch.testing.assert_close(stared, frames(held).frames)
+    assert float((stared - frames(video).frames)[:, :, 1:5].abs().max()) > 1e-4
+    for nothing in (Flaws(staring=1.0, lids=0), Flaws(staring=1e-9, lids=1)):
+        torch.testing.assert_close(frames(video, nothing).frames, frames(video).frames)

@@ -41,6 +41,12 @@ class Face:
         return float(np.linalg.norm(self.points[EYES[0][0]] - self.points[EYES[1][0]]))
 
     @property
+    def gap(self) -> float:
+        """How far the lips are apart, of the unit."""
+        upper, lower = (self.points[list(row), :2] for row in INNER_LIPS)
+        return float(np.linalg.norm(lower - upper, axis=1).max() / self.unit)
+
+    @property
     def angles(self) -> tuple[float, float, float]:
         """Yaw, pitch and roll in degrees."""
         r = self.rotation
@@ -118,8 +124,8 @@ def read_picture(path: Path) -> np.ndarray:
     return np.ascontiguousarray(picture[:, :, ::-1])
 
 
-def the_face(faces: list[Face], size: tuple[int, int]) -> Face:
-    """The one face of a picture of a height and width.
+def the_face(faces: list[Face], size: tuple[int, int], max_gap: float = MAX_GAP) -> Face:
+    """The one face of a picture of a height and width, its lips no further apart than `max_gap`.
 
     Raises:
         UserError: there is none, or it cannot be made to speak; the message says why.
@@ -139,7 +145,9 @@ def the_face(faces: list[Face], size: tuple[int, int]) -> Face:
             f"too small: {face.unit:.0f} pixels between the outer corners of the eyes; "
             f"at least {MIN_EYES:.0f}"
         )
-    _check_lips_and_lids(face)
+    if face.gap > max_gap:
+        raise UserError(f"mouth open: the lips are {face.gap:.3f} of the eyes' distance apart")
+    _check_lids(face)
     room = room_around(face, size)
     if (room < NEEDED).any():
         side = ("left", "upper", "right", "lower")[int(np.argmin(room - NEEDED))]
@@ -153,11 +161,7 @@ def room_around(face: Face, size: tuple[int, int]) -> np.ndarray:
     return np.array([x, y, width - x, height - y]) / face.unit
 
 
-def _check_lips_and_lids(face: Face) -> None:
-    upper, lower = (face.points[list(row), :2] for row in INNER_LIPS)
-    gap = np.linalg.norm(lower - upper, axis=1).max() / face.unit
-    if gap > MAX_GAP:
-        raise UserError(f"mouth open: the lips are {gap:.3f} of the eyes' distance apart")
+def _check_lids(face: Face) -> None:
     for above, below in zip(EYES, LOWER_LIDS, strict=True):
         lids = face.points[[above[4], below[4]], :2]
         corners = face.points[[above[0], above[-1]], :2]
