@@ -225,7 +225,9 @@ def test_close_ups_of_eyes_hold_a_blink(prepared):
             assert shown == np.clip(shown[0] + np.arange(4), 0, NUM_FRAMES - 1).tolist()
             at = shown.index(9)
             places.add(at)
-            assert [lid > 0.5 for lid in told[:, TRACK.index("eyeBlink")]] == [n == 9 for n in shown]
+            assert [lid > 0.5 for lid in told[:, TRACK.index("eyeBlink")]] == [
+                n == 9 for n in shown
+            ]
     assert places == {0, 1, 2, 3}
 
 
