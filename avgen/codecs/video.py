@@ -52,7 +52,7 @@ class Flaws:
         calm: How much of the difference from the clip's first latent is taken away, at most.
         told: Standard deviation of noise on the expressions, over their scales.
         staring: Share of the clips whose latents do not blink, as a transformer's do not: where
-            the expression of number `lids` is above SHUT, they are the last ones before.
+            an eye is told to be shut by more than SHUT, they are the last ones before.
     """
 
     noise: float = 0.0
@@ -60,10 +60,9 @@ class Flaws:
     calm: float = 0.0
     told: float = 0.0
     staring: float = 0.0
-    lids: int = 15
 
 
-SHUT = 0.1  # of the lids: above, an eye is not open
+SHUT = 0.1  # above, an eye is not open
 NO_FLAWS = Flaws()
 
 
@@ -296,9 +295,9 @@ class ConvVideoCodec(nn.Module):
             track = self.pad(expressions[0].mT[..., None, None])[..., 0, 0].mT
             track = track.unflatten(1, (-1, FRAMES))
             told = self.tell(track, expressions[1])
-            if flaws.staring:
+            if flaws.staring and self.config.lids is not None:
                 stares = torch.rand(batch, 1, generator=generator).to(video) < flaws.staring
-                shut = stares & (track[..., flaws.lids].amax(2) > SHUT)
+                shut = stares & (track[..., self.config.lids].amax(2) > SHUT)
                 latents = latents[last_not(shut).flatten()]
         latents = drawn(torch.lerp(latents, own, calm) + other, flaws.noise)
         first = drawn(first, flaws.noise)
