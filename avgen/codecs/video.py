@@ -110,6 +110,11 @@ class ConvVideoCodec(nn.Module):
         return self.config.latent_channels
 
     @property
+    def lids(self) -> int | None:
+        """Which of the expressions that it is told is how far eyes are shut, 0 to 1."""
+        return self.config.lids
+
+    @property
     def halo_latents(self) -> tuple[int, int]:
         """Latent (frames, rows or columns) around a chunk that can reach into its pixels.
 
