@@ -19,7 +19,6 @@ from avgen.errors import UserError
 from avgen.latents.packing import AUDIO, VIDEO
 from avgen.models.transformer import AVTransformer
 from avgen.pipeline import AVPipeline, GenerateRequest
-from avgen.pipeline.blinking import lids_of, with_lids
 from avgen.pipeline.continuation import windows
 from avgen.pipeline.joins import ease_expressions
 
@@ -145,8 +144,8 @@ def test_the_decoder_is_told_what_the_network_tells_of_every_latent(pipe, monkey
     transformer = AVTransformer(network).eval()
     transformer.load_state_dict(pipe.transformer.state_dict(), strict=False)
     torch.nn.init.normal_(transformer.expressions.weight)
-    told = {"mover_widths": (8, 8, 8), "expression_scales": (1.0, 2.0, 3.0), "lids": 2}
-    codec = ConvVideoCodec(replace(pipe.video_codec.config, **told)).eval()
+    scales = {"mover_widths": (8, 8, 8), "expression_scales": (1.0, 2.0, 3.0)}
+    codec = ConvVideoCodec(replace(pipe.video_codec.config, **scales)).eval()
     telling = AVPipeline(transformer, codec, pipe.audio_codec, pipe.config)
     made, seen = [], []
     make_window, decode = telling.make_window, codec.decode_chunks
@@ -163,38 +162,9 @@ def test_the_decoder_is_told_what_the_network_tells_of_every_latent(pipe, monkey
 
     monkeypatch.setattr(telling, "make_window", kept)
     monkeypatch.setattr(codec, "decode_chunks", watched)
-    assert make(telling, num_frames=31, seed=9).num_frames == 31
-    lids = lids_of(conditions(telling, prompt=SAID, num_frames=31, seed=9))
-    assert lids.max() > 0.9
-    expected = with_lids(ease_expressions(torch.cat(made, 1)), lids, 2)
-    assert len(made) > 2 and torch.equal(seen[-1], expected)
+    assert make(telling, num_frames=31).num_frames == 31
+    assert len(made) > 2 and torch.equal(seen[-1], ease_expressions(torch.cat(made, 1)))
     assert float(seen[-1].std()) > 0.1
-
-
-def test_a_face_blinks_by_the_seed_once_in_a_while_and_not_where_it_is_given(pipe):
-    """10.8 s, of which 3 to 8 blinks are drawn: one in 1.6 to 4.5 s, five frames or so each."""
-    asked = GenerateRequest(prompt='a man says "red"', seed=5, num_frames=271)
-    whole = pipe.conditions(asked)
-    lids = lids_of(whole)
-    shut = lids > 0.9
-    begins = np.flatnonzero(shut[1:] & ~shut[:-1])
-    assert lids.shape == (271,) and lids[0] == 0 and 3 <= len(begins) <= 8
-    assert np.diff(begins).min() > 1.5 * 25 and 0.75 < (lids == 0).mean() < 0.95
-    assert np.array_equal(lids_of(whole), lids)
-    assert not np.array_equal(lids_of(replace(whole, seed=6)), lids)
-    given = replace(whole, frames=np.zeros((140, 32, 32, 3), np.uint8))
-    assert not lids_of(given)[:140].any() and (lids_of(given)[140:] > 0.9).any()
-    assert not lids_of(replace(whole, frames=np.zeros((271, 32, 32, 3), np.uint8))).any()
-
-
-def test_lids_are_told_where_they_are_further_shut():
-    """Frame 0 is the last of the first latent; what is beyond the clip is as its last frame."""
-    told = torch.full((1, 3, 4, 3), 0.3)
-    lids = np.array([0.1, 0.2, 0.7, 0.9, 0.25, 0.0, 0.4, 0.6], np.float32)
-    seen = with_lids(told, lids, 1)
-    assert torch.equal(seen[..., ::2], told[..., ::2])
-    expected = [[0.3] * 4, [0.3, 0.7, 0.9, 0.3], [0.3, 0.4, 0.6, 0.6]]
-    torch.testing.assert_close(seen[0, ..., 1], torch.tensor(expected))
 
 
 def test_a_codec_that_goes_by_other_expressions_is_refused(tiny_model, tmp_path):

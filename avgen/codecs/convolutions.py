@@ -31,7 +31,6 @@ class ConvVideoCodecConfig:
             frames are decoded from latents alone.
         expression_scales: The usual size of each of the numbers of a frame's face that the mover is
             told; none, where it is told nothing.
-        lids: Which of these says how far eyes are shut, 0 to 1; None where none does.
     """
 
     latent_channels: int = 32
@@ -43,7 +42,6 @@ class ConvVideoCodecConfig:
     tile_latents: int = 32
     mover_widths: tuple[int, int, int] | tuple[()] = ()
     expression_scales: tuple[float, ...] = ()
-    lids: int | None = None
 
     def __post_init__(self) -> None:
         """Turn JSON's lists back into tuples."""

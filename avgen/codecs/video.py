@@ -51,18 +51,14 @@ class Flaws:
             at most: who somebody is drifts. This and what follows a mover meets.
         calm: How much of the difference from the clip's first latent is taken away, at most.
         told: Standard deviation of noise on the expressions, over their scales.
-        staring: Share of the clips whose latents do not blink, as a transformer's do not: where
-            an eye is told to be shut by more than SHUT, they are the last ones before.
     """
 
     noise: float = 0.0
     drift: float = 0.0
     calm: float = 0.0
     told: float = 0.0
-    staring: float = 0.0
 
 
-SHUT = 0.1  # above, an eye is not open
 NO_FLAWS = Flaws()
 
 
@@ -108,11 +104,6 @@ class ConvVideoCodec(nn.Module):
     def latent_channels(self) -> int:
         """Numbers in one latent."""
         return self.config.latent_channels
-
-    @property
-    def lids(self) -> int | None:
-        """Which of the expressions that it is told is how far eyes are shut, 0 to 1."""
-        return self.config.lids
 
     @property
     def halo_latents(self) -> tuple[int, int]:
@@ -295,17 +286,12 @@ class ConvVideoCodec(nn.Module):
         first = self.encoder(fold(self.pad(anchor[:, :, None])).squeeze(1))
         away = at_most(flaws.drift) * (first.roll(1, 0) - first)
         own, other = (x.repeat_interleave(num_latents, 0) for x in (first, away))
-        calm, told = at_most(flaws.calm).repeat_interleave(num_latents, 0), None
+        calm = at_most(flaws.calm).repeat_interleave(num_latents, 0)
+        latents = drawn(torch.lerp(latents, own, calm) + other, flaws.noise)
+        told, first = None, drawn(first, flaws.noise)
         if expressions is not None:
             track = self.pad(expressions[0].mT[..., None, None])[..., 0, 0].mT
-            track = track.unflatten(1, (-1, FRAMES))
-            told = self.tell(track, expressions[1])
-            if flaws.staring and self.config.lids is not None:
-                stares = torch.rand(batch, 1, generator=generator).to(video) < flaws.staring
-                shut = stares & (track[..., self.config.lids].amax(2) > SHUT)
-                latents = latents[last_not(shut).flatten()]
-        latents = drawn(torch.lerp(latents, own, calm) + other, flaws.noise)
-        first = drawn(first, flaws.noise)
+            told = self.tell(track.unflatten(1, (-1, FRAMES)), expressions[1])
         if told is not None:
             told = torch.cat([drawn(told[..., :-1], flaws.told), told[..., -1:]], -1)
             told = told.flatten(0, 1)
@@ -320,13 +306,6 @@ class ConvVideoCodec(nn.Module):
         """What was decoded, without what `pad` added to `video`."""
         pixels = unfold(folded, len(video))[:, :, FRAMES - 1 :, : video.shape[3], : video.shape[4]]
         return pixels[:, :, : video.shape[2]]
-
-
-def last_not(shut: Tensor) -> Tensor:
-    """For each place of bool [B, T] the last of its row that is False, or itself: [B, T] of B T."""
-    own = torch.arange(shut.numel(), device=shut.device).view(shut.shape)
-    held = torch.where(shut, -1, own).cummax(1).values
-    return torch.where(held < 0, own, held)
 
 
 def painted(pixels: Tensor, moving: Tensor) -> Tensor:

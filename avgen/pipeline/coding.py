@@ -13,7 +13,6 @@ from tqdm import tqdm
 from avgen.clips.timebase import to_index
 from avgen.codecs.base import AudioCodec, VideoCodec
 from avgen.latents.geometry import VideoGrid
-from avgen.pipeline.blinking import with_lids
 from avgen.pipeline.config import PipelineConfig
 from avgen.pipeline.joins import ease_expressions
 
@@ -61,7 +60,6 @@ class Coding:
         first: np.ndarray | None = None,
         expressions: Tensor | None = None,
         progress: bool = False,
-        lids: np.ndarray | None = None,
     ) -> Iterator[np.ndarray]:
         """The frames uint8 [T, H, W, 3] of normalised latents [start, stop), a few at a time.
 
@@ -75,14 +73,10 @@ class Coding:
             expressions: Of every frame's face [1, T', stride, K], from the first latent on, which a
                 decoder may go by; steps between latents are eased.
             progress: Show a progress bar.
-            lids: How far eyes are shut besides in every frame, [T], where the decoder takes it.
         """
         latents = self.config.video_statistics.denormalize(latents)
         anchor = None if first is None else self.pixels(first[None])[:, :, 0]
         told = None if expressions is None else ease_expressions(expressions)
-        number = getattr(self.video_codec, "lids", None)
-        if told is not None and lids is not None and number is not None:
-            told = with_lids(told, lids, number)
         size = {"num_frames": clip.num_frames, "height": clip.height, "width": clip.width}
         begin, end = (min(clip.num_frames, clip.latent_frames(at)[0]) for at in (start, stop))
         with tqdm(total=end - begin, desc="decoding", unit="frame", disable=not progress) as bar:

@@ -33,7 +33,6 @@ from avgen.models.backbone import Backbone
 from avgen.models.durations import DurationModel
 from avgen.models.phonemes import during
 from avgen.models.text import Text
-from avgen.pipeline.blinking import lids_of
 from avgen.pipeline.coding import Coding
 from avgen.pipeline.conditions import CLIP_BYTES, Conditions, at_rate, check_memory, resolve, silent
 from avgen.pipeline.config import DEFAULT_MODEL, PipelineConfig
@@ -219,7 +218,6 @@ class AVPipeline(Coding):
         start, begin = plan[0].start, plan[0].begin
         output = self.output(conditions, start, begin)
         first = None if conditions.frames is None else conditions.frames[start]
-        how = progress is True, lids_of(conditions)[start:]
         reaches = self.video_codec.reach, self.audio_codec.reach, self.video_codec.reach
         video, audio, faces = (LatentQueue(reach) for reach in reaches)
         before: Handover | None = None
@@ -242,7 +240,7 @@ class AVPipeline(Coding):
                     told, *_ = faces.push(told.movedim(1, 2)[:, :, window.new_video], is_last)
                     told = told.movedim(2, 1)
                 grid = self.video_grid(conditions, window.stop - start)
-                for frames in self.decode_video(*latents, grid, first, told, *how):
+                for frames in self.decode_video(*latents, grid, first, told, progress is True):
                     output.frames.push(frames)
                     if callable(progress):
                         shown, total = output.frames.at, conditions.num_frames

@@ -19,7 +19,6 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from avgen.corpora.portraits.deformation import TRACK
 from avgen.errors import UserError
 from avgen.preparation.store import FULL_SCALE, Prepared, Store
 from avgen.training.draws import Draws, clip_of_draw, hash_seed, loader_of, rank_and_world
@@ -41,7 +40,6 @@ class Variation:
             size, and half as much beside its middle; beyond its border it is mirrored.
         close: Share of the batches that are close-ups of the mouth, half of the picture each way,
             as it is shown: a quarter of the work, and all of it where a face speaks.
-        eyes: Share of the batches that are close-ups of eyes, while they blink where it is told.
         anywhere: Whether the anchor is any frame of the clip, and not its first.
         flow: Whether they come with "flow" from the anchor, float32 [T, 2, H, W], from which a
             codec's mover learns.
@@ -52,7 +50,6 @@ class Variation:
     flash: float = 0.0
     zoom: float = 0.0
     close: float = 0.0
-    eyes: float = 0.0
     anywhere: bool = False
     flow: bool = False
 
@@ -81,25 +78,20 @@ class Variation:
 
 
 AS_IT_IS = Variation()
-MOUTH, EYES = (0.6875, 0.5), (0.34, 0.5)  # rows and columns of close-ups' middles, as shares
+MOUTH = (0.6875, 0.5)  # row and column of a close-up's middle, as shares of the picture
 ABOUT = 0.06  # of the picture by which it lies beside it at most
-BLINK = TRACK.index("eyeBlink")
-SHUT = 0.5  # of a lid that is told: above, it counts as a blink
 
 
-def close_up(
-    made: dict[str, Tensor], where: tuple[float, float], random: np.random.Generator
-) -> dict[str, Tensor]:
-    """The part of a window's pictures around a place, half each way, and of its flow.
+def close_up(made: dict[str, Tensor], random: np.random.Generator) -> dict[str, Tensor]:
+    """The part of a window's pictures around the mouth, half each way, and of its flow.
 
     Args:
         made: "video" uint8 [T, H, W, 3], "anchor" [H, W, 3], "flow" [T, 2, H, W] if there is one;
             the rest stays as it is.
-        where: Row and column, as shares of the picture.
-        random: Says how far beside it the middle lies.
+        random: Says how far beside the mouth the middle lies.
     """
     height, width = made["anchor"].shape[:2]
-    places = np.array(where) + ABOUT * random.uniform(-1, 1, 2) - 0.25
+    places = np.array(MOUTH) + ABOUT * random.uniform(-1, 1, 2) - 0.25
     top, left = (round(float(p) * n) for p, n in zip(places, (height, width), strict=True))
     rows, columns = slice(top, top + height // 2), slice(left, left + width // 2)
     pictures = {name: made[name][..., rows, columns, :] for name in ("video", "anchor")}
@@ -194,10 +186,6 @@ class Windows(Dataset[dict[str, Any]]):
 
     def __getitem__(self, draw: int) -> dict[str, Tensor]:
         """The window of a draw (any number, see the module's docstring)."""
-        return self.look(draw)
-
-    def look(self, draw: int, blinking: bool = False) -> dict[str, Tensor]:
-        """The window of a draw; one that has a blink, where one is told of the clip and wanted."""
         number = clip_of_draw(draw, len(self.files), self.seed)
         clip = np.load(self.files[number], mmap_mode="r")
         random = np.random.default_rng(hash_seed(self.seed, draw))
@@ -206,20 +194,16 @@ class Windows(Dataset[dict[str, Any]]):
                 "waveform": torch.from_numpy(self.window(clip.T, random).T).float() / FULL_SCALE
             }
         step = self.variation.step(random)
-        track = None if self.tracks is None else np.load(self.tracks[number]).astype(np.float32)
         at = self.window(np.arange(0, len(clip), step), random)
-        if blinking and track is not None and (shut := np.flatnonzero(track[:, BLINK] > SHUT)).size:
-            first = int(random.choice(shut)) - int(random.integers(len(at)))
-            at = np.clip(first + np.arange(len(at)), 0, len(clip) - 1)
         origin = int(random.integers(len(clip))) if self.variation.anywhere else 0
         frames, first = self.variation.paint(clip[at], clip[origin], random)
         made = {"video": torch.from_numpy(np.array(frames))}
         made["anchor"] = torch.from_numpy(np.array(first))
         if self.variation.flow:
             made["flow"] = torch.from_numpy(flow_from(first, frames))
-        if track is not None:
-            told = torch.from_numpy(track)
-            made |= {"expressions": told[at], "anchor_expressions": told[origin]}
+        if self.tracks is not None:
+            track = torch.from_numpy(np.load(self.tracks[number])).float()
+            made |= {"expressions": track[at], "anchor_expressions": track[origin]}
         return made
 
     def window(self, whole: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -248,14 +232,12 @@ class WindowBatches(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, draws: list[tuple[int, int]]) -> dict[str, Tensor]:
         """The windows of some draws, each of them (folder, number); the first says how close."""
+        windows = [self.parts[part][draw] for part, draw in draws]
         part, first = draws[0]
-        random = np.random.default_rng(hash_seed(self.parts[part].seed, first, 1))
-        variation, at = self.parts[part].variation, random.random()
-        eyes = variation.close <= at < variation.close + variation.eyes
-        windows = [self.parts[part].look(draw, eyes) for part, draw in draws]
-        if at < variation.close or eyes:
-            where = EYES if eyes else MOUTH
-            windows = [close_up(window, where, random) for window in windows]
+        seed = hash_seed(self.parts[part].seed, first, 1)
+        random = np.random.default_rng(seed)
+        if random.random() < self.parts[part].variation.close:
+            windows = [close_up(window, random) for window in windows]
         return {name: torch.stack([window[name] for window in windows]) for name in windows[0]}
 
 

@@ -297,7 +297,7 @@ def test_drift_adds_another_persons_first_latent_to_all_but_the_anchor():
 def told():
     """A codec that is told two numbers of every frame's face."""
     torch.manual_seed(5)
-    model = ConvVideoCodec(replace(MOVING, expression_scales=(2.0, 0.5), lids=1))
+    model = ConvVideoCodec(replace(MOVING, expression_scales=(2.0, 0.5)))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     return model.requires_grad_(False).eval()
@@ -391,24 +391,3 @@ def test_calm_takes_away_what_differs_from_the_first_latent(told):
 
     assert float(change(alike).max()) < 1e-5
     assert float(change(video).min()) > 1e-4
-
-
-def test_latents_that_stare_are_the_last_ones_before_the_lids_shut(told):
-    """What the second latent shows gives way to the first's; expressions stay as they are."""
-    video, first = picture(2, 3, 9, 32, 32), picture(3, 3, 32, 32)[1:]
-    track = torch.full((2, 9, 2), 0.03)
-    track[:, 3, 1] = 0.7  # lids, in the second of three latents
-
-    def frames(video, staring=0.0, codec=told):
-        generator = torch.Generator().manual_seed(3)
-        return codec(video, Flaws(staring=staring), generator, first, (track, track[:, 8])).frames
-
-    held = video.clone()
-    held[:, :, 1:5] = video[:, :, :1]
-    stared = frames(video, staring=1.0)
-    torch.testing.assert_close(stared, frames(held))
-    assert float((stared - frames(video))[:, :, 1:5].abs().max()) > 1e-4
-    blind = ConvVideoCodec(replace(told.config, lids=None)).requires_grad_(False)
-    blind.load_state_dict(told.state_dict())
-    torch.testing.assert_close(frames(video, 1.0, blind), frames(video))
-    torch.testing.assert_close(frames(video, 1e-9), frames(video))

@@ -10,7 +10,6 @@ import torch
 
 from avgen.clips.timed_words import Word
 from avgen.corpora.manifest import ClipRecord, read_manifest, write_manifest
-from avgen.corpora.portraits.deformation import TRACK
 from avgen.preparation.store import Prepared
 from avgen.training.draws import clip_of_draw, hash_seed
 from avgen.training.windows import Variation, WindowData, Windows, flow_from, zoomed
@@ -195,40 +194,6 @@ def test_close_ups_are_of_the_mouth_and_of_whole_batches(prepared):
     assert len(corners) > 4
     rest = {batch["video"].shape[2:4] for batch in batches} - {(16, 32)}
     assert rest == {(32, 64)}
-
-
-def test_close_ups_of_eyes_hold_a_blink(prepared):
-    """Frame 9 alone is shut: it is in every close-up of eyes, at any place of the window."""
-    frames = np.zeros((NUM_FRAMES, 32, 64, 3), np.uint8)
-    frames[..., 0] = np.arange(NUM_FRAMES)[:, None, None]
-    frames[..., 1], frames[..., 2] = np.arange(32)[:, None], np.arange(64)
-    track = np.full((NUM_FRAMES, len(TRACK)), 0.2, np.float16)
-    track[9, TRACK.index("eyeBlink")] = 0.8
-    records = []
-    for record in read_manifest(prepared / "manifest.jsonl"):
-        np.save(prepared / "frames" / f"{record.id}.npy", frames)
-        np.save(prepared / f"{record.id}.npy", track)
-        records.append(replace(record, tracks={"expressions": f"{record.id}.npy"}))
-    write_manifest(records, prepared / "manifest.jsonl")
-    data = WindowData(prepared, "video", 4, 2, Variation(close=0.3, eyes=0.5), seed=3)
-    loader = data.train_dataloader()
-    batches = [batch for _ in range(30) for batch in loader]
-    close = [batch for batch in batches if batch["video"].shape[2:4] == (16, 32)]
-    tops = np.array([int(batch["anchor"][0, 0, 0, 1]) for batch in close])
-    of_eyes = [batch for batch, top in zip(close, tops, strict=True) if abs(top - (11 - 8)) <= 2]
-    assert 0.4 < len(of_eyes) / len(batches) < 0.6
-    assert 0.2 < np.mean(abs(tops - (22 - 8)) <= 2) * len(close) / len(batches) < 0.4
-    places = set()
-    for batch in of_eyes:
-        for clip, told in zip(batch["video"], batch["expressions"], strict=True):
-            shown = clip[:, 0, 0, 0].tolist()
-            assert shown == np.clip(shown[0] + np.arange(4), 0, NUM_FRAMES - 1).tolist()
-            at = shown.index(9)
-            places.add(at)
-            assert [lid > 0.5 for lid in told[:, TRACK.index("eyeBlink")]] == [
-                n == 9 for n in shown
-            ]
-    assert places == {0, 1, 2, 3}
 
 
 def test_a_window_comes_with_the_expressions_of_its_frames(prepared):

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from avgen.clips.timed_words import Word
-from avgen.models.blinks import blinks
 
+BLINK_S = (0.09, 0.17)  # to close and to open
+BLINKS_EVERY_S = (1.6, 4.5)
 LOOK_S = (0.5, 2.2)  # that the eyes rest on something
 SACCADE_S = 0.05
 STRESS_S = 0.16  # half the length of a nod or of raised brows
@@ -33,7 +34,7 @@ def gestures(
     lively = rng.uniform(0.5, 1.3)
     away = _gaze(rng, times_s)
     return {
-        "eyeBlink": blinks(rng, times_s, [word.end_s for word in words]),
+        "eyeBlink": _blinks(rng, times_s, words),
         "eyeSquint": np.clip(_drift(rng, times_s, 0.1), 0, 1),
         "browInnerUp": brows * 0.7 + np.clip(_drift(rng, times_s, 0.08), 0, 1),
         "browOuterUp": brows * 0.6,
@@ -73,6 +74,23 @@ def _drift(rng: np.random.Generator, times_s: np.ndarray, amplitude: float) -> n
     weight = rng.uniform(0.4, 1.0, 5)[:, None] / (1 + (hertz / 0.35) ** 2)
     waves = weight * np.sin(2 * np.pi * (hertz * times_s + rng.random(5)[:, None]))
     return amplitude * waves.sum(0) / np.sqrt((weight**2).sum() / 2)
+
+
+def _blinks(rng: np.random.Generator, times_s: np.ndarray, words: Sequence[Word]) -> np.ndarray:
+    """Lids 0 open to 1 shut; a blink likes the end of a word."""
+    shut = np.zeros(len(times_s))
+    close_s, open_s = BLINK_S
+    at = times_s[0] + rng.uniform(0.1, BLINKS_EVERY_S[1])
+    while at < times_s[-1]:
+        ends = [word.end_s for word in words if abs(word.end_s - at) < 0.3]
+        middle = min(ends, key=lambda end_s: abs(end_s - at)) if ends else at
+        phase = np.where(
+            times_s < middle, (times_s - middle) / close_s + 1, 1 - (times_s - middle) / open_s
+        )
+        # A frame or two of 25 a second are shut wholly.
+        shut = np.maximum(shut, np.clip(1.35 * np.clip(phase, 0, 1), 0, 1))
+        at = max(at, middle) + rng.uniform(*BLINKS_EVERY_S)
+    return shut
 
 
 def _gaze(rng: np.random.Generator, times_s: np.ndarray) -> np.ndarray:
