@@ -17,10 +17,12 @@ from avgen.codecs.video import ConvVideoCodec
 from avgen.codecs.warp import STEP
 from avgen.errors import UserError
 from avgen.latents.packing import AUDIO, VIDEO
+from avgen.models.speakers import SpeakerConfig, SpeakerModel
 from avgen.models.transformer import AVTransformer
 from avgen.pipeline import AVPipeline, GenerateRequest
 from avgen.pipeline.continuation import windows
 from avgen.pipeline.joins import ease_expressions
+from avgen.pipeline.matching import VoiceMatch
 
 RATE = 24000
 NTSC = Fraction(30000, 1001)
@@ -410,9 +412,70 @@ def test_a_voice_and_a_face_to_be_like(referring, pipe):
     assert not np.array_equal(make(referring, face=face).frames[0], face)  # it need not be shown
     given = conditions(referring, prompt=SAID, voice=voice)
     assert given.voice.shape == (1, 4, 150)  # two seconds
+    longer = replace(given, voice=given.voice.repeat(1, 1, 2))
+    assert torch.equal(referring.reference(longer)[0], referring.reference(given)[0])
     for name, value in (("voice", voice), ("face", face)):
         with pytest.raises(ValueError, match=f"{name} is given; this model was trained without"):
             make(pipe, **{name: value})
+
+
+@pytest.fixture
+def speakers():
+    """Tells voices apart by two cepstra, somehow."""
+    torch.manual_seed(6)
+    made = SpeakerModel(SpeakerConfig(num_cepstra=2, num_sounds=3, num_voices=2))
+    for buffer in made.buffers():
+        buffer.uniform_(0.2, 1.4)
+    return made
+
+
+def test_a_given_voice_is_matched_by_the_first_window_in_all(referring, speakers, monkeypatch):
+    parts = referring.transformer, referring.video_codec, referring.audio_codec
+    matching = AVPipeline(*parts, referring.config, speakers=speakers)
+    voice = sound(5, 120000), 48000
+    given = conditions(matching, prompt=SAID, num_frames=31, voice=voice)
+    assert given.voice.shape == (1, 4, 188)  # all of it
+    made, seen = [], []
+    make_window, decode = matching.make_window, matching.decode_audio
+
+    def kept(conditions, window, before, progress):
+        made.append((window, make_window(conditions, window, before, progress)[1]))
+        return make_window(conditions, window, before, progress)
+
+    def watched(latents, *span):
+        seen.append(latents)
+        return decode(latents, *span)
+
+    monkeypatch.setattr(matching, "make_window", kept)
+    monkeypatch.setattr(matching, "decode_audio", watched)
+    list(matching.stream(given))
+    match = VoiceMatch(speakers, given.voice, matching.config.audio_statistics)
+    expected = [match(latents)[:, :, window.new_audio] for window, latents in made]
+    assert len(made) > 2
+    torch.testing.assert_close(seen[-1], torch.cat(expected, 2))
+    plain = torch.cat([latents[:, :, window.new_audio] for window, latents in made], 2)
+    assert float((seen[-1] - plain).abs().mean()) > 0.05
+    seen.clear()
+    made.clear()
+    list(matching.stream(replace(given, voice=None)))
+    plain = torch.cat([latents[:, :, window.new_audio] for window, latents in made], 2)
+    assert torch.equal(seen[-1], plain)
+
+
+def test_speakers_are_a_part_of_a_model_that_fits_its_sound(referring, speakers, tmp_path):
+    parts = referring.transformer, referring.video_codec, referring.audio_codec
+    AVPipeline(*parts, referring.config, speakers=speakers).save_pretrained(tmp_path)
+    read = AVPipeline.from_pretrained(tmp_path).speakers
+    for name, buffer in speakers.named_buffers():
+        torch.testing.assert_close(dict(read.named_buffers())[name], buffer, atol=0, rtol=2**-8)
+    save_module(SpeakerModel(SpeakerConfig(3, 3, 2)), tmp_path / "speakers")
+    with pytest.raises(
+        UserError, match="3 cepstra, pitch and voicing; latents of the sound have 4"
+    ):
+        AVPipeline.from_pretrained(tmp_path)
+    save_module(referring.transformer, tmp_path / "speakers")
+    with pytest.raises(UserError, match="speakers: a AVTransformer, not a SpeakerModel"):
+        AVPipeline.from_pretrained(tmp_path)
 
 
 def test_every_window_shows_the_person_of_the_first(referring, monkeypatch):

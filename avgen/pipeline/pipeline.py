@@ -32,6 +32,7 @@ from avgen.latents.packing import AUDIO, VIDEO, Layout, make_layout, pack, unpac
 from avgen.models.backbone import Backbone
 from avgen.models.durations import DurationModel
 from avgen.models.phonemes import during
+from avgen.models.speakers import SpeakerModel
 from avgen.models.text import Text
 from avgen.pipeline.coding import Coding
 from avgen.pipeline.conditions import CLIP_BYTES, Conditions, at_rate, check_memory, resolve, silent
@@ -40,17 +41,12 @@ from avgen.pipeline.continuation import LatentQueue, Window, mirror, padded, win
 from avgen.pipeline.denoiser import Denoiser
 from avgen.pipeline.hearing import with_heard
 from avgen.pipeline.joins import Output
-from avgen.pipeline.parts import (
-    DURATIONS,
-    PARTS,
-    TEXT_TO_IMAGE,
-    load_durations,
-    load_text_to_image,
-)
+from avgen.pipeline.matching import VoiceMatch
+from avgen.pipeline.parts import OPTIONAL, PARTS, load_optional
 from avgen.pipeline.progress import Latents, Step, Watch
 from avgen.pipeline.request import GenerateRequest, read_files
 
-VOICE_S = 2.0  # of a voice to be like, as in training
+VOICE_S, MATCHED_S = 2.0, 30.0  # of a voice to be like: what is seen, as in training, and matched
 NOW = Fraction(0)
 FIRST_PICTURE = 2**31  # in place of a window's number, for the noise
 # Of a window: normalised latents of video [1, C, T, H, W] and audio [1, C, T], expressions of the
@@ -76,6 +72,7 @@ class AVPipeline(Coding):
         durations: How long phonemes and pauses last; None takes the means of `config.timer`.
         text_to_image: Makes the first frame where nothing is given to look like, by itself; None
             leaves it to `transformer`, which makes it with all the others.
+        speakers: Brings what is said into a given voice; None leaves it to `transformer`.
     """
 
     def __init__(
@@ -86,8 +83,9 @@ class AVPipeline(Coding):
         config: PipelineConfig,
         durations: DurationModel | None = None,
         text_to_image: Backbone | None = None,
+        speakers: SpeakerModel | None = None,
     ) -> None:
-        self.text_to_image = text_to_image
+        self.text_to_image, self.speakers = text_to_image, speakers
         self.transformer = transformer
         self.video_codec, self.audio_codec = video_codec, audio_codec
         self.config, self.durations = config, durations
@@ -120,10 +118,9 @@ class AVPipeline(Coding):
                 f"{folder}: the transformer tells {told} numbers of a face, "
                 f"the video codec goes by {len(scales)}"
             )
-        channels = (part.latent_channels for part in parts[1:])
-        image = load_text_to_image(folder, config.picture_width(*channels))  # type: ignore[arg-type]
-        first = None if image is None else image.to(device)
-        pipe = cls(*parts, config, load_durations(folder), first)  # type: ignore[arg-type]
+        channels: list[Any] = [part.latent_channels for part in parts[1:]]
+        more = load_optional(folder, config.picture_width(*channels), channels[1])
+        pipe = cls(*parts, config, **{name: part.to(device) for name, part in more.items()})  # type: ignore[arg-type]
         pipe.dtype = dtype or torch.float32
         return pipe
 
@@ -131,7 +128,7 @@ class AVPipeline(Coding):
         """Write a folder that `from_pretrained` reads; weights as bfloat16."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        for name in (*PARTS, DURATIONS, TEXT_TO_IMAGE):
+        for name in (*PARTS, *OPTIONAL):
             part = getattr(self, name)
             if part is not None:
                 assert isinstance(part, nn.Module)
@@ -201,7 +198,7 @@ class AVPipeline(Coding):
                 picture = center_crop_resize(request.face[None], settings.height, settings.width)
                 face = self.encode_video(picture)
             if isinstance(request.voice, tuple):
-                heard = at_rate(*request.voice, rate, channels)[:, : to_index(VOICE_S, rate)]
+                heard = at_rate(*request.voice, rate, channels)[:, : to_index(MATCHED_S, rate)]
                 voice = self.encode_audio(heard)
         return replace(conditions, face=face, voice=voice)
 
@@ -221,6 +218,7 @@ class AVPipeline(Coding):
         reaches = self.video_codec.reach, self.audio_codec.reach, self.video_codec.reach
         video, audio, faces = (LatentQueue(reach) for reach in reaches)
         before: Handover | None = None
+        match = VoiceMatch(self.speakers, conditions.voice, self.config.audio_statistics)
         for window in plan:
             is_last = window is plan[-1]
             made = self.make_window(conditions, window, before, progress)
@@ -228,11 +226,10 @@ class AVPipeline(Coding):
             if window.index == 0 and self.transformer.config.has_references:
                 # The same person in every window: what is not given is as the first one shows it.
                 face, voice = conditions.face, conditions.voice
-                num_latents = to_index(VOICE_S, self.audio_codec.latent_rate)
                 conditions = replace(
                     conditions,
                     face=made[0][:, :, :1] if face is None else face,
-                    voice=made[1][:, :, :num_latents] if voice is None else voice,
+                    voice=made[1] if voice is None else voice,
                 )
             if not conditions.is_pictured:
                 latents, told = video.push(made[0][:, :, window.new_video], is_last), made[2]
@@ -246,7 +243,7 @@ class AVPipeline(Coding):
                         shown, total = output.frames.at, conditions.num_frames
                         progress(Step(conditions, "decoding", window, shown, total))
             if not conditions.is_voiced:
-                latents = audio.push(made[1][:, :, window.new_audio], is_last)
+                latents = audio.push(match(made[1])[:, :, window.new_audio], is_last)
                 for waveform in self.decode_audio(*latents, window.end - begin, is_last):
                     output.sound.push(waveform.T)
             yield from output.pop()
@@ -391,6 +388,8 @@ class AVPipeline(Coding):
         face, voice, codec = conditions.face, conditions.voice, self.audio_codec
         if face is None and voice is None:
             return None
+        if voice is not None:
+            voice = voice[:, :, : to_index(VOICE_S, codec.latent_rate)]
         length = codec.hop_length * (1 if voice is None else voice.shape[2])
         audio = self.audio_grid(conditions, length)
         picture = self.video_grid(conditions, 1)

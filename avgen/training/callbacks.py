@@ -29,7 +29,7 @@ from avgen.evaluation.run.jobs import Job, row_of
 from avgen.evaluation.speech.transcripts import Transcript
 from avgen.models.timing import SpeechTimer
 from avgen.pipeline import AVPipeline, PipelineConfig
-from avgen.pipeline.parts import load_durations, load_text_to_image
+from avgen.pipeline.parts import load_optional
 from avgen.preparation.latent_store import ClipShape, encoder_fingerprint, read_shapes
 from avgen.preparation.store import Prepared
 from avgen.training.sharding import ShardedEMA
@@ -89,8 +89,8 @@ def build_pipeline(
     )
     parts = [part.to(system.device) for part in parts]
     width = config.picture_width(latents.video_channels, latents.audio_channels)
-    more = load_durations(codecs), load_text_to_image(codecs, width)
-    return AVPipeline(system.transformer, *parts, config, *more)  # type: ignore[arg-type]
+    more = load_optional(codecs, width, latents.audio_channels)
+    return AVPipeline(system.transformer, *parts, config, **more)  # type: ignore[arg-type]
 
 
 def timer_of(

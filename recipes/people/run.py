@@ -81,7 +81,9 @@ def main() -> None:
     parser.add_argument("--sentences", type=Path, nargs="+", help="what voices say (voices.py)")
     parser.add_argument("--held-out", type=Path, help="sentences that nothing is trained on")
     parser.add_argument("--kokoro", type=Path, help="Kokoro's voices, besides hibari's")
-    parser.add_argument("--librispeech", type=Path, help="real voices, for the sound's decoder")
+    parser.add_argument(
+        "--librispeech", type=Path, help="real voices, for the sound's decoder and `--voice`"
+    )
     parser.add_argument(
         "--segmenter",
         type=Path,
@@ -161,8 +163,11 @@ class Stages:
         between, image = Path("prepared/between"), Path("codecs/text_to_image")
         video = Path("codecs/video_codec")
         encoded = script("encode", *self.voices.values(), voices, "--video", video)
+        sound, speakers = Path("codecs/audio_codec"), Path("codecs/speakers")
+        apart = script("speakers", speakers, self.sounds[-1], "--codec", sound)
         return stages | {
-            "speech_codec": self.trained("speech_codec", "codecs/audio_codec", self.sounds),
+            "speech_codec": self.trained("speech_codec", str(sound), self.sounds),
+            "speakers": (speakers / "config.json", apart),
             **{name: self.trained(name, made, self.pictures) for name, made in PIXELS.items()},
             "press": (video / "config.json", script("press", PIXELS["video_mover"], video)),
             "voice_latents": (voices / latents, encoded),
