@@ -13,16 +13,19 @@ import torch
 from avgen.clips import Clip, Word, write_clip
 from avgen.clips.timebase import num_samples
 from avgen.codecs.base import save_module
+from avgen.codecs.speech import SpeechCodec, SpeechCodecConfig
 from avgen.codecs.video import ConvVideoCodec
 from avgen.codecs.warp import STEP
 from avgen.errors import UserError
 from avgen.latents.packing import AUDIO, VIDEO
+from avgen.models.durations import DurationConfig, DurationModel
 from avgen.models.speakers import SpeakerConfig, SpeakerModel
 from avgen.models.transformer import AVTransformer
 from avgen.pipeline import AVPipeline, GenerateRequest
 from avgen.pipeline.continuation import windows
 from avgen.pipeline.joins import ease_expressions
 from avgen.pipeline.matching import VoiceMatch
+from avgen.pipeline.parts import load_optional
 
 RATE = 24000
 NTSC = Fraction(30000, 1001)
@@ -432,6 +435,7 @@ def speakers():
 def test_a_given_voice_is_matched_by_the_first_window_in_all(referring, speakers, monkeypatch):
     parts = referring.transformer, referring.video_codec, referring.audio_codec
     matching = AVPipeline(*parts, referring.config, speakers=speakers)
+    monkeypatch.setattr("avgen.models.speakers.VOICED", 4)  # a window has but 27 latents
     voice = sound(5, 120000), 48000
     given = conditions(matching, prompt=SAID, num_frames=31, voice=voice)
     assert given.voice.shape == (1, 4, 188)  # all of it
@@ -455,6 +459,8 @@ def test_a_given_voice_is_matched_by_the_first_window_in_all(referring, speakers
     torch.testing.assert_close(seen[-1], torch.cat(expected, 2))
     plain = torch.cat([latents[:, :, window.new_audio] for window, latents in made], 2)
     assert float((seen[-1] - plain).abs().mean()) > 0.05
+    with pytest.raises(UserError, match="voice: no speech is heard in it"):
+        conditions(matching, prompt=SAID, voice=(np.zeros((1, 480), np.float32), 48000))
     seen.clear()
     made.clear()
     list(matching.stream(replace(given, voice=None)))
@@ -462,20 +468,27 @@ def test_a_given_voice_is_matched_by_the_first_window_in_all(referring, speakers
     assert torch.equal(seen[-1], plain)
 
 
-def test_speakers_are_a_part_of_a_model_that_fits_its_sound(referring, speakers, tmp_path):
-    parts = referring.transformer, referring.video_codec, referring.audio_codec
-    AVPipeline(*parts, referring.config, speakers=speakers).save_pretrained(tmp_path)
-    read = AVPipeline.from_pretrained(tmp_path).speakers
+def test_speakers_are_a_part_of_a_model_that_fits_its_sound(speakers, pipe, tmp_path):
+    """How long words take stays on the CPU: it is asked of models on no device as well."""
+    codec = SpeechCodec(SpeechCodecConfig(num_cepstra=2, width=8, hidden=8, depth=1))
+    save_module(speakers, tmp_path / "speakers")
+    save_module(DurationModel(DurationConfig(width=4, depth=1)), tmp_path / "durations")
+    read = load_optional(tmp_path, 16, codec, "meta")
+    assert read.keys() == {"speakers", "durations"}
+    assert read["durations"].outward.weight.device.type == "cpu"
+    assert read["speakers"].means.device.type == "meta"
+    read = load_optional(tmp_path, 16, codec)["speakers"]
     for name, buffer in speakers.named_buffers():
         torch.testing.assert_close(dict(read.named_buffers())[name], buffer, atol=0, rtol=2**-8)
-    save_module(SpeakerModel(SpeakerConfig(3, 3, 2)), tmp_path / "speakers")
-    with pytest.raises(
-        UserError, match="3 cepstra, pitch and voicing; latents of the sound have 4"
-    ):
-        AVPipeline.from_pretrained(tmp_path)
-    save_module(referring.transformer, tmp_path / "speakers")
+    other = SpeechCodec(SpeechCodecConfig(num_cepstra=3, width=8, hidden=8, depth=1))
+    for audio in (other, pipe.audio_codec):
+        with pytest.raises(
+            UserError, match="of a SpeechCodec of 2 cepstra; audio_codec is another"
+        ):
+            load_optional(tmp_path, 16, audio)
+    save_module(pipe.transformer, tmp_path / "speakers")
     with pytest.raises(UserError, match="speakers: a AVTransformer, not a SpeakerModel"):
-        AVPipeline.from_pretrained(tmp_path)
+        load_optional(tmp_path, 16, codec)
 
 
 def test_every_window_shows_the_person_of_the_first(referring, monkeypatch):

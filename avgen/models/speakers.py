@@ -6,6 +6,7 @@ adds to it, along eigenvoices as far as few seconds say little (Kuhn et al., "Ra
 Adaptation in Eigenvoice Space", 2000), and as it is heard where a sound is heard (Gauvain and Lee,
 "Maximum a Posteriori Estimation for Multivariate Gaussian Mixture Observations", 1994). What is
 said moves sound by sound by what one speaker adds and the other does not; so do pitch and voicing.
+How loud somebody is recorded is no part of the voice.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 LOUD = 2.2  # below the loudest tenth, in the unit of the first cepstrum: what counts as speech
+VOICED = 25  # frames, a third of a second, that have to be voiced to tell a voice by
 HEARD = 1.0  # frames of a sound that say as much as eigenvoices do
 DOUBT = 0.4  # power of the mixture's likelihoods: neighbouring frames are not independent
 FURTHER = 1.25  # than the difference of both voices: estimates of a few seconds fall short
@@ -44,7 +46,7 @@ class Voice:
 
     Attributes:
         mean: Of the cepstra, [D].
-        sounds: Means of the cepstra of each sound, [K, D].
+        sounds: Means of the cepstra of each sound, [K, D]; the first, of loudness, less its mean.
         excitation: Mean and deviation of pitch and voicing, of what is voiced, [2, 2].
     """
 
@@ -64,7 +66,7 @@ class SpeakerModel(nn.Module):
             ("weights", (sounds,)),  # of the mixture, in all 1
             ("means", (sounds, cepstra)),  # of what `features` gives
             ("deviations", (sounds, cepstra)),
-            ("centres", (sounds, cepstra)),  # of cepstra, over all speakers
+            ("centres", (sounds, cepstra)),  # of what `cepstra` gives, over all speakers
             ("spreads", (sounds, cepstra)),  # their deviations
             ("eigenvoices", (sounds, cepstra, config.num_voices)),
         ):
@@ -89,21 +91,26 @@ class SpeakerModel(nn.Module):
         moved[count + 1] = torch.where(made[count + 1] > 0, excited[1], made[count + 1])
         return moved
 
-    def voice(self, latents: Tensor) -> Voice:
-        """The voice in latents [C, T] of a few seconds of speech."""
+    def voice(self, latents: Tensor) -> Voice | None:
+        """The voice in latents [C, T] of some seconds of speech; None where there is too little."""
         count = self.config.num_cepstra
         said = latents[:, latents[0] > latents[0].quantile(0.9) - LOUD]
-        mean = said[:count].mean(1)
+        mean, is_voiced = said[:count].mean(1), said[count + 1] > 0
+        if is_voiced.sum() < VOICED:
+            return None
         which = self.which(said, mean)
-        heard, total = which.sum(0), which.mT @ said[:count].mT
+        heard, total = which.sum(0), which.mT @ self.cepstra(said, mean)
         place, _ = self.places(heard[None], total[None])
         usual = self.centres + self.eigenvoices @ place[0]
         sounds = usual + (total - heard[:, None] * usual) / (heard[:, None] + HEARD)
-        is_voiced = said[count + 1] > 0
-        voiced = said[count:, is_voiced if is_voiced.any() else ~is_voiced]
+        voiced = said[count:, is_voiced]
         deviation = voiced.std(1, correction=0).clamp(min=LEAST)
-        excitation = torch.stack([voiced.mean(1), deviation], 1)
-        return Voice(mean, sounds, excitation)
+        return Voice(mean, sounds, torch.stack([voiced.mean(1), deviation], 1))
+
+    def cepstra(self, latents: Tensor, mean: Tensor) -> Tensor:
+        """Those of latents [C, T], at the level of their mean [D]: [T, D]."""
+        level = torch.cat([mean[:1], torch.zeros_like(mean[1:])])
+        return latents[: self.config.num_cepstra].mT - level
 
     def places(self, heard: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
         """Where speakers lie along the eigenvoices, [N, R], and how sure that is, [N, R, R].

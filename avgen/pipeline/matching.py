@@ -5,33 +5,39 @@ from __future__ import annotations
 from torch import Tensor
 
 from avgen.codecs.normalize import LatentStatistics
+from avgen.errors import UserError
 from avgen.models.speakers import SpeakerModel, Voice
 
 
 class VoiceMatch:
-    """Brings latents of sound into a voice; those of a first window say whose they are.
+    """Brings latents of sound into a voice; the first window that speaks says whose they are.
 
     Args:
         model: Tells voices apart; None leaves everything as it is.
         wanted: Normalised latents [1, C, T] of the voice that is wanted, or None likewise.
         statistics: Of the latents.
+
+    Raises:
+        UserError: there is no voice in it.
     """
 
     def __init__(
         self, model: SpeakerModel | None, wanted: Tensor | None, statistics: LatentStatistics
     ) -> None:
-        self.model, self.statistics = model, statistics
-        self.wanted = None if model is None or wanted is None else self.voice(model, wanted)
+        self.model, self.statistics = None if wanted is None else model, statistics
         self.own: Voice | None = None
-
-    def voice(self, model: SpeakerModel, latents: Tensor) -> Voice:
-        """The voice in normalised latents [1, C, T]."""
-        return model.voice(self.statistics.denormalize(latents)[0])
+        if self.model is not None and wanted is not None:
+            voice = self.model.voice(statistics.denormalize(wanted)[0])
+            if voice is None:
+                raise UserError("voice: no speech is heard in it, or a third of a second", "voice")
+            self.wanted = voice
 
     def __call__(self, made: Tensor) -> Tensor:
         """Normalised latents [1, C, T] of the same words."""
-        if self.model is None or self.wanted is None:
+        if self.model is None:
             return made
-        self.own = self.own or self.voice(self.model, made)
-        matched = self.model(self.statistics.denormalize(made)[0], self.own, self.wanted)
-        return self.statistics.normalize(matched[None])
+        latents = self.statistics.denormalize(made)[0]
+        self.own = self.own or self.model.voice(latents)
+        if self.own is None:  # nobody has spoken yet
+            return made
+        return self.statistics.normalize(self.model(latents, self.own, self.wanted)[None])

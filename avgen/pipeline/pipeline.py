@@ -98,7 +98,7 @@ class AVPipeline(Coding):
         device: str | torch.device = "cpu",
         dtype: torch.dtype | None = None,
     ) -> AVPipeline:
-        """Read a model folder: `config.json`, and a folder for each of `PARTS`.
+        """Read a model folder: `config.json`, folders of `PARTS` and some of `OPTIONAL`.
 
         Args:
             folder: The default model where None.
@@ -119,8 +119,8 @@ class AVPipeline(Coding):
                 f"the video codec goes by {len(scales)}"
             )
         channels: list[Any] = [part.latent_channels for part in parts[1:]]
-        more = load_optional(folder, config.picture_width(*channels), channels[1])
-        pipe = cls(*parts, config, **{name: part.to(device) for name, part in more.items()})  # type: ignore[arg-type]
+        more = load_optional(folder, config.picture_width(*channels), parts[2], device)
+        pipe = cls(*parts, config, **more)  # type: ignore[arg-type]
         pipe.dtype = dtype or torch.float32
         return pipe
 
@@ -198,8 +198,10 @@ class AVPipeline(Coding):
                 picture = center_crop_resize(request.face[None], settings.height, settings.width)
                 face = self.encode_video(picture)
             if isinstance(request.voice, tuple):
-                heard = at_rate(*request.voice, rate, channels)[:, : to_index(MATCHED_S, rate)]
+                seconds = VOICE_S if self.speakers is None else MATCHED_S
+                heard = at_rate(*request.voice, rate, channels)[:, : to_index(seconds, rate)]
                 voice = self.encode_audio(heard)
+                VoiceMatch(self.speakers, voice, self.config.audio_statistics)  # if there is one
         return replace(conditions, face=face, voice=voice)
 
     @torch.inference_mode()
@@ -218,7 +220,8 @@ class AVPipeline(Coding):
         reaches = self.video_codec.reach, self.audio_codec.reach, self.video_codec.reach
         video, audio, faces = (LatentQueue(reach) for reach in reaches)
         before: Handover | None = None
-        match = VoiceMatch(self.speakers, conditions.voice, self.config.audio_statistics)
+        voice = None if conditions.num_begun else conditions.voice  # a beginning has its own
+        match = VoiceMatch(self.speakers, voice, self.config.audio_statistics)
         for window in plan:
             is_last = window is plan[-1]
             made = self.make_window(conditions, window, before, progress)

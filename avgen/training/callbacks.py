@@ -56,7 +56,7 @@ def build_pipeline(
     Args:
         system: Holds the transformer.
         folder: The prepared folder that it trains on.
-        codecs: A folder with video_codec and audio_codec, and with durations and text_to_image if
+        codecs: A folder with video_codec and audio_codec, and with such of the OPTIONAL parts as
             there are any.
         num_frames: Frames of a training clip.
 
@@ -89,7 +89,7 @@ def build_pipeline(
     )
     parts = [part.to(system.device) for part in parts]
     width = config.picture_width(latents.video_channels, latents.audio_channels)
-    more = load_optional(codecs, width, latents.audio_channels)
+    more = load_optional(codecs, width, parts[1], system.device)
     return AVPipeline(system.transformer, *parts, config, **more)  # type: ignore[arg-type]
 
 
@@ -121,7 +121,7 @@ class Watching(Callback):
 
     Args:
         folder: The prepared folder.
-        codecs: A folder with video_codec and audio_codec, and with durations and text_to_image if
+        codecs: A folder with video_codec and audio_codec, and with such of the OPTIONAL parts as
             there are any.
         num_frames: Frames of a clip.
         seed: Of every clip.
@@ -182,7 +182,7 @@ class Samples(Watching):
 
     Args:
         folder: The prepared folder.
-        codecs: A folder with video_codec and audio_codec, and with durations and text_to_image if
+        codecs: A folder with video_codec and audio_codec, and with such of the OPTIONAL parts as
             there are any.
         prompts: What to make.
         num_frames: Frames of a clip.
@@ -250,7 +250,7 @@ class Synchrony(Watching):
 
     Args:
         folder: The prepared folder.
-        codecs: A folder with video_codec and audio_codec, and with durations and text_to_image if
+        codecs: A folder with video_codec and audio_codec, and with such of the OPTIONAL parts as
             there are any.
         num_frames: Frames of a clip.
         num_clips: How many sentences, the first of the validation split.

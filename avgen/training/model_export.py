@@ -54,7 +54,7 @@ def export_model(checkpoint: Path, recipe: Sequence[str], codecs: Path, out: Pat
     Args:
         checkpoint: Lightning's, of a run of `DiffusionSystem`.
         recipe: What that run's `avgen train` was given: `--config FILE` and overrides.
-        codecs: A folder with video_codec and audio_codec, and with durations and text_to_image if
+        codecs: A folder with video_codec and audio_codec, and with such of the OPTIONAL parts as
             there are any.
         out: The folder.
 

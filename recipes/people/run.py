@@ -164,10 +164,13 @@ class Stages:
         video = Path("codecs/video_codec")
         encoded = script("encode", *self.voices.values(), voices, "--video", video)
         sound, speakers = Path("codecs/audio_codec"), Path("codecs/speakers")
-        apart = script("speakers", speakers, self.sounds[-1], "--codec", sound)
+        real = {}  # of which voices are told apart
+        if self.args.librispeech is not None:
+            fit = script("speakers", speakers, self.sounds[1], "--codec", sound)
+            real = {"speakers": (speakers / "config.json", fit)}
         return stages | {
             "speech_codec": self.trained("speech_codec", str(sound), self.sounds),
-            "speakers": (speakers / "config.json", apart),
+            **real,
             **{name: self.trained(name, made, self.pictures) for name, made in PIXELS.items()},
             "press": (video / "config.json", script("press", PIXELS["video_mover"], video)),
             "voice_latents": (voices / latents, encoded),

@@ -48,6 +48,8 @@ def main() -> None:
         said[record.speaker].append(latents.float().clone())
     speakers = [torch.cat(latents, 1) for latents in said.values()]
     config = SpeakerConfig(codec.config.num_cepstra)
+    if len(speakers) < config.num_voices:
+        parser.error(f"{args.prepared}: {len(speakers)} speakers; {config.num_voices} are needed")
     save_module(fit(speakers, args.seed, config), args.out)
     print(f"{len(said)} speakers, in {args.out}")
 
@@ -68,13 +70,14 @@ def fit(speakers: list[Tensor], seed: int, config: SpeakerConfig) -> SpeakerMode
     model.deviations = torch.from_numpy(mixture.covariances_).float().sqrt()
     heard, total, squares = [], [], torch.zeros_like(model.centres)
     for said, mean in zip(speakers, means, strict=True):
-        which, cepstra = model.which(said, mean), said[:count].mT
+        which, cepstra = model.which(said, mean), model.cepstra(said, mean)
         heard.append(which.sum(0))
         total.append(which.mT @ cepstra)
         squares += which.mT @ cepstra.square()
     counts, sums = torch.stack(heard), torch.stack(total)  # [N, K], [N, K, D]
-    model.centres = sums.sum(0) / counts.sum(0)[:, None]
-    model.spreads = (squares / counts.sum(0)[:, None] - model.centres.square()).sqrt()
+    whole = counts.sum(0).clamp(min=1)[:, None]
+    model.centres = sums.sum(0) / whole
+    model.spreads = (squares / whole - model.centres.square()).clamp(min=FLOOR).sqrt()
     size = (*model.centres.shape, config.num_voices)
     model.eigenvoices = 0.1 * model.spreads[..., None] * torch.randn(size, generator=generator)
     for _ in tqdm(range(ROUNDS), desc="eigenvoices"):
