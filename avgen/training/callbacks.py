@@ -57,7 +57,7 @@ def build_pipeline(
         system: Holds the transformer.
         folder: The prepared folder that it trains on.
         codecs: A folder with video_codec and audio_codec, and with such of the OPTIONAL parts as
-            there are any.
+            there are.
         num_frames: Frames of a training clip.
 
     Raises:
@@ -122,7 +122,7 @@ class Watching(Callback):
     Args:
         folder: The prepared folder.
         codecs: A folder with video_codec and audio_codec, and with such of the OPTIONAL parts as
-            there are any.
+            there are.
         num_frames: Frames of a clip.
         seed: Of every clip.
     """
@@ -183,7 +183,7 @@ class Samples(Watching):
     Args:
         folder: The prepared folder.
         codecs: A folder with video_codec and audio_codec, and with such of the OPTIONAL parts as
-            there are any.
+            there are.
         prompts: What to make.
         num_frames: Frames of a clip.
         seed: Of every clip.
@@ -251,7 +251,7 @@ class Synchrony(Watching):
     Args:
         folder: The prepared folder.
         codecs: A folder with video_codec and audio_codec, and with such of the OPTIONAL parts as
-            there are any.
+            there are.
         num_frames: Frames of a clip.
         num_clips: How many sentences, the first of the validation split.
         recognizer: Import path of what hears words (avgen/evaluation/speech/recognition.py);

@@ -55,7 +55,7 @@ def export_model(checkpoint: Path, recipe: Sequence[str], codecs: Path, out: Pat
         checkpoint: Lightning's, of a run of `DiffusionSystem`.
         recipe: What that run's `avgen train` was given: `--config FILE` and overrides.
         codecs: A folder with video_codec and audio_codec, and with such of the OPTIONAL parts as
-            there are any.
+            there are.
         out: The folder.
 
     Raises:
