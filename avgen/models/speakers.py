@@ -58,6 +58,13 @@ class Voice:
 class SpeakerModel(nn.Module):
     """See the module's docstring; fitted by recipes/people/speakers.py."""
 
+    weights: Tensor
+    means: Tensor
+    deviations: Tensor
+    centres: Tensor
+    spreads: Tensor
+    eigenvoices: Tensor
+
     def __init__(self, config: SpeakerConfig) -> None:
         super().__init__()
         self.config = config

@@ -29,7 +29,9 @@ class VoiceMatch:
         if self.model is not None and wanted is not None:
             voice = self.model.voice(statistics.denormalize(wanted)[0])
             if voice is None:
-                raise UserError("voice: no speech is heard in it, or a third of a second", "voice")
+                raise UserError(
+                    "voice: no speech is heard in it; a third of a second of it is needed", "voice"
+                )
             self.wanted = voice
 
     def __call__(self, made: Tensor) -> Tensor:
