@@ -41,7 +41,9 @@ def test_what_is_heard_of_a_sound_moves_it_and_no_other(model):
     model.means = model.means - model.means.mean(0)  # as it hears but one sound
     model.features = lambda latents, mean: latents[[1, 2, 4]].mT - torch.tensor([0.0, 0.5, 0.5])
     voice = model.voice(alone)
-    assert voice.sounds[0].tolist() == pytest.approx([0.0, 6 + 0.9 * 30 / (30 + HEARD), -2.0], abs=1e-5)
+    assert voice.sounds[0].tolist() == pytest.approx(
+        [0.0, 6 + 0.9 * 30 / (30 + HEARD), -2.0], abs=1e-5
+    )
     assert torch.allclose(voice.sounds[1], SOUNDS[1], atol=1e-4)
     assert voice.mean.tolist() == pytest.approx([0.4, 6.9, -2.0])
 
