@@ -175,7 +175,7 @@ LINES = {
     "diffusion": 650,
     "evaluation": 6750,
     "latents": 980,
-    "models": 2920,
+    "models": 2925,
     "pipeline": 1950,
     "preparation": 3980,
     "provenance": 940,

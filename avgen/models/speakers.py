@@ -100,8 +100,7 @@ class SpeakerModel(nn.Module):
 
     def voice(self, latents: Tensor) -> Voice | None:
         """The voice in latents [C, T] of some seconds of speech; None where there is too little."""
-        count = self.config.num_cepstra
-        said = latents[:, latents[0] > latents[0].quantile(0.9) - LOUD]
+        count, said = self.config.num_cepstra, loud(latents)
         mean, is_voiced = said[:count].mean(1), said[count + 1] > 0
         if is_voiced.sum() < VOICED:
             return None
@@ -145,3 +144,8 @@ class SpeakerModel(nn.Module):
         count = self.config.num_cepstra
         shape = latents[1:count] - mean[1:, None]
         return torch.cat([shape, latents[count + 1 :]]).mT
+
+
+def loud(latents: Tensor) -> Tensor:
+    """Those of latents [C, T] in which something is said, by the recording's own level."""
+    return latents[:, latents[0] > latents[0].quantile(0.9) - LOUD]

@@ -30,7 +30,7 @@ class VoiceMatch:
             voice = self.model.voice(statistics.denormalize(wanted)[0])
             if voice is None:
                 raise UserError(
-                    "voice: no speech is heard in it; a third of a second of it is needed", "voice"
+                    "voice: no speech is heard in it: a third of a second has to be voiced", "voice"
                 )
             self.wanted = voice
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from avgen.codecs.base import load_module, save_module
 from avgen.codecs.speech import SpeechCodec
-from avgen.models.speakers import LOUD, SpeakerConfig, SpeakerModel
+from avgen.models.speakers import SpeakerConfig, SpeakerModel, loud
 from avgen.preparation.store import Prepared, Store
 
 FRAMES = 400  # of each speaker, that the mixture is of
@@ -58,7 +58,7 @@ def fit(speakers: list[Tensor], seed: int, config: SpeakerConfig) -> SpeakerMode
     """A model of the latents [C, T] of some speakers."""
     model, count = SpeakerModel(config), config.num_cepstra
     generator = torch.Generator().manual_seed(seed)
-    speakers = [said[:, said[0] > said[0].quantile(0.9) - LOUD] for said in speakers]
+    speakers = [loud(said) for said in speakers]
     means = [said[:count].mean(1) for said in speakers]
     features = [model.features(said, mean) for said, mean in zip(speakers, means, strict=True)]
     some = [x[torch.randperm(len(x), generator=generator)[:FRAMES]] for x in features]

@@ -1,16 +1,21 @@
 """People between people: whose face is seen where, in whose light, and before what."""
 
+import importlib.util
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 from avgen.corpora.portraits.animation import Scene
-from avgen.corpora.portraits.basis import load_basis
+from avgen.corpora.portraits.basis import INNER_LIPS, load_basis
 from avgen.corpora.portraits.between import can_mix, mix, set_before, without_person
 from avgen.corpora.portraits.faces import Face
+from avgen.corpora.portraits.heads import Portrait
 from avgen.corpora.portraits.interior import draw_look
+from avgen.preparation.store import Store
 
 SIDE = 256
 CHEEK = 205  # a landmark
@@ -126,3 +131,36 @@ def test_the_background_without_its_person():
     assert np.array_equal(filled[:40], picture[:40])  # what is seen stays
     away = np.abs(filled.astype(int) - (40, 120, 200))
     assert away.max() < 12
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.1])
+def test_nothing_is_seen_of_a_face_whose_mouth_is_open(tmp_path, apart):
+    """A dot on its cheek is gone in every mixture; of one whose lips meet it is seen in some."""
+    path = Path(__file__).parents[2] / "recipes/people/between.py"
+    spec = importlib.util.spec_from_file_location("recipes_people_between", path)
+    recipe = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = recipe  # as its dataclasses want it
+    spec.loader.exec_module(recipe)
+    store = Store(tmp_path)
+    store.make()
+    one, other = face_of(), face_of()
+    one.points[list(INNER_LIPS[1][1:-1]), 1] += apart * one.unit
+    plain = np.full((SIDE, SIDE, 3), (90, 110, 130), np.uint8)
+    portraits = [Portrait(Path(f"{name}.png"), name, ONE) for name in ("a", "b")]
+    people = np.ones((SIDE, SIDE), np.float32)
+    seen = [
+        recipe.Seen(portrait, picture, face, people, {})
+        for portrait, picture, face in zip(
+            portraits, (dotted(one, CHEEK, (250, 240, 230)), plain), (one, other), strict=True
+        )
+    ]
+    job = recipe.Job(tmp_path, portraits, np.ones(2) / 2, Path("x"), None, range(1), [], 0)
+    spread = []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        records = recipe.made(store, str(seed), *seen, recipe.People(None, None), job, rng)
+        for record in records:
+            shown = np.load(tmp_path / record.media)[0, 20:108, 20:108].astype(float)
+            spread.append(shown.max() - shown.min())
+    assert len(spread) == 12
+    assert (max(spread) < 90) == (apart > 0), spread

@@ -258,6 +258,14 @@ def test_pictures_are_refused_with_the_reason():
             the_face(faces, size)
 
 
+def test_an_open_mouth_may_be_asked_for():
+    face = opened(portrait_face(), 0.1, INNER_LIPS[1][1:-1])
+    assert face.gap == pytest.approx(0.1, abs=0.002) and portrait_face().gap < 0.005
+    assert the_face([face], (640, 640), max_gap=0.11) is face
+    with pytest.raises(UserError, match="mouth open"):
+        the_face([face], (640, 640), max_gap=0.09)
+
+
 ABOUT = {
     "kind": "man", "age": "old", "skin": "tan", "hair": "white", "hair_style": "short",
     "beard": "beard", "glasses": True, "headwear": "hat", "clothes": "green",
