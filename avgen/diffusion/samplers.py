@@ -1,6 +1,7 @@
 """Noise and a denoiser in, clean tokens out: solvers of d noisy / d sigma = velocity.
 
-A sampler is a function `sampler(denoise, noisy, sigmas, *, callback=None)`:
+A sampler is a function `sampler(denoise, noisy, sigmas, *, callback=None)`; one of STOCHASTIC takes
+`draw` besides:
 
 * `denoise(noisy, sigma)` returns the clean tokens it expects; sigma is `sigmas[step]`.
 * `noisy` are tokens [B, L, D] at `sigmas[0]`.
@@ -8,6 +9,7 @@ A sampler is a function `sampler(denoise, noisy, sigmas, *, callback=None)`:
   the tokens: [S + 1] for all tokens, [S + 1, B, L] for each token its own grid. A token whose
   sigmas are all 0 is given and comes out as it went in, bit for bit.
 * `callback(step, denoised)` is called after each of the S steps with its first estimate.
+* `draw()` returns more noise of the shape of `noisy`.
 
 Gradients are the caller's choice (`torch.inference_mode`); nothing is modified in place.
 """
@@ -115,8 +117,47 @@ def mean_flow(
     return noisy
 
 
+def ancestral(
+    denoise: Denoiser,
+    noisy: Tensor,
+    sigmas: Tensor,
+    *,
+    callback: Callback | None = None,
+    draw: Callable[[], Tensor],
+) -> Tensor:
+    """First order, one evaluation a step, a part of the noise drawn anew in each.
+
+    What a step got wrong is noise to the next, which takes it for nothing of the picture: where a
+    network is unsure it errs less than along a flow, and needs steps enough to settle.
+
+    Reference: Ho et al. 2020, "Denoising Diffusion Probabilistic Models" (arXiv:2006.11239), eqs. 6
+    and 7, for noise levels of this path: of noise sigma' a share sqrt(1 - q^2) is new, where
+    q = sigma' (1 - sigma) / (sigma (1 - sigma')).
+    """
+    _check_sigmas(sigmas)
+    for step, (sigma, sigma_next) in enumerate(zip(sigmas[:-1], sigmas[1:], strict=True)):
+        denoised = denoise(noisy, sigma)
+        kept = sigma_next * (1 - sigma) / torch.where(sigma == 0, 1, sigma * (1 - sigma_next))
+        kept, level = expand_sigma(kept, noisy), expand_sigma(sigma_next, noisy)
+        expected = (1 - level) * denoised
+        # What is left of the noise is that of `_line`, which is sigma' long.
+        old = _line(noisy, denoised, sigma, sigma_next) - expected
+        renewed = expected + kept * old + level * (1 - kept**2).sqrt() * draw()
+        noisy = torch.where(expand_sigma(sigma, noisy) == 0, noisy, renewed)
+        if callback:
+            callback(step, denoised)
+    return noisy
+
+
 # What a request calls them.
-SAMPLERS = {"euler": euler, "heun": heun, "ab2": adams_bashforth, "mean": mean_flow}
+SAMPLERS = {
+    "euler": euler,
+    "heun": heun,
+    "ab2": adams_bashforth,
+    "mean": mean_flow,
+    "ancestral": ancestral,
+}
+STOCHASTIC = ("ancestral",)
 
 
 def _line(noisy: Tensor, denoised: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:

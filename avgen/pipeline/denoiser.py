@@ -11,7 +11,7 @@ from torch import Tensor
 
 from avgen.diffusion.guidance import guide, guide_synchrony, interval_scale, rescale
 from avgen.diffusion.path import clean_from_velocity, mix
-from avgen.diffusion.samplers import SAMPLERS, Callback
+from avgen.diffusion.samplers import SAMPLERS, STOCHASTIC, Callback
 from avgen.diffusion.schedules import shifted_sigmas
 from avgen.latents.context import NoiseLevels, distinct_levels
 from avgen.latents.packing import MODALITIES, Layout
@@ -69,15 +69,21 @@ class Denoiser:
         own, layout = self.settings, self.layout
         seed = np.random.SeedSequence((seeds[0] % 2**63, seeds[1]))
         generator = torch.Generator().manual_seed(int(seed.generate_state(1, np.uint64)[0] >> 1))
-        noise = torch.randn(clean.shape, generator=generator).to(clean) * layout.used
-        noise = noise * own.temperature
+
+        def draw() -> Tensor:
+            noise = torch.randn(clean.shape, generator=generator).to(clean)
+            return noise * layout.used * own.temperature
+
+        noise = draw()
         shifts = own.shift, own.audio_shift or own.shift
         grids = [shifted_sigmas(own.num_inference_steps, shift) for shift in shifts]
         grid = torch.stack(grids, 1)
         grid = grid * (grid > own.last_sigma)
         grid = torch.cat([grid[grid.any(1)], grid[-1:]])  # ends in the first 0
         sigmas = grid.to(clean.device)[:, None, layout.modality] * ~given
-        return SAMPLERS[own.sampler](self, mix(clean, noise, sigmas[0]), sigmas, callback=callback)
+        more = {"draw": draw} if own.sampler in STOCHASTIC else {}
+        noisy = mix(clean, noise, sigmas[0])
+        return SAMPLERS[own.sampler](self, noisy, sigmas, callback=callback, **more)
 
     def __call__(self, noisy: Tensor, sigma: Tensor, end: Tensor | None = None) -> Tensor:
         """Clean tokens [1, L, W] from noisy ones [1, L, W] at noise levels sigma [1, L].

@@ -39,14 +39,16 @@ class Rule(NamedTuple):
     schema: dict[str, Any]
 
 
-SAMPLERS = ("euler", "heun", "ab2", "mean")
+SAMPLERS = ("euler", "heun", "ab2", "mean", "ancestral")
 POSITIVE = Rule("more than 0", lambda value: value > 0, {"exclusiveMinimum": 0})
 COUNT = Rule("at least 1", lambda value: value >= 1, {"minimum": 1})
 SIDE = Rule("at least 16", lambda value: value >= 16, {"minimum": 16})  # pixels: one latent
 SHARE = Rule("from 0 to 1", lambda value: 0 <= value <= 1, {"minimum": 0, "maximum": 1})
 PACE = Rule("from 0.25 to 4", lambda value: 0.25 <= value <= 4, {"minimum": 0.25, "maximum": 4})
 SAMPLER = Rule(
-    "euler, heun, ab2 or mean", lambda value: value in SAMPLERS, {"enum": list(SAMPLERS)}
+    f"{', '.join(SAMPLERS[:-1])} or {SAMPLERS[-1]}",
+    lambda value: value in SAMPLERS,
+    {"enum": list(SAMPLERS)},
 )
 RISING = Rule(
     "two, rising within 0 to 1",
@@ -134,7 +136,7 @@ class GenerateRequest:
     )
     sampler: str | None = _sampling(
         "euler: first order; heun: second, two evaluations a step; ab2: second, one; mean: few "
-        "steps, of a model that was distilled to them",
+        "steps, of a model that was distilled to them; ancestral: first, some noise anew each step",
         rule=SAMPLER,
     )
     shift: float | None = _sampling(

@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 
-from avgen.diffusion.samplers import adams_bashforth, euler, heun
+from avgen.diffusion.samplers import adams_bashforth, ancestral, euler, heun
 from avgen.diffusion.schedules import shift_sigma
 
 MEAN, STD = 0.7, 0.3
-SAMPLERS = [euler, heun, adams_bashforth]
+SAMPLERS = [euler, heun, adams_bashforth, partial(ancestral, draw=lambda: torch.tensor(0.37))]
 
 
 def _denoise(noisy: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
@@ -53,6 +54,33 @@ def test_unequal_steps_are_weighed_by_their_lengths() -> None:
     assert torch.allclose(made, expected, atol=1e-12)
 
 
+def test_noise_drawn_anew_keeps_what_is_drawn_from_the_data() -> None:
+    """Mean and deviation of 60,000 numbers are those of the data."""
+    generator = torch.Generator().manual_seed(5)
+
+    def draw() -> torch.Tensor:
+        return torch.randn(60_000, 1, 1, generator=generator, dtype=torch.float64)
+
+    made = ancestral(_denoise, draw(), _grid(400), draw=draw)
+    assert made.mean().item() == pytest.approx(MEAN, abs=0.005)
+    assert made.std().item() == pytest.approx(STD, abs=0.005)
+
+
+def test_of_the_noise_a_share_is_drawn_anew() -> None:
+    """From 0.8 to 0.5, q = 0.5 * 0.2 / (0.8 * 0.5) = 0.25: that much of the old noise is left."""
+    seen: list[torch.Tensor] = []
+
+    def denoise(noisy: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        seen.append(noisy)
+        return torch.full_like(noisy, 0.7)
+
+    old, new = torch.full((1, 2, 3), -1.5), torch.full((1, 2, 3), 0.3)
+    noisy = 0.2 * 0.7 + 0.8 * old
+    ancestral(denoise, noisy, torch.tensor([0.8, 0.5, 0.0]), draw=lambda: new)
+    expected = 0.5 * 0.7 + 0.5 * (0.25 * old + (1 - 0.25**2) ** 0.5 * new)
+    assert torch.allclose(seen[1], expected)
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_one_known_point_is_reached_exactly_in_one_step(sampler: Callable) -> None:
     target = torch.full((2, 8, 3), 0.25, dtype=torch.float64)
@@ -83,7 +111,9 @@ def test_tokens_with_their_own_grids_are_as_if_alone(sampler: Callable) -> None:
         assert torch.allclose(sampled[:, half], sampler(_denoise, noise[:, half], grid))
 
 
-@pytest.mark.parametrize(("sampler", "calls"), [(euler, 6), (heun, 11), (adams_bashforth, 6)])
+@pytest.mark.parametrize(
+    ("sampler", "calls"), [(euler, 6), (heun, 11), (adams_bashforth, 6), (SAMPLERS[-1], 6)]
+)
 def test_evaluations_and_callbacks_are_counted(sampler: Callable, calls: int) -> None:
     seen: list[float] = []
     steps: list[int] = []

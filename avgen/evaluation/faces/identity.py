@@ -49,17 +49,39 @@ def face_embedding(frames: np.ndarray) -> np.ndarray:
     Raises:
         Unscored: no face is found in any of the frames looked at, or dlib is not installed.
     """
-    _, detect, points, network = _networks()
+    _, _, points, network = _networks()
     places = np.unique(np.linspace(0, len(frames) - 1, NUM_LOOKS).round().astype(int))
     found = []
     for frame in (np.ascontiguousarray(frames[place]) for place in places):
-        boxes = detect(frame, 1 if min(frame.shape[:2]) < SMALL else 0)
-        if boxes:
-            box = max(boxes, key=lambda box: box.area())
+        if (box := _largest_face(frame)) is not None:
             found.append(network.compute_face_descriptor(frame, points(frame, box)))
     if not found:
         raise Unscored("no face was found to tell whose it is")
     return np.mean(np.array(found, np.float64), axis=0)
+
+
+def upright_face(frame: np.ndarray, side: int, padding: float) -> np.ndarray:
+    """The largest face of a frame uint8 [H, W, 3], turned upright, with its eyes in one place.
+
+    Args:
+        frame: The picture.
+        side: Pixels of what comes out, [side, side, 3].
+        padding: How much is seen around the face, of its size.
+
+    Raises:
+        Unscored: no face is found, or dlib is not installed.
+    """
+    dlib, _, points, _ = _networks()
+    frame = np.ascontiguousarray(frame)
+    if (box := _largest_face(frame)) is None:
+        raise Unscored("no face was found to look at")
+    return dlib.get_face_chip(frame, points(frame, box), size=side, padding=padding)
+
+
+def _largest_face(frame: np.ndarray) -> Any:
+    """The box of the largest face of a frame; None where none is found."""
+    boxes = _networks()[1](frame, 1 if min(frame.shape[:2]) < SMALL else 0)
+    return max(boxes, key=lambda box: box.area(), default=None)
 
 
 def similarity(one: np.ndarray, other: np.ndarray) -> float:
