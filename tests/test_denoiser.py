@@ -97,7 +97,7 @@ def check(latents: tuple[torch.Tensor, torch.Tensor], video: float, audio: float
         assert torch.allclose(part, torch.tensor(float(level)), atol=1e-4)
 
 
-@pytest.mark.parametrize("sampler", ["euler", "heun", "ab2", "ancestral"])
+@pytest.mark.parametrize("sampler", ["euler", "heun", "ab2", "renoise"])
 def test_guidance_of_each_modality_is_its_own(known, sampler):
     """2 + 1.5 (2 - 0.5) and -1 + 0.25 (-1 - 0.75)."""
     pipe = known(sampler=sampler)

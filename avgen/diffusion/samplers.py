@@ -19,7 +19,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from avgen.diffusion.path import expand_sigma, velocity_from_clean
+from avgen.diffusion.path import expand_sigma, mix, velocity_from_clean
 from avgen.errors import UserError
 
 Denoiser = Callable[..., Tensor]
@@ -117,7 +117,7 @@ def mean_flow(
     return noisy
 
 
-def ancestral(
+def renoise(
     denoise: Denoiser,
     noisy: Tensor,
     sigmas: Tensor,
@@ -125,25 +125,19 @@ def ancestral(
     callback: Callback | None = None,
     draw: Callable[[], Tensor],
 ) -> Tensor:
-    """First order, one evaluation a step, a part of the noise drawn anew in each.
+    """One evaluation a step, all of the noise drawn anew for each.
 
-    What a step got wrong is noise to the next, which takes it for nothing of the picture: where a
-    network is unsure it errs less than along a flow, and needs steps enough to settle.
+    What a step gets wrong does not stay as it does along a flow: it is noised, and looked at again.
+    What comes out is likelier and less varied than the data.
 
-    Reference: Ho et al. 2020, "Denoising Diffusion Probabilistic Models" (arXiv:2006.11239), eqs. 6
-    and 7, for noise levels of this path: of noise sigma' a share sqrt(1 - q^2) is new, where
-    q = sigma' (1 - sigma) / (sigma (1 - sigma')).
+    Reference: Song et al. 2023, "Consistency Models" (arXiv:2303.01469), Algorithm 1; Song et al.
+    2021 (arXiv:2010.02502), eq. 12 with as much noise as there can be.
     """
     _check_sigmas(sigmas)
     for step, (sigma, sigma_next) in enumerate(zip(sigmas[:-1], sigmas[1:], strict=True)):
         denoised = denoise(noisy, sigma)
-        kept = sigma_next * (1 - sigma) / torch.where(sigma == 0, 1, sigma * (1 - sigma_next))
-        kept, level = expand_sigma(kept, noisy), expand_sigma(sigma_next, noisy)
-        expected = (1 - level) * denoised
-        # What is left of the noise is that of `_line`, which is sigma' long.
-        old = _line(noisy, denoised, sigma, sigma_next) - expected
-        renewed = expected + kept * old + level * (1 - kept**2).sqrt() * draw()
-        noisy = torch.where(expand_sigma(sigma, noisy) == 0, noisy, renewed)
+        given = expand_sigma(sigma, noisy) == 0
+        noisy = torch.where(given, noisy, mix(denoised, draw(), sigma_next))
         if callback:
             callback(step, denoised)
     return noisy
@@ -155,9 +149,9 @@ SAMPLERS = {
     "heun": heun,
     "ab2": adams_bashforth,
     "mean": mean_flow,
-    "ancestral": ancestral,
+    "renoise": renoise,
 }
-STOCHASTIC = ("ancestral",)
+STOCHASTIC = ("renoise",)
 
 
 def _line(noisy: Tensor, denoised: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ class Rule(NamedTuple):
     schema: dict[str, Any]
 
 
-SAMPLERS = ("euler", "heun", "ab2", "mean", "ancestral")
+SAMPLERS = ("euler", "heun", "ab2", "mean", "renoise")
 POSITIVE = Rule("more than 0", lambda value: value > 0, {"exclusiveMinimum": 0})
 COUNT = Rule("at least 1", lambda value: value >= 1, {"minimum": 1})
 SIDE = Rule("at least 16", lambda value: value >= 16, {"minimum": 16})  # pixels: one latent
@@ -136,7 +136,7 @@ class GenerateRequest:
     )
     sampler: str | None = _sampling(
         "euler: first order; heun: second, two evaluations a step; ab2: second, one; mean: few "
-        "steps, of a model that was distilled to them; ancestral: first, some noise anew each step",
+        "steps, of a model that was distilled to them; renoise: new noise each step, less varied",
         rule=SAMPLER,
     )
     shift: float | None = _sampling(

@@ -7,11 +7,11 @@ from functools import partial
 import pytest
 import torch
 
-from avgen.diffusion.samplers import adams_bashforth, ancestral, euler, heun
+from avgen.diffusion.samplers import adams_bashforth, euler, heun, renoise
 from avgen.diffusion.schedules import shift_sigma
 
 MEAN, STD = 0.7, 0.3
-SAMPLERS = [euler, heun, adams_bashforth, partial(ancestral, draw=lambda: torch.tensor(0.37))]
+SAMPLERS = [euler, heun, adams_bashforth, partial(renoise, draw=lambda: torch.tensor(0.37))]
 
 
 def _denoise(noisy: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
@@ -54,31 +54,30 @@ def test_unequal_steps_are_weighed_by_their_lengths() -> None:
     assert torch.allclose(made, expected, atol=1e-12)
 
 
-def test_noise_drawn_anew_keeps_what_is_drawn_from_the_data() -> None:
-    """Mean and deviation of 60,000 numbers are those of the data."""
-    generator = torch.Generator().manual_seed(5)
-
-    def draw() -> torch.Tensor:
-        return torch.randn(60_000, 1, 1, generator=generator, dtype=torch.float64)
-
-    made = ancestral(_denoise, draw(), _grid(400), draw=draw)
-    assert made.mean().item() == pytest.approx(MEAN, abs=0.005)
-    assert made.std().item() == pytest.approx(STD, abs=0.005)
-
-
-def test_of_the_noise_a_share_is_drawn_anew() -> None:
-    """From 0.8 to 0.5, q = 0.5 * 0.2 / (0.8 * 0.5) = 0.25: that much of the old noise is left."""
+def test_renoising_goes_on_from_what_was_expected_and_new_noise() -> None:
+    """From 0.8 to 0.5: half of 0.7, which is expected, and half of what is drawn."""
     seen: list[torch.Tensor] = []
 
     def denoise(noisy: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         seen.append(noisy)
         return torch.full_like(noisy, 0.7)
 
-    old, new = torch.full((1, 2, 3), -1.5), torch.full((1, 2, 3), 0.3)
-    noisy = 0.2 * 0.7 + 0.8 * old
-    ancestral(denoise, noisy, torch.tensor([0.8, 0.5, 0.0]), draw=lambda: new)
-    expected = 0.5 * 0.7 + 0.5 * (0.25 * old + (1 - 0.25**2) ** 0.5 * new)
-    assert torch.allclose(seen[1], expected)
+    new = torch.tensor([[[0.3, -0.9]]])
+    renoise(denoise, torch.full((1, 1, 2), -1.5), torch.tensor([0.8, 0.5, 0.0]), draw=lambda: new)
+    assert torch.allclose(seen[1], torch.tensor([[[0.5, -0.1]]]))
+
+
+def test_renoising_is_likelier_than_the_data() -> None:
+    """From 1 to 0.5: the mean, then g (noise - half the mean) about it, g = 0.5 s^2 / var(0.5)."""
+    generator = torch.Generator().manual_seed(5)
+
+    def draw() -> torch.Tensor:
+        return torch.randn(60_000, 1, 1, generator=generator, dtype=torch.float64)
+
+    made = renoise(_denoise, draw(), _grid(2), draw=draw)
+    gain = 0.5 * STD**2 / (0.25 * STD**2 + 0.25)
+    assert made.mean().item() == pytest.approx(MEAN, abs=0.002)
+    assert made.std().item() == pytest.approx(gain * 0.5, abs=0.002)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

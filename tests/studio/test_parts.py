@@ -28,7 +28,7 @@ def test_every_field_is_in_the_schema_with_its_rule():
     assert set(schema) == {about.name for about in dataclasses.fields(GenerateRequest)}
     assert schema["rate"]["minimum"] == 0.25
     assert schema["seconds"]["exclusiveMinimum"] == 0
-    assert schema["sampler"]["enum"] == ["euler", "heun", "ab2", "mean", "ancestral"]
+    assert schema["sampler"]["enum"] == ["euler", "heun", "ab2", "mean", "renoise"]
     assert schema["seed"] == {
         "type": "integer",
         "default": 0,
@@ -70,7 +70,7 @@ def test_forms_are_strings():
         ("words", [["a", 0.1]], "a word, its start and its end"),
         ("words", "/etc/passwd.json", "send the words"),
         ("prompt", "x" * 4001, "at most 4000"),
-        ("sampler", "dpm", "euler, heun, ab2, mean or ancestral"),
+        ("sampler", "dpm", "euler, heun, ab2, mean or renoise"),
         ("colour", "red", "no such field"),
     ],
 )
