@@ -8,6 +8,7 @@ latents that come out are sums of the three with the scales as weights.
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -39,17 +40,21 @@ class KnownNetwork(nn.Module):
         self.config = Known(distilled)
         self.weight = nn.Parameter(torch.zeros(1))
         self.calls: list[Any] = []
+        self.noisy: list[torch.Tensor] = []
+        self.layout: Any = None
 
     def read(self, captions, speech):
         return make_text(captions, speech)
 
     def prepare(self, layout, text, decoupled=False, reference=None):
         assert len(text.caption_ids) == 1 or not decoupled
+        self.layout = layout
         return layout, [APART] if decoupled else [ASKED, AVOIDED][: len(text.caption_ids)]
 
     def forward(self, tokens, sigma, context):
         layout, clips = context
         assert len(tokens) == len(clips)
+        self.noisy.append(tokens)
         if self.config.distilled:
             length, scale = sigma.told[sigma.index][0].T
             sigma = sigma.values[sigma.index]
@@ -104,6 +109,34 @@ def test_guidance_of_each_modality_is_its_own(known, sampler):
     check(made(pipe, guidance_scale=2.5, audio_guidance_scale=1.25), 4.25, -1.4375)
     assert all(clips == [ASKED, AVOIDED] for _, clips in pipe.transformer.calls)
     assert len(pipe.transformer.calls) == (7 if sampler == "heun" else 4)
+
+
+def test_renoising_takes_new_noise_of_the_same_seed_and_temperature(known):
+    """The second step, at 0.75, begins with a quarter of what was expected, the rest new noise."""
+    pipe = known(sampler="renoise", temperature=0.7, shift=1.0)
+    made(pipe, guidance_scale=1.0, audio_guidance_scale=1.0, seed=19)
+    seed = int(np.random.SeedSequence((19, 0)).generate_state(1, np.uint64)[0] >> 1)
+    generator, layout = torch.Generator().manual_seed(seed), pipe.transformer.layout
+    first, second = (
+        torch.randn(1, *layout.used.shape, generator=generator) * layout.used for _ in range(2)
+    )
+    assert torch.allclose(pipe.transformer.noisy[0], 0.7 * first)
+    clean = KnownNetwork.levels[ASKED][layout.modality][:, None] * torch.ones(1, *layout.used.shape)
+    expected = 0.25 * clean + 0.75 * 0.7 * second
+    assert torch.allclose(pipe.transformer.noisy[1], expected, atol=1e-5)
+
+
+def test_sound_that_runs_ahead_is_told_to_be_earlier_than_it_is(known):
+    """And nothing else of the layout is another."""
+    pipe = known(sound_delay_s=0.03)
+    conditions = pipe.conditions(GenerateRequest(speech="place red"))
+    window = next(windows(conditions, pipe.video_codec, pipe.audio_codec))
+    made(pipe)
+    layout, told = pipe.layout(conditions, window), pipe.transformer.layout
+    is_sound = layout.modality == AUDIO
+    assert torch.equal(told.spans[~is_sound], layout.spans[~is_sound])
+    assert torch.allclose(told.spans[is_sound], layout.spans[is_sound] - 0.03)
+    assert torch.equal(told.order, layout.order)
 
 
 def test_scales_of_one_ask_for_one_row(known):

@@ -84,6 +84,11 @@ class Layout:
         frame = self.order // self.video.tokens_per_latent
         return torch.where(self.modality == VIDEO, frame, self.num_latents)
 
+    def with_sound_late(self, delay_s: float) -> Layout:
+        """The same, its sound said to be of `delay_s` seconds before: what is made comes later."""
+        is_sound = (self.modality == AUDIO)[:, None]
+        return replace(self, spans=self.spans - delay_s * is_sound)
+
     def to(self, device: torch.device | str) -> Layout:
         """The same layout with its tensors on a device."""
         moved = {

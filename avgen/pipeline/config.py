@@ -44,6 +44,8 @@ class PipelineConfig:
             varied (Kingma and Dhariwal, "Glow", 2018, section 6).
         last_sigma: The noise level below which the expected clean picture is taken as it is, so
             that what the network cannot know is smooth and not mottled.
+        sound_delay_s: By how much what the network makes of the sound runs ahead of the picture, in
+            seconds, as measured: it is told that its sound is so much earlier.
         picture: Those of these fields that are others while the first picture is made of a caption.
     """
 
@@ -70,6 +72,7 @@ class PipelineConfig:
     synchrony_scale: float = 0.0
     temperature: float = 1.0
     last_sigma: float = 0.0
+    sound_delay_s: float = 0.0
     picture: Mapping[str, Any] = field(default_factory=lambda: dict(PICTURE), hash=False)
 
     @classmethod

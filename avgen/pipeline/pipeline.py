@@ -271,9 +271,9 @@ class AVPipeline(Coding):
         clean = self.known(conditions, window, before, layout)
         given = self.given(conditions, window, layout)
         text, like = self.text(conditions, window).to(self.device), self.reference(conditions)
-        settings = conditions.settings
-        denoise = Denoiser(self.transformer, layout, text, settings, self.dtype, like)
-        steps = settings.num_inference_steps
+        settings, steps = conditions.settings, conditions.settings.num_inference_steps
+        timed = layout.with_sound_late(settings.sound_delay_s)
+        denoise = Denoiser(self.transformer, timed, text, settings, self.dtype, like)
         with tqdm(total=steps, desc="denoising", unit="step", disable=progress is not True) as bar:
 
             def advance(step: int, denoised: Tensor) -> None:
