@@ -137,6 +137,8 @@ def test_sound_that_runs_ahead_is_told_to_be_earlier_than_it_is(known):
     assert torch.equal(told.spans[~is_sound], layout.spans[~is_sound])
     assert torch.allclose(told.spans[is_sound], layout.spans[is_sound] - 0.03)
     assert torch.equal(told.order, layout.order)
+    made(pipe, audio=(np.full((1, 17_280), 0.1, np.float32), 24_000), num_frames=18)
+    assert torch.equal(pipe.transformer.layout.spans, layout.spans)
 
 
 def test_scales_of_one_ask_for_one_row(known):

@@ -1,4 +1,4 @@
-"""Noise and a denoiser in, clean tokens out: solvers of d noisy / d sigma = velocity.
+"""Noise and a denoiser in, clean tokens out: most are solvers of d noisy / d sigma = velocity.
 
 A sampler is a function `sampler(denoise, noisy, sigmas, *, callback=None)`; one of STOCHASTIC takes
 `draw` besides:

@@ -40,12 +40,13 @@ class PipelineConfig:
         timer: How long words take, as `SpeechTimer`'s fields.
         caption: Used where a prompt says nothing but words.
         needs_words: Whether a clip needs words to say unless sound or picture is given.
-        temperature: Of the noise that is begun with: below 1 what is made is likelier and less
+        temperature: Of the noise, all that is drawn: below 1 what is made is likelier and less
             varied (Kingma and Dhariwal, "Glow", 2018, section 6).
         last_sigma: The noise level below which the expected clean picture is taken as it is, so
             that what the network cannot know is smooth and not mottled.
-        sound_delay_s: By how much what the network makes of the sound runs ahead of the picture, in
-            seconds, as measured: it is told that its sound is so much earlier.
+        sound_delay_s: By how much the sound that the network makes runs ahead of the picture, in
+            seconds, as measured: it is told that its sound is so much earlier. Of no use where
+            sound is given, by whose tokens' times the picture does not go.
         picture: Those of these fields that are others while the first picture is made of a caption.
     """
 

@@ -272,7 +272,7 @@ class AVPipeline(Coding):
         given = self.given(conditions, window, layout)
         text, like = self.text(conditions, window).to(self.device), self.reference(conditions)
         settings, steps = conditions.settings, conditions.settings.num_inference_steps
-        timed = layout.with_sound_late(settings.sound_delay_s)
+        timed = layout.with_sound_late(0 if conditions.is_voiced else settings.sound_delay_s)
         denoise = Denoiser(self.transformer, timed, text, settings, self.dtype, like)
         with tqdm(total=steps, desc="denoising", unit="step", disable=progress is not True) as bar:
 

@@ -5,11 +5,12 @@ With the networks of dlib and Resemblyzer, on real people; skipped where either 
 
 from fractions import Fraction
 
+import cv2
 import numpy as np
 import pytest
 
 from avgen.clips import Clip, read_clip, write_clip
-from avgen.evaluation.faces.identity import face_embedding, similarity
+from avgen.evaluation.faces.identity import face_embedding, similarity, upright_face
 from avgen.evaluation.rows import read_rows
 from avgen.evaluation.run.runner import Request, evaluate
 from avgen.evaluation.subject import Unscored
@@ -43,6 +44,20 @@ def test_embeddings_tell_people_apart(people):
     assert similarity(one, again) > 0.8 > 0.5 > similarity(one, other)  # 0.91 and 0.40
     with pytest.raises(Unscored, match="no face"):
         face_embedding(np.zeros((3, 64, 64, 3), np.uint8))
+
+
+def test_a_turned_face_is_turned_back(people):
+    """Twenty degrees and a third larger: its eyes come out where they were."""
+    frame = read_clip(people / "made" / "a.mkv").frames[3]
+    height, width = frame.shape[:2]
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), 20, 1.3)
+    turned = cv2.warpAffine(frame, matrix, (width, height))
+    upright, again = (upright_face(x, 96, padding=0.15) for x in (frame, turned))
+    assert upright.shape == (96, 96, 3)
+    assert np.corrcoef(upright.ravel(), again.ravel())[0, 1] > 0.9
+    assert np.corrcoef(frame.ravel(), turned.ravel())[0, 1] < 0.8
+    with pytest.raises(Unscored, match="no face"):
+        upright_face(np.zeros((64, 64, 3), np.uint8), 96, padding=0.15)
 
 
 def test_a_report_of_identity_and_of_drift(people, tmp_path):
