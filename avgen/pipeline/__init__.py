@@ -1,8 +1,7 @@
 """PROMPT -> CLIP: the only way to generate.
 
 `request` is what can be asked for, `config` what a model folder says besides its networks;
-`conditions` turns both into numbers, and `pipeline` makes the clip, window by window, with
-`denoiser`.
+`conditions` turns both into numbers; `pipeline` makes the clip by windows, with `denoiser`.
 """
 
 from typing import TYPE_CHECKING

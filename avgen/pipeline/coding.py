@@ -68,8 +68,7 @@ class Coding:
             start: Of the stretch.
             stop: Of the stretch.
             clip: What the latents cover.
-            first: The clip's first frame uint8 [H, W, 3], where it is given; a decoder may carry it
-                on.
+            first: The clip's first frame uint8 [H, W, 3], if given; a decoder may carry it on.
             expressions: Of every frame's face [1, T', stride, K], from the first latent on, which a
                 decoder may go by; steps between latents are eased.
             progress: Show a progress bar.

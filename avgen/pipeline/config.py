@@ -31,8 +31,7 @@ class PipelineConfig:
         width: Columns.
         fps: Frames per second, as a fraction's text.
         num_frames: Frames it was trained on: the default length, and the length of a window.
-        context_frames: Frames of the end of one window that the next goes on from; 1 + a multiple
-            of the codec's stride.
+        context_frames: Frames of a window that the next goes on from; 1 + a multiple of the stride.
         video_patch: Latents each way in a video token.
         audio_patch: Latents in an audio token.
         video_statistics: Mean and deviation of the video latents' channels.
@@ -42,11 +41,9 @@ class PipelineConfig:
         needs_words: Whether a clip needs words to say unless sound or picture is given.
         temperature: Of the noise, all that is drawn: below 1 what is made is likelier and less
             varied (Kingma and Dhariwal, "Glow", 2018, section 6).
-        last_sigma: The noise level below which the expected clean picture is taken as it is, so
-            that what the network cannot know is smooth and not mottled.
-        sound_delay_s: By how much the sound that the network makes runs ahead of the picture, in
-            seconds, as measured: it is told that its sound is so much earlier. Of no use where
-            sound is given, by whose tokens' times the picture does not go.
+        last_sigma: Below this noise level what is expected is taken: smooth, and not mottled.
+        sound_delay_s: By how many seconds the sound that it makes was seen to run ahead of the
+            picture: it is told that its sound is so much earlier (where sound is given, it is not).
         picture: Those of these fields that are others while the first picture is made of a caption.
     """
 

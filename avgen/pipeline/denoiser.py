@@ -74,7 +74,6 @@ class Denoiser:
             noise = torch.randn(clean.shape, generator=generator).to(clean)
             return noise * layout.used * own.temperature
 
-        noise = draw()
         shifts = own.shift, own.audio_shift or own.shift
         grids = [shifted_sigmas(own.num_inference_steps, shift) for shift in shifts]
         grid = torch.stack(grids, 1)
@@ -82,7 +81,7 @@ class Denoiser:
         grid = torch.cat([grid[grid.any(1)], grid[-1:]])  # ends in the first 0
         sigmas = grid.to(clean.device)[:, None, layout.modality] * ~given
         more = {"draw": draw} if own.sampler in STOCHASTIC else {}
-        noisy = mix(clean, noise, sigmas[0])
+        noisy = mix(clean, draw(), sigmas[0])
         return SAMPLERS[own.sampler](self, noisy, sigmas, callback=callback, **more)
 
     def __call__(self, noisy: Tensor, sigma: Tensor, end: Tensor | None = None) -> Tensor:

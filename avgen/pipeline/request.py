@@ -46,9 +46,7 @@ SIDE = Rule("at least 16", lambda value: value >= 16, {"minimum": 16})  # pixels
 SHARE = Rule("from 0 to 1", lambda value: 0 <= value <= 1, {"minimum": 0, "maximum": 1})
 PACE = Rule("from 0.25 to 4", lambda value: 0.25 <= value <= 4, {"minimum": 0.25, "maximum": 4})
 SAMPLER = Rule(
-    f"{', '.join(SAMPLERS[:-1])} or {SAMPLERS[-1]}",
-    lambda value: value in SAMPLERS,
-    {"enum": list(SAMPLERS)},
+    "euler, heun, ab2, mean or renoise", lambda value: value in SAMPLERS, {"enum": list(SAMPLERS)}
 )
 RISING = Rule(
     "two, rising within 0 to 1",
