@@ -208,6 +208,32 @@ def test_rescaling_keeps_the_spread_of_what_is_made(known, monkeypatch):
         assert torch.allclose(between, (more + like) / 2, atol=1e-4)
 
 
+def test_guidance_is_limited_at_its_first_step_for_all(known):
+    """Pulls of 4 (2 - 0.5) and 1.5 (-1 - 0.75) at sigma 1, over the numbers that are used.
+
+    They fade with sigma, and what was settled at the first step stays: at the last, 0.4.
+    """
+
+    class Fading(KnownNetwork):
+        def forward(self, tokens, sigma, context):
+            layout, _ = context
+            asked, avoided = self.levels[[ASKED, AVOIDED]][:, layout.modality][..., None]
+            clean = torch.stack([asked, asked - (asked - avoided) * sigma[1][:, None]])
+            return (tokens - clean) / sigma[..., None]
+
+    pipe = known(guidance_limit=0.9, shift=2.0, sampler="euler")
+    pipe.transformer = Fading()
+    found = made(pipe, guidance_scale=5.0, audio_guidance_scale=2.5)
+    conditions = pipe.conditions(GenerateRequest(speech="place red"))
+    layout = pipe.layout(conditions, next(windows(conditions, pipe.video_codec, pipe.audio_codec)))
+    used = layout.used.sum(1)
+    squares = torch.where(layout.modality == AUDIO, (1.5 * 1.75) ** 2, (4 * 1.5) ** 2) * used
+    share = 0.9 / (squares.sum() / used.sum()).sqrt().item()
+    assert 0.1 < share < 0.5
+    check(found, 2 + 0.4 * share * 6, -1 - 0.4 * share * 2.625)
+    check(made(known(guidance_limit=9.0), guidance_scale=5.0, audio_guidance_scale=1.0), 8, -1)
+
+
 def test_given_tokens_are_not_moved_by_any_of_it(known):
     import numpy as np
 

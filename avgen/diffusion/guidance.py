@@ -53,6 +53,14 @@ def interval_scale(scale: Tensor | float, sigma: Tensor, low: float, high: float
     return 1 + inside * (scale - 1)
 
 
+def limited_share(pull: Tensor, limit: float) -> Tensor:
+    """How much of `pull`, (scale - 1) * (cond - uncond), is `limit` in the root mean square; or 1.
+
+    Reference: Sadat et al. 2024 (arXiv:2410.02416), section 4, where each step is limited alone.
+    """
+    return (limit / pull.square().mean().sqrt()).clamp(max=1)
+
+
 def rescale(guided: Tensor, cond: Tensor, fraction: float) -> Tensor:
     """Guided tokens with their spread brought back towards that of `cond`; fraction 0 is off.
 

@@ -15,9 +15,10 @@ from avgen.pipeline.request import GenerateRequest
 
 DEFAULT_MODEL = Path(__file__).parents[1] / "checkpoints" / "people"
 
-# Chosen by looking (LOG.md, nineteenth, twentieth and twenty-second session).
+# Chosen by looking (LOG.md, nineteenth, twentieth, twenty-second and twenty-third session).
 PICTURE = {"sampler": "renoise", "num_inference_steps": 12, "guidance_scale": 4.0,
-           "guidance_rescale": 0.7, "last_sigma": 0.15, "video_patch": 1}  # fmt: skip
+           "guidance_rescale": 0.7, "guidance_limit": 0.44, "last_sigma": 0.15,
+           "video_patch": 1}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class PipelineConfig:
         timer: How long words take, as `SpeechTimer`'s fields.
         caption: Used where a prompt says nothing but words.
         needs_words: Whether a clip needs words to say unless sound or picture is given.
+        guidance_limit: Root mean square of how far guidance may move what is expected at its first
+            step; the scales are lowered until it does, for all steps. 0 is none.
         temperature: Of the noise, all that is drawn: below 1 what is made is likelier and less
             varied (Kingma and Dhariwal, "Glow", 2018, section 6).
         last_sigma: Below this noise level what is expected is taken: smooth, and not mottled.
@@ -67,6 +70,7 @@ class PipelineConfig:
     audio_guidance_scale: float = 1.5
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     guidance_rescale: float = 0.0
+    guidance_limit: float = 0.0
     synchrony_scale: float = 0.0
     temperature: float = 1.0
     last_sigma: float = 0.0

@@ -9,7 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avgen.diffusion.guidance import guide, guide_synchrony, interval_scale, rescale
+from avgen.diffusion.guidance import (
+    guide,
+    guide_synchrony,
+    interval_scale,
+    limited_share,
+    rescale,
+)
 from avgen.diffusion.path import clean_from_velocity, mix
 from avgen.diffusion.samplers import SAMPLERS, STOCHASTIC, Callback
 from avgen.diffusion.schedules import shifted_sigmas
@@ -45,6 +51,7 @@ class Denoiser:
     like: tuple[Tensor, Layout] | None = None
     _contexts: dict[tuple[int, bool], Any] = field(default_factory=dict)
     _told: list[Tensor] = field(default_factory=list)
+    _share: list[Tensor] = field(default_factory=list)
 
     @property
     def expressions(self) -> Tensor | None:
@@ -67,6 +74,7 @@ class Denoiser:
             callback: As of the sampler.
         """
         own, layout = self.settings, self.layout
+        self._share.clear()
         seed = np.random.SeedSequence((seeds[0] % 2**63, seeds[1]))
         generator = torch.Generator().manual_seed(int(seed.generate_state(1, np.uint64)[0] >> 1))
 
@@ -102,6 +110,12 @@ class Denoiser:
         velocity = self.velocity(noisy, sigma.expand(rows, -1), rows)
         cond = guided = velocity[:1]
         if is_guided:
+            if own.guidance_limit:
+                if not self._share:  # settled at the first step that is guided
+                    pull = ((scales - 1) * sigma)[..., None] * (cond - velocity[1:])
+                    made = self.layout.used & (sigma[0] > 0)[:, None]
+                    self._share.append(limited_share(pull[0, made], own.guidance_limit))
+                scales = 1 + (scales - 1) * self._share[0]
             guided = guide(cond, velocity[1:], scales)
         if own.synchrony_scale:
             apart = self.velocity(noisy, sigma, 1, decoupled=True)

@@ -1,7 +1,13 @@
 import pytest
 import torch
 
-from avgen.diffusion.guidance import guide, guide_synchrony, interval_scale, rescale
+from avgen.diffusion.guidance import (
+    guide,
+    guide_synchrony,
+    interval_scale,
+    limited_share,
+    rescale,
+)
 
 
 def _predictions(num: int = 3) -> list[torch.Tensor]:
@@ -54,3 +60,11 @@ def test_rescale_restores_the_spread_of_each_sample() -> None:
     assert torch.allclose(between, 0.75 * guided + 0.25 * restored, atol=1e-5)
     with pytest.raises(ValueError, match="fraction is 2"):
         rescale(guided, cond, 2)
+
+
+def test_a_pull_that_is_too_strong_is_weakened_to_the_limit() -> None:
+    """The root mean square of 3, 4, 12 and 0 is 6.5."""
+    pull = torch.tensor([[3.0, -4.0], [12.0, 0.0]])
+    assert limited_share(pull, 2.6).item() == pytest.approx(0.4)
+    assert limited_share(pull, 7.0).item() == 1
+    assert limited_share(torch.zeros(3), 0.44).item() == 1
