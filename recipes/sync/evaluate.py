@@ -19,7 +19,8 @@ import numpy as np
 from scipy.stats import mannwhitneyu
 from tqdm import tqdm
 
-from avgen.clips import read_clip
+from avgen.clips import MediaError, read_clip
+from avgen.clips.files import VIDEO_SUFFIXES
 from avgen.evaluation.faces.tracking import CascadeTracker, the_face
 from avgen.evaluation.subject import Unscored
 from avgen.evaluation.sync import av_align, lags
@@ -29,6 +30,13 @@ FPS, RATE = 25, 16_000
 DELAYS = range(-10, 11)  # frames; above 0 the sound comes first
 
 Seen = tuple[np.ndarray, np.ndarray, np.ndarray]  # frames, boxes, waveform
+
+
+def clips_of(given: Path) -> list[Path]:
+    """A clip, or all of a folder."""
+    if not given.is_dir():
+        return [given]
+    return sorted(path for path in given.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
 
 
 def delayed(waveform: np.ndarray, delay: int, start: int, num_frames: int) -> np.ndarray:
@@ -90,13 +98,19 @@ def main() -> None:
     parser.add_argument("--av-align", action="store_true", help="AV-Align's AUC beside ours")
     args = parser.parse_args()
     model = sync.load(args.model)
-    paths = [p for c in args.clips for p in (sorted(c.glob("*.mpg")) if c.is_dir() else [c])]
-    seen = {path.stem: read(path) for path in tqdm(paths)}
+    paths = [path for given in args.clips for path in clips_of(given)]
+    seen = {}
+    for path in tqdm(paths):
+        try:
+            seen[path.stem] = read(path)
+        except (MediaError, Unscored) as error:
+            print(f"{path.stem} is left out: {error}")
     rows = []
     for index, (name, clip) in enumerate(tqdm(seen.items())):
         if args.join:
             clip = joined(list(seen.values())[index - 1], clip)
-        for seconds in (5,) if args.join else (1, 2, 3):
+        lengths = (5,) if args.join else (1, 2, 3)
+        for seconds in [one for one in lengths if one * FPS <= len(clip[0])]:
             try:
                 row = offsets(model, *clip, seconds * FPS)
             except Unscored as error:

@@ -33,7 +33,7 @@ def main() -> None:
     system = instantiate(["--config", str(RECIPE)]).model
     assert isinstance(system, SyncSystem)
     system.load_state_dict(torch.load(args.checkpoint, weights_only=True)["state_dict"])
-    save_module(with_bank(system.network, args.prepared), args.out, torch.float32)
+    save_module(with_bank(system.network, args.prepared), args.out)
 
 
 def with_bank(network: SyncNetwork, prepared: Path) -> SyncNetwork:

@@ -1,31 +1,34 @@
-"""GRID -> the regression of avgen/evaluation/sync/landmarks.py, and how often it finds delays.
+"""Clips -> the regression of avgen/evaluation/sync/landmarks.py, and how often it finds delays.
 
-    python recipes/sync/landmark_regression.py fit ROOT FOLDER OUT --landmarker face_landmarker.task
-    python recipes/sync/landmark_regression.py evaluate ROOT/s1 FOLDER/s1 OUT
-    python recipes/sync/landmark_regression.py evaluate OTHERS FOLDER/others OUT --landmarker ...
+    python recipes/sync/landmark_regression.py fit ROOT... FOLDER OUT --landmarker ...task
+    python recipes/sync/landmark_regression.py evaluate CLIPS FOLDER OUT --landmarker ...task
 
-ROOT has s1/*.mpg; FOLDER keeps landmarks (0.4 MB a clip), so that a call goes on where the last one
-stopped, and without --landmarker only what is there is used; OUT gets the model. It is fitted on
-s1's train sentences; the bank is of its validation sentences. Evaluated are s1's test sentences, or
-all clips of another folder: every delay of -10 to 10 frames is put in, the waveform is shifted,
+A ROOT is one of prepare.py's; FOLDER keeps landmarks (0.4 MB a clip), so that a call goes on where
+the last one stopped, and without --landmarker only what is there is used; OUT gets the model. It is
+fitted on train clips; the bank is of validation clips. Evaluated are all clips of a folder, or of
+GRID's s1 the test sentences: every delay of -10 to 10 frames is put in, the waveform is shifted,
 what it leaves empty is silence.
 """
 
 import argparse
 import warnings
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import torch
+from evaluate import clips_of
+from prepare import NUM_FRAMES, records_of
+from prepare import read as read_record
 from scipy.stats import mannwhitneyu
 from tqdm import tqdm
 
-from avgen.clips import MediaError, read_clip
+from avgen.clips import Clip, MediaError, read_clip
 from avgen.codecs.base import save_module
 from avgen.corpora.grid import split_of
 from avgen.evaluation.faces.tracking import CascadeTracker, LandmarkTracker, the_face
-from avgen.evaluation.subject import Unscored, read_audio_quietly
+from avgen.evaluation.subject import Unscored
 from avgen.evaluation.sync import lags
 from avgen.evaluation.sync import landmarks as landmark_sync
 from avgen.evaluation.sync import score as sync
@@ -41,69 +44,71 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("step", choices=["fit", "evaluate"])
-    parser.add_argument("clips", type=Path)
+    parser.add_argument("clips", type=Path, nargs="+")
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--landmarker", type=Path)
-    parser.add_argument("--limit", type=int, help="evaluate the first so many")
+    parser.add_argument("--limit", type=int, help="the first so many clips, or train clips of each")
     args = parser.parse_args()
     tracker = LandmarkTracker(args.landmarker) if args.landmarker else None
     if args.step == "fit":
-        fit(landmarks(args.clips / "s1", args.folder / "s1", tracker), args.out)
+        fit(args.clips, args.folder, args.out, tracker, args.limit)
         return
-    clips = landmarks(args.clips, args.folder, tracker)
-    if args.clips.name == "s1":
-        clips = {path: points for path, points in clips.items() if split_of(path.stem) == "test"}
-    evaluate(dict(list(clips.items())[: args.limit]), landmark_sync.load(args.out))
+    clips = {}
+    for path in tqdm([path for given in args.clips for path in clips_of(given)][: args.limit]):
+        if path.parent.name != "s1" or split_of(path.stem) == "test":
+            kept = args.folder / f"{path.stem}.npy"
+            points = landmarks(lambda path=path: read(path), kept, tracker)
+            if points is not None:
+                clips[path] = points
+    evaluate(clips, landmark_sync.load(args.out))
 
 
-def fit(clips: dict[Path, np.ndarray], out: Path) -> None:
-    """Fit to train sentences, with a bank of validation sentences, and write the model."""
-    train = {path: points for path, points in clips.items() if split_of(path.stem) == "train"}
-    heard = [heard_in(path, len(points)) for path, points in tqdm(train.items())]
-    seen = [landmark_sync.picture_features(points) for points in train.values()]
-    weight = landmark_sync.fit(heard, seen, RIDGE)
-    bank = [
-        lags.standardized(heard_in(path, len(points))) @ weight
-        for path, points in clips.items()
-        if split_of(path.stem) == "validation"
-    ]
+def fit(
+    roots: list[Path], folder: Path, out: Path, tracker: LandmarkTracker | None, limit: int | None
+) -> None:
+    """Fit to train clips, with a bank of validation clips, and write the model."""
+    heard: dict[str, list[np.ndarray]] = {"train": [], "validation": []}
+    seen: dict[str, list[np.ndarray]] = {"train": [], "validation": []}
+    for root in roots:
+        found = records_of(root)
+        train = [record for record in found if record.split == "train"]
+        for record in tqdm(train[:limit] + [r for r in found if r.split == "validation"]):
+            kept = folder / f"{record.id}.npy"
+            points = landmarks(lambda of=(root, record): read_record(*of), kept, tracker)
+            if points is None:
+                continue
+            clip = read_record(root, record)
+            sound = landmark_sync.inputs(clip.waveform, clip.sample_rate, len(points))
+            heard[record.split].append(sound)
+            seen[record.split].append(landmark_sync.picture_features(points))
+    weight = landmark_sync.fit(heard["train"], seen["train"], RIDGE)
+    bank = [lags.standardized(sound) @ weight for sound in heard["validation"]]
     save_module(regression(weight, np.concatenate(bank)), out, torch.float32)
-    print(f"{len(train)} sentences fitted, {len(bank)} in the bank")
+    print(f"{len(heard['train'])} clips fitted, {len(bank)} in the bank")
 
 
-def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Frames and waveform of a clip."""
+def landmarks(
+    read: Callable[[], Clip], kept: Path, tracker: LandmarkTracker | None
+) -> np.ndarray | None:
+    """The landmarks [T, 478, 3] of a clip, kept in a file; None of a clip without one face."""
+    if not kept.is_file() and tracker is not None:
+        try:
+            points = the_face(tracker(read().frames)).landmarks
+        except (MediaError, Unscored) as error:
+            print(f"{kept.stem}: {error}")
+            return None
+        assert points is not None
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        np.save(kept, points)
+    return np.load(kept) if kept.is_file() else None
+
+
+def read(path: Path) -> Clip:
+    """A clip as a file, at 25 frames a second."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        clip = read_clip(path, fps=Fraction(FPS), sample_rate=SOUND_RATE, num_channels=1)
-    assert clip.waveform is not None
-    return clip.frames, clip.waveform
-
-
-def landmarks(clips: Path, folder: Path, tracker: LandmarkTracker | None) -> dict[Path, np.ndarray]:
-    """The landmarks [T, 478, 3] of clips, kept in a folder; clips without one face are left out."""
-    found = {}
-    for path in tqdm(sorted(clips.glob("*.mpg"))):
-        kept = folder / f"{path.stem}.npy"
-        if not kept.is_file() and tracker is not None:
-            try:
-                points = the_face(tracker(read(path)[0])).landmarks
-            except (MediaError, Unscored) as error:
-                print(f"{path.stem}: {error}")
-                continue
-            assert points is not None
-            folder.mkdir(parents=True, exist_ok=True)
-            np.save(kept, points)
-        if kept.is_file():
-            found[path] = np.load(kept)
-    return found
-
-
-def heard_in(path: Path, num_frames: int) -> np.ndarray:
-    """The regression's inputs of a clip."""
-    sound, _ = read_audio_quietly(path, SOUND_RATE)
-    return landmark_sync.inputs(sound, SOUND_RATE, num_frames)
+        return read_clip(path, fps=Fraction(FPS), sample_rate=SOUND_RATE, num_channels=1)
 
 
 def regression(weight: np.ndarray, bank: np.ndarray) -> landmark_sync.LandmarkRegression:
@@ -129,7 +134,8 @@ def evaluate(clips: dict[Path, np.ndarray], model: landmark_sync.LandmarkRegress
     network, tracker = sync.load(), CascadeTracker()
     sounds = {}
     for path, points in tqdm(clips.items()):
-        frames, waveform = read(path)
+        clip = read(path)
+        frames, waveform = clip.frames, clip.waveform
         picture = landmark_sync.picture_features(points)
         boxed = network.picture_features(frames, the_face(tracker(frames)).boxes)
         found, other, inside = [], [], []
@@ -143,8 +149,10 @@ def evaluate(clips: dict[Path, np.ndarray], model: landmark_sync.LandmarkRegress
         ours.append(found)
         theirs.append(other)
         held.append(inside)
-        sounds[path] = model.sound_features(delayed(waveform, 0, 75), SOUND_RATE, 75)
-        scores.append(picture[:75])
+        if len(picture) >= NUM_FRAMES:
+            sound = delayed(waveform, 0, NUM_FRAMES)
+            sounds[path] = model.sound_features(sound, SOUND_RATE, NUM_FRAMES)
+            scores.append(picture[:NUM_FRAMES])
     ours, theirs = np.array(ours), np.array(theirs)
     right = np.abs(ours - np.array(DELAYS)) <= 1
     print(f"{len(clips)} clips, within one frame {right.mean():.3f}", end=" ")

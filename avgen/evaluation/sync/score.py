@@ -27,7 +27,7 @@ from avgen.evaluation.sync.features import FPS, log_mel, motion, picture_rows
 from avgen.evaluation.sync.network import SyncNetwork
 from avgen.evaluation.waveforms import require_audible
 
-PROTOCOL = "avgen-sync/2"  # 1 had intervals without SLACK and believed a z of 2
+PROTOCOL = "avgen-sync/3"  # 2 had learned of one man; 1 had intervals without SLACK
 CHECKPOINT = Path(__file__).resolve().parents[2] / "checkpoints" / "sync"
 NUM_BANK = 40  # stretches of the shipped unrelated speech that z compares with
 STILL = 4e-4  # region sides a frame: RMS motion below which it is a still; encoders leave 1.4e-4
