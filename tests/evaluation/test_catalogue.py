@@ -14,7 +14,7 @@ PROTOCOLS = {
     "media": "avgen-media/1",
     "flash_click": "avgen-flash-click/1",
     "sync": "avgen-sync/3",
-    "landmark_sync": "avgen-landmark-sync/1",
+    "landmark_sync": "avgen-landmark-sync/2",
     "lse@joonson": "avgen-lse@joonson/1",
     "lse@wav2lip": "avgen-lse@wav2lip/1",
     "lse@latentsync": "avgen-lse@latentsync/1",

@@ -37,7 +37,7 @@ from avgen.evaluation.sync.score import (
 )
 from avgen.evaluation.waveforms import require_audible
 
-PROTOCOL = "avgen-landmark-sync/1"
+PROTOCOL = "avgen-landmark-sync/2"
 CHECKPOINT = Path(__file__).resolve().parents[2] / "checkpoints" / "landmark_sync"
 CONTEXT = 3  # frames heard before and after the one that is told
 NUM_INPUTS = 2 * NUM_MELS * (2 * CONTEXT + 1)
