@@ -26,7 +26,7 @@ from avgen.corpora.manifest import ClipRecord, read_manifest
 from avgen.evaluation.faces.tracking import CascadeTracker, the_face
 from avgen.evaluation.subject import Unscored
 from avgen.evaluation.sync.features import FPS, SOUND_RATE, log_mel, motion
-from avgen.preparation.store import Prepared
+from avgen.preparation.store import Prepared, Store
 from avgen.training.sync_scorer import PITCHES
 
 NUM_FRAMES = 75  # of a GRID sentence; clips that are shorter are left out
@@ -53,9 +53,10 @@ def main() -> None:
 
 
 def records_of(root: Path) -> list[ClipRecord]:
-    """The clips of GRID's s1, or of a prepared folder, whose test people are left alone."""
+    """The clips of GRID's s1, or of a prepared folder those with a picture, of no test people."""
     if (root / "rates.json").is_file():
-        return [r for r in read_manifest(root / "manifest.jsonl") if r.split != "test"]
+        found = read_manifest(root / "manifest.jsonl")
+        return [r for r in found if r.split != "test" and Store(root).has_picture(r)]
     records = []
     for item in grid_records(root):
         if item.speaker == SPEAKER:

@@ -31,7 +31,7 @@ PROTOCOL = "avgen-sync/3"  # 2 had learned of one man; 1 had intervals without S
 CHECKPOINT = Path(__file__).resolve().parents[2] / "checkpoints" / "sync"
 NUM_BANK = 40  # stretches of the shipped unrelated speech that z compares with
 STILL = 4e-4  # region sides a frame: RMS motion below which it is a still; encoders leave 1.4e-4
-WEAK_Z, WEAK_CONFIDENCE = 2.5, 0.5  # below either, the best lag is not to be believed
+WEAK_Z, WEAK_CONFIDENCE = 1.75, 0.5  # below either, the best lag is not to be believed
 SLACK = 0.4  # frames that an interval is wider at each end than the clip's own frames say it is
 
 
