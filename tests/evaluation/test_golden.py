@@ -67,11 +67,12 @@ def test_an_unlike_pair_is_not_reliable(pair):
     """One whose best lag is the resamplings' but no higher than others' is; one whose is not is."""
     picture, _, others = pair
     high = others.pop(2)
-    score = sync.score_features(picture, high, others)
+    score = sync.score_features(picture, high, others, weak=(2.5, 0.5))
     assert score.confidence >= 0.5 and not score.reliable
-    assert sync.score_features(picture, high, others, weak_z=1.5).reliable
-    unsure = sync.score_features(picture, others[0], others[1:], weak_z=-9.0)
+    assert sync.score_features(picture, high, others, weak=(1.5, 0.5)).reliable
+    unsure = sync.score_features(picture, others[0], others[1:], weak=(-9.0, 0.5))
     assert unsure.confidence < 0.5 and not unsure.reliable
+    assert sync.score_features(picture, others[0], others[1:], weak=(-9.0, 0.0)).reliable
 
 
 def test_stretches_of_the_bank_begin_everywhere():

@@ -45,9 +45,9 @@ NUM_INPUTS = 2 * NUM_MELS * (2 * CONTEXT + 1)
 # best of s1's validation sentences (correlations of 0.8; depth 0.7, width 0.6, corners 0.4).
 SHAPES = (0, 1, 3)
 NUM_OUTPUTS = 2 * len(SHAPES)
-# z of the best lag below which it is not to be believed: 87 % of s1's validation sentences reach it
-# with their own sound, 8 % with another's, as the bank is of sentences of one rhythm.
-WEAK_Z = 1.5
+# z of the best lag, and confidence, below which it is not to be believed; chosen when s1 was all
+# there was, of whose validation sentences 87 % reached them with their own sound, 8 % with others'.
+WEAK = (1.5, 0.5)
 FROZEN = 1e-4  # heights of the face: spread of every shape below which a mouth stands still
 
 
@@ -99,7 +99,7 @@ class LandmarkRegression(nn.Module):
             Unscored: too short a clip for lags of 15 frames, or no lag to find.
         """
         unrelated = stretches(self.bank.numpy(), len(picture))
-        return score_features(picture, sound, unrelated, WEAK_Z)
+        return score_features(picture, sound, unrelated, WEAK)
 
 
 def picture_features(landmarks: np.ndarray) -> np.ndarray:

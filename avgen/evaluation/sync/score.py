@@ -31,7 +31,7 @@ PROTOCOL = "avgen-sync/3"  # 2 had learned of one man; 1 had intervals without S
 CHECKPOINT = Path(__file__).resolve().parents[2] / "checkpoints" / "sync"
 NUM_BANK = 40  # stretches of the shipped unrelated speech that z compares with
 STILL = 4e-4  # region sides a frame: RMS motion below which it is a still; encoders leave 1.4e-4
-WEAK_Z, WEAK_CONFIDENCE = 1.75, 0.5  # below either, the best lag is not to be believed
+WEAK = (1.5, 0.85)  # z and confidence: below either, the best lag is not to be believed
 SLACK = 0.4  # frames that an interval is wider at each end than the clip's own frames say it is
 
 
@@ -136,7 +136,7 @@ def score_features(
     picture: np.ndarray,
     sound: np.ndarray,
     unrelated: Sequence[np.ndarray],
-    weak_z: float = WEAK_Z,
+    weak: tuple[float, float] = WEAK,
     slack: float = 0.0,
 ) -> SyncScore:
     """How features [T, D] of a picture and of a sound fit, beside those of unrelated sounds.
@@ -145,7 +145,7 @@ def score_features(
         picture: Of a mouth.
         sound: Of what is heard.
         unrelated: Of unrelated sounds, at least 3.
-        weak_z: z of the best lag below which it is not to be believed.
+        weak: z of the best lag, and confidence, below which it is not to be believed.
         slack: Frames by which the interval is wider at each end than its bootstrap has it.
 
     Raises:
@@ -158,7 +158,7 @@ def score_features(
     found = replace(found, interval=(found.interval[0] - slack, found.interval[1] + slack))
     best = float(curve.max())
     z_best = lags.z_score(best, lags.correlation_curves(picture, np.stack(unrelated)).max(1))
-    reliable = z_best >= weak_z and found.confidence >= WEAK_CONFIDENCE
+    reliable = z_best >= weak[0] and found.confidence >= weak[1]
     fps = Fraction(FPS)
     low, high = (lags.milliseconds(end, fps) for end in found.interval)
     words = lags.sentence(found, fps)
