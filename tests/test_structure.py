@@ -172,7 +172,7 @@ LINES = {
     "codecs": 2700,
     "commands": 1830,
     "corpora": 4700,
-    "diffusion": 655,
+    "diffusion": 660,
     "evaluation": 6750,
     "latents": 980,
     "models": 2925,

@@ -54,10 +54,14 @@ def interval_scale(scale: Tensor | float, sigma: Tensor, low: float, high: float
 
 
 def limited_share(pull: Tensor, limit: float) -> Tensor:
-    """How much of `pull`, (scale - 1) * (cond - uncond), is `limit` in the root mean square; or 1.
+    """The share of `pull` that leaves its root mean square at `limit`, at most 1.
+
+    `pull` is (scale - 1) * (cond - uncond) of denoised tokens; the limit is above 0.
 
     Reference: Sadat et al. 2024 (arXiv:2410.02416), section 4, where each step is limited alone.
     """
+    if not limit > 0:
+        raise UserError(f"guidance limit is {limit}; it must be above 0, or 0 where there is none")
     return (limit / pull.square().mean().sqrt()).clamp(max=1)
 
 

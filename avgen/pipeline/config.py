@@ -41,7 +41,7 @@ class PipelineConfig:
         caption: Used where a prompt says nothing but words.
         needs_words: Whether a clip needs words to say unless sound or picture is given.
         guidance_limit: Root mean square of how far guidance may move what is expected at its first
-            step; the scales are lowered until it does, for all steps. 0 is none.
+            step; where it would move it further, the scales are lowered, for all steps. 0 is none.
         temperature: Of the noise, all that is drawn: below 1 what is made is likelier and less
             varied (Kingma and Dhariwal, "Glow", 2018, section 6).
         last_sigma: Below this noise level what is expected is taken: smooth, and not mottled.

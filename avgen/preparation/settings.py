@@ -18,10 +18,10 @@ class Limits:
     """What a clip must reach to be kept.
 
     Those of picture and sound are far from what good footage has, and only leave out what nobody
-    would train on. Those of sync were chosen on 69 of GRID s1's training sentences: all stayed as
-    they are, 99 % with their sound moved by up to 12 frames, and 5 % with the sound of another of
-    his sentences, which lie alike in time. They are for clips of FIT_S: what unrelated things
-    correlate by falls with the root of the length, and so do they.
+    would train on. Those of sync were chosen with avgen-sync/2 on 69 of GRID s1's training
+    sentences: all stayed as they are, 99 % with their sound moved by up to 12 frames, and 5 % with
+    the sound of another of his sentences, which lie alike in time. They are for clips of FIT_S:
+    what unrelated things correlate by falls with the root of the length, and so do they.
 
     Attributes:
         min_s: Seconds of the shortest clip.
@@ -58,7 +58,7 @@ class Limits:
     min_dnsmos: float | None = None
     min_fit: float = 0.3
     min_lead: float = 0.15
-    min_confidence: float = 0.7
+    min_confidence: float = 0.85
     max_offset_frames: float = 13.0
     worth_frames: float = 0.5
 

@@ -53,6 +53,8 @@ def read(path: Path) -> Seen:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         clip = read_clip(path, fps=Fraction(FPS), sample_rate=RATE, num_channels=1)
+    if clip.waveform is None:
+        raise Unscored("it has no sound")
     return clip.frames, the_face(CascadeTracker()(clip.frames)).boxes, clip.waveform
 
 
@@ -121,7 +123,7 @@ def main() -> None:
     if not args.join:
         discrimination(model, list(seen.values()))
     if args.av_align:
-        av_align_discrimination(paths)
+        av_align_discrimination([path for path in paths if path.stem in seen])
 
 
 def summarize(rows: list[dict]) -> None:
@@ -163,7 +165,7 @@ def discrimination(model: sync.SyncModel, clips: list[Seen]) -> None:
     for name in right:
         print_areas(name, right[name], wrong[name])
     own, other = (float(np.mean(kind)) for kind in trusted)
-    print(f"called reliable at {length / FPS:.0f} s: own {own:.3f}, other {other:.3f}")
+    print(f"called reliable at {length / FPS:.1f} s: own {own:.3f}, other {other:.3f}")
 
 
 def av_align_discrimination(paths: list[Path]) -> None:

@@ -55,12 +55,13 @@ def main() -> None:
         fit(args.clips, args.folder, args.out, tracker, args.limit)
         return
     clips = {}
-    for path in tqdm([path for given in args.clips for path in clips_of(given)][: args.limit]):
-        if path.parent.name != "s1" or split_of(path.stem) == "test":
-            kept = args.folder / f"{path.stem}.npy"
-            points = landmarks(lambda path=path: read(path), kept, tracker)
-            if points is not None:
-                clips[path] = points
+    paths = [path for given in args.clips for path in clips_of(given)]
+    paths = [path for path in paths if path.parent.name != "s1" or split_of(path.stem) == "test"]
+    for path in tqdm(paths[: args.limit]):
+        kept = args.folder / f"{path.stem}.npy"
+        points = landmarks(lambda path=path: read(path), kept, tracker)
+        if points is not None:
+            clips[path] = points
     evaluate(clips, landmark_sync.load(args.out))
 
 

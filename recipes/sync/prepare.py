@@ -121,8 +121,10 @@ def examples(clip: Clip) -> Iterator[dict[str, np.ndarray]]:
     """Motion and mels of each whole window, one after another.
 
     Raises:
-        Unscored: no one face, or the clip is too short.
+        Unscored: no one face, no sound, or the clip is too short.
     """
+    if clip.waveform is None:
+        raise Unscored("it has no sound")
     if clip.num_frames < NUM_FRAMES:
         raise Unscored(f"{clip.num_frames} frames; a window is {NUM_FRAMES}")
     moved = motion(clip.frames, the_face(tracker()(clip.frames)).boxes).astype(np.float16)

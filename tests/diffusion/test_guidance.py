@@ -68,3 +68,5 @@ def test_a_pull_that_is_too_strong_is_weakened_to_the_limit() -> None:
     assert limited_share(pull, 2.6).item() == pytest.approx(0.4)
     assert limited_share(pull, 7.0).item() == 1
     assert limited_share(torch.zeros(3), 0.44).item() == 1
+    with pytest.raises(ValueError, match=r"guidance limit is -0\.4"):
+        limited_share(pull, -0.4)

@@ -60,7 +60,7 @@ def test_a_report_of_an_earlier_version_is_summed_up_anew(tmp_path):
     """run.json and a row as avgen 0.1 wrote them, at commit 5cce8f4."""
     run = {
         "avgen": "0.1.0",
-        "protocols": {"sync": "avgen-sync/3", "wer": "wer@pocketsphinx-grid/1"},
+        "protocols": {"sync": "avgen-sync/2", "wer": "wer@pocketsphinx-grid/1"},
         "weights": {"sync": "6047364d"},
         "versions": {"numpy": "2.4.6"},
         "seed": 0,

@@ -11,7 +11,7 @@ from avgen.evaluation.comparison.distributions import frechet_distance, kernel_d
 from avgen.evaluation.faces.mouths import eye_aspect_ratio, geometry, sounding
 from avgen.evaluation.statistics import bootstrap_interval
 from avgen.evaluation.sync import features as inputs
-from avgen.evaluation.sync import lags
+from avgen.evaluation.sync import lags, landmarks
 from avgen.evaluation.sync import score as sync
 from avgen.evaluation.sync.landmarks import fit, picture_features
 from avgen.evaluation.sync.landmarks import inputs as heard
@@ -73,6 +73,7 @@ def test_an_unlike_pair_is_not_reliable(pair):
     unsure = sync.score_features(picture, others[0], others[1:], weak=(-9.0, 0.5))
     assert unsure.confidence < 0.5 and not unsure.reliable
     assert sync.score_features(picture, others[0], others[1:], weak=(-9.0, 0.0)).reliable
+    assert sync.WEAK == (1.5, 0.85) and landmarks.WEAK == (1.5, 0.5)
 
 
 def test_stretches_of_the_bank_begin_everywhere():

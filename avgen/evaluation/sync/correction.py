@@ -25,7 +25,7 @@ from avgen.evaluation.sync import score as sync
 WINDOW_S = Fraction(12)  # of each place that is looked at
 MAX_PLACES = 8
 MAX_SPREAD_MS = 60.0  # between places: one and a half frames
-MIN_CONFIDENCE = 0.8
+MIN_CONFIDENCE = 0.85
 MAX_HALF_WIDTH_MS = 60.0  # of the interval
 WORTH_MS = 10.0  # a smaller offset is left alone: nobody sees a quarter of a frame
 
