@@ -80,9 +80,14 @@ def fit(
             if points is None:
                 continue
             clip = read_record(root, record)
-            sound = landmark_sync.inputs(clip.waveform, clip.sample_rate, len(points))
+            try:
+                moved = landmark_sync.picture_features(points)
+                sound = landmark_sync.inputs(clip.waveform, clip.sample_rate, len(points))
+            except Unscored as error:
+                print(f"{record.id}: {error}")
+                continue
             heard[record.split].append(sound)
-            seen[record.split].append(landmark_sync.picture_features(points))
+            seen[record.split].append(moved)
     weight = landmark_sync.fit(heard["train"], seen["train"], RIDGE)
     bank = [lags.standardized(sound) @ weight for sound in heard["validation"]]
     save_module(regression(weight, np.concatenate(bank)), out, torch.float32)
@@ -106,10 +111,18 @@ def landmarks(
 
 
 def read(path: Path) -> Clip:
-    """A clip as a file, at 25 frames a second."""
+    """A clip as a file, at 25 frames a second.
+
+    Raises:
+        MediaError: it cannot be read.
+        Unscored: it has no sound.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        return read_clip(path, fps=Fraction(FPS), sample_rate=SOUND_RATE, num_channels=1)
+        clip = read_clip(path, fps=Fraction(FPS), sample_rate=SOUND_RATE, num_channels=1)
+    if clip.waveform is None:
+        raise Unscored("it has no sound")
+    return clip
 
 
 def regression(weight: np.ndarray, bank: np.ndarray) -> landmark_sync.LandmarkRegression:

@@ -30,7 +30,6 @@ from avgen.preparation.store import Prepared, Store
 from avgen.training.sync_scorer import PITCHES
 
 NUM_FRAMES = 75  # of a GRID sentence; clips that are shorter are left out
-SPEAKER = "s1"  # of GRID
 
 
 def main() -> None:
@@ -40,10 +39,11 @@ def main() -> None:
     )
     parser.add_argument("roots", type=Path, nargs="+", metavar="ROOT")
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--speaker", default="s1", help="of GRID (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
     for root in args.roots:
-        records = records_of(root)
+        records = records_of(root, args.speaker)
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(args.workers, context, initializer=one_thread) as pool:
             jobs = [pool.submit(write, root, record, args.folder) for record in records]
@@ -52,14 +52,14 @@ def main() -> None:
         print(f"{root}: {len(failures)} of {len(records)} left out")
 
 
-def records_of(root: Path) -> list[ClipRecord]:
-    """The clips of GRID's s1, or of a prepared folder those with a picture, of no test people."""
+def records_of(root: Path, speaker: str = "s1") -> list[ClipRecord]:
+    """The clips of a speaker of GRID, or a prepared folder's with a picture, of no test people."""
     if (root / "rates.json").is_file():
         found = read_manifest(root / "manifest.jsonl")
         return [r for r in found if r.split != "test" and Store(root).has_picture(r)]
     records = []
     for item in grid_records(root):
-        if item.speaker == SPEAKER:
+        if item.speaker == speaker:
             if isinstance(item, ClipRecord):
                 records.append(item)
             else:
