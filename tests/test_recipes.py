@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from avgen.training.lightning_cli import main
+from avgen.training.lightning_cli import main, read_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*/*.yaml"))
@@ -14,6 +14,10 @@ RECIPES = sorted((ROOT / "recipes").glob("*/*.yaml"))
 
 def name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
+
+
+def trains(path: Path) -> str:
+    return read_recipe(path)["model"]["class_path"]
 
 
 def test_there_are_recipes():
@@ -32,7 +36,10 @@ def test_recipe_parses(path, capsys, monkeypatch):
     assert "class_path" in printed.out
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=name)
+ONE_OF_A_KIND = {trains(path): path for path in RECIPES}.values()  # the same parser refuses all
+
+
+@pytest.mark.parametrize("path", ONE_OF_A_KIND, ids=name)
 def test_recipe_with_an_unknown_key_is_refused(path, tmp_path, capfd, monkeypatch):
     """One line on stderr that names the key, and exit code 2."""
     from avgen.cli import main as command_line

@@ -30,87 +30,51 @@ from avgen.training.system import DiffusionSystem
 from avgen.training.video_codec import VideoCodecSystem
 
 
-def export_codec(checkpoint: Path, recipe: Sequence[str], out: Path) -> None:
-    """Save a trained codec as a folder of its own.
-
-    Args:
-        checkpoint: Lightning's, of a run of `VideoCodecSystem` or `AudioCodecSystem`.
-        recipe: What that run's `avgen train` was given: `--config FILE` and overrides.
-        out: The folder.
-
-    Raises:
-        UserError: the recipe trains no codec, or the checkpoint was trained without averaging.
-    """
-    system = instantiate(recipe).model
-    if not isinstance(system, VideoCodecSystem | AudioCodecSystem):
-        raise UserError(f"{recipe[1]}: trains a {type(system).__name__}, which is no codec")
-    system.codec.load_state_dict(averaged_weights(checkpoint, "codec."))
-    save_module(system.codec, out)
-
-
-def export_model(checkpoint: Path, recipe: Sequence[str], codecs: Path, out: Path) -> None:
-    """Save a trained transformer and its two codecs as a model folder.
-
-    Args:
-        checkpoint: Lightning's, of a run of `DiffusionSystem`.
-        recipe: What that run's `avgen train` was given: `--config FILE` and overrides.
-        codecs: A folder with video_codec and audio_codec, and with such of the OPTIONAL parts as
-            there are.
-        out: The folder.
-
-    Raises:
-        UserError: the recipe trains no transformer, or the checkpoint was trained without
-            averaging.
-    """
-    trained = instantiate(recipe)
-    system, data = trained.model, trained.datamodule
-    if not isinstance(system, DiffusionSystem) or not isinstance(data, ClipData):
-        raise UserError(f"{recipe[1]}: trains a {type(system).__name__}, which is no transformer")
-    system.transformer.load_state_dict(averaged_weights(checkpoint, "transformer."))
-    if adapted(system.transformer):
-        save_adapter(system.transformer, out / "adapter")
-    merge(system.transformer)
-    pipe = build_pipeline(system.eval(), data.folder, codecs, longest_clip(data))
-    pipe.save_pretrained(out)
-    names = [name for name in (*PARTS, TEXT_TO_IMAGE) if (out / name).is_dir()]
-    parts = {name: load_module(out / name) for name in names}
-    write_card(out, parts, data.folder, read_checkpoint(checkpoint), seed_of(trained))
-
-
 def export(checkpoint: Path, recipe: Sequence[str], codecs: Path | None, out: Path) -> str:
-    """Save what a recipe trains, a codec or a model, and say which it was.
+    """Save what a recipe trains, and say which it was: a codec, a transformer or a model.
 
     Args:
         checkpoint: Lightning's, of that recipe's run.
         recipe: What that run's `avgen train` was given: `--config FILE` and overrides.
-        codecs: A folder with video_codec and audio_codec, for a model.
+        codecs: A folder with video_codec and audio_codec, for a model, and with such of the
+            OPTIONAL parts as there are.
         out: The folder.
 
     Raises:
-        UserError: as `export_codec` and `export_model`, or a model is to have no codecs.
+        UserError: the checkpoint was trained without averaging, or a model is to have no codecs.
     """
-    if isinstance(instantiate(recipe).model, VideoCodecSystem | AudioCodecSystem):
-        export_codec(checkpoint, recipe, out)
+    trained = instantiate(recipe)
+    system, data = trained.model, trained.datamodule
+    if isinstance(system, VideoCodecSystem | AudioCodecSystem):
+        system.codec.load_state_dict(averaged_weights(checkpoint, "codec."))
+        save_module(system.codec, out)
         return "codec"
+    if not isinstance(system, DiffusionSystem) or not isinstance(data, ClipData):
+        raise UserError(f"{recipe[1]}: trains a {type(system).__name__}; export knows no such")
+    if codecs is None and not system.latents.fingerprint.startswith("."):
+        raise UserError(f"{recipe[1]}: trains a transformer; give --codecs, which a model holds")
+    system.transformer.load_state_dict(averaged_weights(checkpoint, "transformer."))
     if codecs is None:
-        return export_transformer(checkpoint, recipe, out)
-    export_model(checkpoint, recipe, codecs, out)
+        save_transformer(system, out)
+        return "transformer"
+    if adapted(system.transformer):
+        save_adapter(system.transformer, out / "adapter")
+    merge(system.transformer)
+    build_pipeline(system.eval(), data.folder, codecs, longest_clip(data)).save_pretrained(out)
+    names = [name for name in (*PARTS, TEXT_TO_IMAGE) if (out / name).is_dir()]
+    parts = {name: load_module(out / name) for name in names}
+    write_card(out, parts, data.folder, read_checkpoint(checkpoint), seed_of(trained))
     return "model"
 
 
-def export_transformer(checkpoint: Path, recipe: Sequence[str], out: Path) -> str:
+def save_transformer(system: DiffusionSystem, out: Path) -> None:
     """Save a transformer that was trained on voices alone, to go on from (`initial_weights`).
 
-    The statistics of its latents stand beside its weights. Raises as `export` does.
+    The statistics of its latents stand beside its weights.
     """
-    system = instantiate(recipe).model
-    if not isinstance(system, DiffusionSystem) or not system.latents.fingerprint.startswith("."):
-        raise UserError(f"{recipe[1]}: trains a transformer; give --codecs, which a model holds")
-    system.transformer.load_state_dict(averaged_weights(checkpoint, "transformer."))
     save_module(system.transformer, out, torch.float32)
     with atomic(out / "statistics.json") as temporary:
         temporary.write_text(json.dumps({"audio": asdict(system.audio_statistics)}))
-    return "transformer"
 
 
 def longest_clip(data: ClipData) -> int:
