@@ -17,7 +17,7 @@ DEFAULT_MODEL = Path(__file__).parents[1] / "checkpoints" / "people"
 
 # Chosen by looking (LOG.md, nineteenth, twentieth, twenty-second and twenty-third session).
 PICTURE = {"sampler": "renoise", "num_inference_steps": 12, "guidance_scale": 4.0,
-           "guidance_rescale": 0.7, "guidance_limit": 0.44, "last_sigma": 0.15,
+           "guidance_rescale": 0.7, "guidance_limit": 0.66, "last_sigma": 0.15,
            "video_patch": 1}  # fmt: skip
 
 

@@ -86,12 +86,13 @@ class Evaluation:
         """The stages by name: what each makes last, and how."""
         out, looks = self.out, HERE / "looks.py"
         fitted, other = out / "looks.joblib", HERE / "other_words.jsonl"
+        learned, codec = (self.args.train, fitted), self.args.model / "video_codec"
         stages = {
             "voices": (out / "voices/manifest.jsonl", self.speak),
             "portraits": (self.prepared / "manifest.jsonl", self.animate),
             "tasks": (out / "reports/text/summary.json", self.tasks),
             "faces": (out / "nearest.png", self.faces),
-            "fit_looks": (fitted, lambda: run(looks, "fit", self.args.train, fitted)),
+            "fit_looks": (fitted, lambda: run(looks, "fit", *learned, "--codec", codec)),
             "real_looks": (fitted, lambda: run(looks, "measure", self.prepared, fitted)),
             "asked_looks": (out / "asked.jsonl", lambda: self.looks("clips/text", self.told())),
             "other_words": (out / "other", lambda: self.looks("other", self.in_other_words(other))),
