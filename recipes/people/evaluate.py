@@ -14,12 +14,13 @@ import json
 import subprocess
 import sys
 from fractions import Fraction
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
+import torch
 from PIL import Image
 from tqdm import tqdm
 
@@ -48,6 +49,7 @@ RATE = 16_000  # Hz, of voices that are compared
 RECOGNIZER = "avgen.evaluation.speech.recognition.WhisperRecognizer"
 METRICS = ("media", "sync", "mouth", "lips", "wer", "dnsmos")
 NEAREST = 12  # clips of the sheet of nearest portraits
+DRAWS = 3  # first pictures of a prompt: what few are asked to wear is seen in many
 
 
 def main() -> None:
@@ -87,6 +89,7 @@ class Evaluation:
         out, looks = self.out, HERE / "looks.py"
         fitted, other = out / "looks.joblib", HERE / "other_words.jsonl"
         learned, codec = (self.args.train, fitted), self.args.model / "video_codec"
+        last = f"{len(lines_of(other)) - 1:03d}-{DRAWS - 1}"
         stages = {
             "voices": (out / "voices/manifest.jsonl", self.speak),
             "portraits": (self.prepared / "manifest.jsonl", self.animate),
@@ -96,6 +99,7 @@ class Evaluation:
             "real_looks": (fitted, lambda: run(looks, "measure", self.prepared, fitted)),
             "asked_looks": (out / "asked.jsonl", lambda: self.looks("clips/text", self.told())),
             "other_words": (out / "other", lambda: self.looks("other", self.in_other_words(other))),
+            "drawn": (out / "drawn/words" / f"{last}.png", lambda: self.drawn(other)),
             "minute": (out / "reports/minute/summary.json", self.minute),
         }
         if self.args.librispeech is not None:
@@ -171,6 +175,19 @@ class Evaluation:
             self.make(self.out / "other" / f"{line['id']}.mp4", number, prompt=prompt)
         return lines
 
+    def drawn(self, other: Path) -> None:
+        """First pictures alone, DRAWS of each caption and of the prompts in other words."""
+        people = {r.caption: r.labels for r in read_manifest(self.prepared / "manifest.jsonl")}
+        told = [{"prompt": caption, "seen": labels} for caption, labels in people.items()]
+        for folder, lines in {"captions": told, "words": lines_of(other)}.items():
+            asked = []
+            for number, draw in product(range(len(lines)), range(DRAWS)):
+                line = {**lines[number], "id": f"{number:03d}-{draw}"}
+                path = self.out / "drawn" / folder / f"{line['id']}.png"
+                self.draw(path, DRAWS * number + draw, line["prompt"])
+                asked.append(line)
+            self.looks(f"drawn/{folder}", asked)
+
     def looks(self, folder: str, asked: list[dict[str, Any]]) -> None:
         """How many attributes are seen as asked."""
         path = self.out / "asked.jsonl"
@@ -244,6 +261,16 @@ class Evaluation:
         request = GenerateRequest(seed=seed, **asked)
         ready = read(request, Fraction(self.pipe.config.fps))
         make_clip(self.pipe, request, ready, path, Manner(), False)
+
+    @torch.inference_mode()
+    def draw(self, path: Path, seed: int, caption: str) -> None:
+        """The first picture of a clip, once."""
+        if path.exists():
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.pipe = pipe = self.pipe or AVPipeline.from_pretrained(self.args.model)
+        conditions = pipe.conditions(GenerateRequest(prompt=f'{caption} says "hello"', seed=seed))
+        Image.fromarray(pipe.first_picture(conditions, pipe.text_to_image)[0]).save(path)
 
     def measure(self, name: str, more: tuple[str, ...] = (), persons: Path | None = None) -> None:
         """`avgen evaluate` of clips that have no real ones."""

@@ -25,6 +25,7 @@ import cv2
 import joblib
 import numpy as np
 import torch
+from PIL import Image
 from sklearn.compose import make_column_transformer
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
@@ -194,9 +195,9 @@ def agreement(
 
 
 def clips_of(folder: Path, asked: Path) -> tuple[np.ndarray, list[Mapping[str, Any]]]:
-    """Features of clips and what is asked of each."""
+    """Features of clips, or of pictures, and what is asked of each."""
     lines = [json.loads(line) for line in asked.read_text().splitlines()]
-    paths = sorted(path for path in folder.iterdir() if path.suffix in (".mp4", ".mkv"))
+    paths = sorted(path for path in folder.iterdir() if path.suffix in (".mp4", ".mkv", ".png"))
     rows, wanted = [], []
     for number, path in enumerate(paths):
         line = next((one for one in lines if one.get("id") == path.stem), None)
@@ -204,7 +205,9 @@ def clips_of(folder: Path, asked: Path) -> tuple[np.ndarray, list[Mapping[str, A
         if line is None:
             continue
         try:
-            rows.append(features(read_clip(path).frames))
+            is_picture = path.suffix == ".png"
+            frames = np.array(Image.open(path))[None] if is_picture else read_clip(path).frames
+            rows.append(features(frames))
         except Unscored as reason:
             print(f"{path}: {reason}")
             continue

@@ -8,6 +8,8 @@ import sys
 from multiprocessing.connection import wait
 from pathlib import Path
 
+import torch
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["avgen.training.lightning_cli"])  # 12 s of a processor, once
@@ -116,6 +118,11 @@ class Ranks:
             rank.join()
         self.returncode = max((abs(rank.exitcode) for rank in self.ranks), default=0)
         return self.output.read_text(), None
+
+
+def fork(function, *arguments):
+    """`function(rank, *arguments)` in two such processes; raises what one of them did."""
+    torch.multiprocessing.start_processes(function, arguments, 2, start_method="forkserver")
 
 
 def free_port():

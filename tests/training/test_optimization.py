@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from ranks import fork
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -266,7 +267,7 @@ def owned(rank, world, folder):
 
 def test_each_process_orthogonalises_its_share_and_all_weights_are_those_of_one(tmp_path):
     owned(0, 1, tmp_path)
-    torch.multiprocessing.spawn(owned, (2, str(tmp_path)), 2)
+    fork(owned, 2, str(tmp_path))
     (one, all_flops), *shares = (
         torch.load(tmp_path / name) for name in ("1-0.pt", "2-0.pt", "2-1.pt")
     )

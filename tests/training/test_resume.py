@@ -1,19 +1,15 @@
 """Training killed in mid-epoch and resumed ends where it would have ended, bit for bit."""
 
 import copy
-import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from ranks import Ranks
 
 from avgen.training.lightning_cli import main
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 KILL = """
 import os, signal
 from lightning.pytorch.callbacks import Callback
@@ -70,17 +66,9 @@ def test_killed_and_resumed_is_as_if_nothing_had_happened(
     main(["--config", str(write(recipe, tmp_path, "whole"))])
 
     kill = {"class_path": "kill.Kill", "init_args": {"step": killed_at}}
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join((str(REPOSITORY), str(tmp_path))),
-        "OMP_NUM_THREADS": "1",
-    }
-    code = "from avgen.training.lightning_cli import main; main()"
-    killed = subprocess.run(
-        [sys.executable, "-c", code, "--config", str(write(recipe, tmp_path, "broken", kill))],
-        env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    killed = Ranks(write(recipe, tmp_path, "broken", kill), 1)
+    output, _ = killed.communicate(timeout=600)
+    assert [rank.exitcode for rank in killed.ranks] == [-signal.SIGKILL], output
     last = tmp_path / "broken" / "last.ckpt"
     assert torch.load(last)["global_step"] == saved_at
 
