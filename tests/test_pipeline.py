@@ -284,6 +284,9 @@ def test_windows_go_on_from_whole_latents(pipe):
         return [(w.index, w.start, w.done, w.stop) for w in made]
 
     assert spans(9) == [(0, 0, 0, 9)]
+    assert spans(10) == [(0, 0, 0, 10)]  # an eighth longer, and no more
+    assert spans(11) == [(0, 0, 0, 9), (1, 4, 9, 11)]
+    assert spans(14) == [(0, 0, 0, 9), (1, 4, 9, 14)]
     assert spans(15) == [(0, 0, 0, 9), (1, 4, 9, 13), (2, 8, 13, 15)]
     assert spans(8, num_begun=3) == [(0, 2, 3, 8)]  # of three frames, one is a whole latent
     assert spans(20, num_begun=14) == [(0, 9, 14, 18), (1, 13, 18, 20)]

@@ -20,6 +20,9 @@ from avgen.codecs.base import AudioCodec, VideoCodec
 from avgen.pipeline.conditions import Conditions
 
 
+LONGER = 0.125  # of a window: so much of a clip's end is no window of its own
+
+
 @dataclass(frozen=True)
 class Window:
     """A stretch of a clip that is made at once.
@@ -51,7 +54,9 @@ class Window:
 def windows(conditions: Conditions, video: VideoCodec, audio: AudioCodec) -> Iterator[Window]:
     """The stretches that a clip is made in, each as long as the model was trained on.
 
-    A context is one frame and whole latents, and so is all that each window but the last makes.
+    A context is one frame and whole latents, and so is all that each window but the last makes. The
+    last is longer by up to an eighth where a few frames would be left: they would cost their context,
+    and what the codec's decoder has to see beside them, once more.
     """
     settings, fps, rate, stride = (
         conditions.settings, conditions.fps, audio.sample_rate, video.stride[0],
@@ -64,7 +69,8 @@ def windows(conditions: Conditions, video: VideoCodec, audio: AudioCodec) -> Ite
         context = min(done, settings.context_frames)
         context -= (context - 1) % stride if context else 0
         start = done - context
-        stop = min(conditions.num_frames, start + length)
+        left = conditions.num_frames - start
+        stop = start + (left if left <= (1 + LONGER) * length else length)
         if is_whole := stop < conditions.num_frames:
             stop -= (length - 1) % stride
         begin, end = num_samples(start, fps, rate), num_samples(stop, fps, rate)
