@@ -19,7 +19,6 @@ from avgen.clips.timebase import num_samples, to_index, to_seconds
 from avgen.codecs.base import AudioCodec, VideoCodec
 from avgen.pipeline.conditions import Conditions
 
-
 LONGER = 0.125  # of a window: so much of a clip's end is no window of its own
 
 
@@ -55,7 +54,7 @@ def windows(conditions: Conditions, video: VideoCodec, audio: AudioCodec) -> Ite
     """The stretches that a clip is made in, each as long as the model was trained on.
 
     A context is one frame and whole latents, and so is all that each window but the last makes. The
-    last is longer by up to an eighth where a few frames would be left: they would cost their context,
+    last is longer by up to an eighth where few frames would be left: they would cost their context,
     and what the codec's decoder has to see beside them, once more.
     """
     settings, fps, rate, stride = (
