@@ -176,7 +176,7 @@ LINES = {
     "evaluation": 6750,
     "latents": 980,
     "models": 2925,
-    "pipeline": 1970,
+    "pipeline": 1980,
     "preparation": 3980,
     "provenance": 940,
     "studio": 3580,

@@ -26,6 +26,7 @@ from avgen.pipeline.request import GenerateRequest
 # made, as latents; a window as three float copies (36), and as its share of a token of 4 x 32 x 32
 # pixels whose activations take 60 000 bytes (15).
 CLIP_BYTES, LATENT_BYTES, WINDOW_BYTES = 6, 0.2, 51
+LONGER = 0.125  # of a window: so much of a clip's end is no window of its own
 LATE_S = 0.05  # a last word may end this much after the clip: half a syllable's tail, unheard
 
 
@@ -139,7 +140,7 @@ def resolve(
         raise UserError(
             f"{total} frames asked for; it must be more than the {begun} given", "seconds"
         )
-    check_memory(total, config, LATENT_BYTES)
+    check_memory(total, fps, config, LATENT_BYTES)
     return Conditions(
         settings=config,
         seed=request.seed,
@@ -188,7 +189,7 @@ def _num_frames(
         last_s = max(word.end_s for word in request.words)
         total = begun + to_index(last_s + timing.tail_s, fps)
     else:
-        total = begun + to_index(to_seconds(config.num_frames, Fraction(config.fps)), fps)
+        total = begun + trained_frames(config, fps)
         if speech:
             timed = timing.time(speech, rate=request.rate)
             total = max(total, begun + to_index(timed.words[-1].end_s + timed.tail_s, fps))
@@ -262,10 +263,15 @@ def fit(waveform: np.ndarray, length: int) -> np.ndarray:
     return np.pad(waveform[:, :length], [(0, 0), (0, max(0, length - waveform.shape[1]))])
 
 
-def check_memory(num_frames: int, settings: PipelineConfig, held: float) -> None:
+def trained_frames(settings: PipelineConfig, fps: Fraction) -> int:
+    """As many frames, at a rate, as last as long as what the model was trained on."""
+    return to_index(to_seconds(settings.num_frames, Fraction(settings.fps)), fps)
+
+
+def check_memory(num_frames: int, fps: Fraction, settings: PipelineConfig, held: float) -> None:
     """Raise UserError where a clip does not fit, of which `held` bytes a pixel stay in memory."""
     height, width = settings.height, settings.width
-    window = WINDOW_BYTES * min(num_frames, settings.num_frames)
+    window = WINDOW_BYTES * min(num_frames, (1 + LONGER) * trained_frames(settings, fps))
     need, have = height * width * (held * num_frames + window), memory_budget()
     if need > have:
         raise UserError(

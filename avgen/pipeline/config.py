@@ -15,7 +15,7 @@ from avgen.pipeline.request import GenerateRequest
 
 DEFAULT_MODEL = Path(__file__).parents[1] / "checkpoints" / "people"
 
-# Chosen by looking (LOG.md, nineteenth, twentieth, twenty-second and twenty-third session).
+# Chosen by looking (LOG.md, nineteenth, twentieth and twenty-second to twenty-fourth session).
 PICTURE = {"sampler": "renoise", "num_inference_steps": 12, "guidance_scale": 4.0,
            "guidance_rescale": 0.7, "guidance_limit": 0.66, "last_sigma": 0.15,
            "video_patch": 1}  # fmt: skip
@@ -31,7 +31,7 @@ class PipelineConfig:
         height: Rows of pixels it was trained on.
         width: Columns.
         fps: Frames per second, as a fraction's text.
-        num_frames: Frames it was trained on: the default length, and the length of a window.
+        num_frames: Frames it was trained on: the default length, and a window's but for its last.
         context_frames: Frames of a window that the next goes on from; 1 + a multiple of the stride.
         video_patch: Latents each way in a video token.
         audio_patch: Latents in an audio token.

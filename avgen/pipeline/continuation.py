@@ -9,17 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from avgen.clips.timebase import num_samples, to_index, to_seconds
+from avgen.clips.timebase import num_samples, to_seconds
 from avgen.codecs.base import AudioCodec, VideoCodec
-from avgen.pipeline.conditions import Conditions
-
-LONGER = 0.125  # of a window: so much of a clip's end is no window of its own
+from avgen.pipeline.conditions import LONGER, Conditions, trained_frames
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ class Window:
 
 
 def windows(conditions: Conditions, video: VideoCodec, audio: AudioCodec) -> Iterator[Window]:
-    """The stretches that a clip is made in, each as long as the model was trained on.
+    """The stretches that a clip is made in, as long as the model was trained on, the last shorter.
 
     A context is one frame and whole latents, and so is all that each window but the last makes. The
     last is longer by up to an eighth where few frames would be left: they would cost their context,
@@ -61,8 +58,7 @@ def windows(conditions: Conditions, video: VideoCodec, audio: AudioCodec) -> Ite
         conditions.settings, conditions.fps, audio.sample_rate, video.stride[0],
     )  # fmt: skip
     token = settings.audio_patch * audio.hop_length  # samples
-    trained = to_seconds(settings.num_frames, Fraction(settings.fps))
-    length = max(settings.context_frames + stride, to_index(trained, fps))
+    length = max(settings.context_frames + stride, trained_frames(settings, fps))
     index, done, origin = 0, conditions.num_begun, 0
     while done < conditions.num_frames:
         context = min(done, settings.context_frames)

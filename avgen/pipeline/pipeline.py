@@ -1,8 +1,8 @@
 """Request -> clip: layout, what is given (a mask), denoise, decode.
 
-Clips longer than the model was trained on are made in windows, each going on from the latents of
-the one before: continuation is one more mask. What no later window can change is decoded, joined to
-what was given, and yielded.
+Clips that are longer than what the model was trained on, by more than an eighth, are made in
+windows, each going on from the latents of the one before: continuation is one more mask. What no
+later window can change is decoded, joined to what was given, and yielded.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ class AVPipeline(Coding):
         else:
             request = replace(prompt, **fields)
         conditions = self.conditions(request)
-        check_memory(conditions.num_frames, conditions.settings, CLIP_BYTES)
+        check_memory(conditions.num_frames, conditions.fps, conditions.settings, CLIP_BYTES)
         chunks = list(self.stream(conditions, progress))
         frames = np.concatenate([chunk.frames for chunk in chunks])
         waveforms = [chunk.waveform for chunk in chunks if chunk.waveform is not None]

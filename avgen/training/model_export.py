@@ -41,7 +41,8 @@ def export(checkpoint: Path, recipe: Sequence[str], codecs: Path | None, out: Pa
         out: The folder.
 
     Raises:
-        UserError: the checkpoint was trained without averaging, or a model is to have no codecs.
+        UserError: the checkpoint was trained without averaging, a model is to have no codecs, or
+            the recipe trains something else.
     """
     trained = instantiate(recipe)
     system, data = trained.model, trained.datamodule
@@ -49,7 +50,7 @@ def export(checkpoint: Path, recipe: Sequence[str], codecs: Path | None, out: Pa
         system.codec.load_state_dict(averaged_weights(checkpoint, "codec."))
         save_module(system.codec, out)
         return "codec"
-    if not isinstance(system, DiffusionSystem) or not isinstance(data, ClipData):
+    if not isinstance(system, DiffusionSystem):
         raise UserError(f"{recipe[1]}: trains a {type(system).__name__}; export knows no such")
     if codecs is None and not system.latents.fingerprint.startswith("."):
         raise UserError(f"{recipe[1]}: trains a transformer; give --codecs, which a model holds")
@@ -57,6 +58,8 @@ def export(checkpoint: Path, recipe: Sequence[str], codecs: Path | None, out: Pa
     if codecs is None:
         save_transformer(system, out)
         return "transformer"
+    if not isinstance(data, ClipData):
+        raise UserError(f"{recipe[1]}: has a {type(data).__name__}; a model's is a ClipData")
     if adapted(system.transformer):
         save_adapter(system.transformer, out / "adapter")
     merge(system.transformer)

@@ -108,7 +108,11 @@ class Ranks:
     def communicate(self, timeout):
         """Wait for all, or for the first that fails; the others would wait for it for ever."""
         running = {rank.sentinel: rank for rank in self.ranks}
-        while running and (ended := wait(list(running), timeout)):
+        late = None
+        while running:
+            if not (ended := wait(list(running), timeout)):
+                late = TimeoutError(f"no process ended within {timeout} s")
+                break
             for sentinel in ended:
                 running.pop(sentinel).join()
             if any(rank.exitcode for rank in self.ranks):
@@ -116,6 +120,8 @@ class Ranks:
         for rank in running.values():
             rank.kill()
             rank.join()
+        if late is not None:
+            raise late
         self.returncode = max((abs(rank.exitcode) for rank in self.ranks), default=0)
         return self.output.read_text(), None
 

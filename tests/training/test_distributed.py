@@ -296,7 +296,7 @@ def peak_memory():
 def share(rank, folder):
     """Make a network of 154 M as one of two, and count what it takes and what is sent."""
     # Weights of 32 MB and more go back to the system when they are freed; so do these small ones.
-    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**16)
+    assert ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**16) == 1
     address = f"file://{folder}/rendezvous"
     dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
     torch.set_num_threads(1)
