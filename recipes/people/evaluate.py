@@ -5,8 +5,8 @@
 
 OUT/prepared gets test portraits that say the sentences in test voices: the corpus' own clips, with
 which all is compared. OUT/reports has what `avgen evaluate` says of each task and of `driven`
-(real voices drive faces), `strangers` (pictures of --pictures speak) and `minute`;
-OUT/report.json the rest. What is finished is not done again.
+(real voices drive faces), `strangers` (pictures of --pictures speak) and `minute`; OUT/drawn has
+first pictures alone; OUT/report.json the rest. What is finished is not done again.
 """
 
 import argparse
@@ -39,6 +39,7 @@ from avgen.evaluation.run.runner import Request, evaluate
 from avgen.evaluation.speech.rating import voice_embedding
 from avgen.evaluation.subject import Unscored
 from avgen.pipeline import AVPipeline
+from avgen.pipeline.parts import TEXT_TO_IMAGE
 from avgen.pipeline.request import GenerateRequest
 from avgen.preparation.talking_pictures import PortraitRequest, prepare_portraits
 from avgen.studio.making import Manner, make_clip, read
@@ -88,20 +89,21 @@ class Evaluation:
         """The stages by name: what each makes last, and how."""
         out, looks = self.out, HERE / "looks.py"
         fitted, other = out / "looks.joblib", HERE / "other_words.jsonl"
-        learned, codec = (self.args.train, fitted), self.args.model / "video_codec"
+        codec = ("--codec", self.args.model / "video_codec")
         last = f"{len(lines_of(other)) - 1:03d}-{DRAWS - 1}"
         stages = {
             "voices": (out / "voices/manifest.jsonl", self.speak),
             "portraits": (self.prepared / "manifest.jsonl", self.animate),
             "tasks": (out / "reports/text/summary.json", self.tasks),
             "faces": (out / "nearest.png", self.faces),
-            "fit_looks": (fitted, lambda: run(looks, "fit", *learned, "--codec", codec)),
-            "real_looks": (fitted, lambda: run(looks, "measure", self.prepared, fitted)),
+            "fit_looks": (fitted, lambda: run(looks, "fit", self.args.train, fitted, *codec)),
+            "real_looks": (fitted, lambda: run(looks, "measure", self.prepared, fitted, *codec)),
             "asked_looks": (out / "asked.jsonl", lambda: self.looks("clips/text", self.told())),
             "other_words": (out / "other", lambda: self.looks("other", self.in_other_words(other))),
-            "drawn": (out / "drawn/words" / f"{last}.png", lambda: self.drawn(other)),
             "minute": (out / "reports/minute/summary.json", self.minute),
         }
+        if (self.args.model / TEXT_TO_IMAGE).is_dir():
+            stages["drawn"] = out / "drawn/words" / f"{last}.png", lambda: self.drawn(other)
         if self.args.librispeech is not None:
             stages["voice"] = out / "voice", self.likeness_of_voices
             stages["driven"] = out / "reports/driven/summary.json", self.driven

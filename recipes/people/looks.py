@@ -1,7 +1,7 @@
 """What a picture shows of a person, read by a classifier: is it who was asked for?
 
-    python recipes/people/looks.py fit PREPARED looks.joblib --codec CODEC  (of the train split)
-    python recipes/people/looks.py measure PREPARED looks.joblib      (portraits of the test split)
+    python recipes/people/looks.py fit PREPARED looks.joblib --codec CODEC      (of the train split)
+    python recipes/people/looks.py measure PREPARED looks.joblib --codec CODEC   (of the test split)
     python recipes/people/looks.py score CLIPS looks.joblib --asked asked.jsonl
 
 PREPARED are portraits that `avgen prepare portraits` made speak, with what is known of each in the
@@ -9,10 +9,10 @@ manifest. `asked.jsonl` has a line a clip: its file's name without suffix as "id
 be seen of it as "seen" (see other_words.jsonl, whose n-th line is asked of clip n where lines have
 no id). Each attribute is a logistic regression on dlib's embedding of the face, colours of a grid
 of eight by eight, and gradients; clothes are one on the colours of the lowest rows alone. Glasses
-are read by a support vector machine from fine gradients about the eyes of the upright face, which
-learns from portraits as they are and as the picture's codec shows them, and where it divides them
-is chosen on people that it has not learned from. Accuracy on real test portraits, as a mean over an
-attribute's values, is what a score is to be compared with.
+are read by a support vector machine from fine gradients about the eyes of the upright face, and
+where it divides them is chosen on people that it has not learned from. All learn from portraits as
+they are and as the picture's codec shows them, softer. Accuracy on real test portraits as they are,
+as a mean over an attribute's values, is what a score is to be compared with.
 """
 
 import argparse
@@ -105,21 +105,22 @@ def value(attribute: str, told: Any) -> str:
     return ATTRIBUTES[attribute].get(str(told), str(told))
 
 
+Show = Callable[[np.ndarray], np.ndarray]
+
+
 def table(
-    prepared: Path, is_test: bool, codec: Path | None = None
+    prepared: Path, is_test: bool, *shown: Show
 ) -> tuple[np.ndarray, list[Mapping[str, Any]], np.ndarray]:
     """Features of the portraits of one side of the split, what is known of each, and who it is.
 
-    Each portrait is there as it is and mirrored; with a codec both once more, through it.
+    Each portrait is there as each of `shown` shows it (`as_it_is`, `through`), and mirrored.
     """
     rows, known, people = [], [], []
-    shown = None if codec is None else through(load_module(codec))
     records = [r for r in read_manifest(prepared / "manifest.jsonl") if r.tracks]
     for record in tqdm([r for r in records if (r.split == "test") == is_test], desc="portraits"):
         frames = np.load(prepared / record.media, mmap_mode="r")
         whole = np.array(frames[len(frames) // 2])[None]
-        pictures = [whole] if shown is None else [whole, shown(whole)]
-        for picture in (p[:, :, ::step] for p in pictures for step in (1, -1)):
+        for picture in (show(whole)[:, :, ::step] for show in shown for step in (1, -1)):
             try:
                 rows.append(features(np.ascontiguousarray(picture)))
             except Unscored:
@@ -129,22 +130,28 @@ def table(
     return np.array(rows), known, np.array(people)
 
 
-def through(codec: Any) -> Callable[[np.ndarray], np.ndarray]:
-    """A picture uint8 [1, H, W, 3] -> what a picture codec's decoder makes of its latent."""
+def as_it_is(picture: np.ndarray) -> np.ndarray:
+    """A picture uint8 [1, H, W, 3], itself."""
+    return picture
+
+
+def through(folder: Path) -> Show:
+    """A picture uint8 [1, H, W, 3] -> what a picture codec makes of it, likewise."""
+    codec: Any = load_module(folder)
 
     def show(picture: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             latents = codec.encode(torch.from_numpy(picture).movedim(-1, 0)[None] / 127.5 - 1)
             size = {"num_frames": 1, "height": picture.shape[1], "width": picture.shape[2]}
             made = codec.decode(latents, **size)[0].movedim(0, -1)
-        return (127.5 * (made + 1)).round().byte().numpy()
+        return (127.5 * (made.clamp(-1, 1) + 1)).round().byte().numpy()
 
     return show
 
 
 def fit(prepared: Path, out: Path, codec: Path) -> None:
     """Fit a classifier for every attribute, and keep them."""
-    rows, known, people = table(prepared, False, codec)
+    rows, known, people = table(prepared, False, as_it_is, through(codec))
     fitted = {}
     for name in ATTRIBUTES:
         values = [value(name, labels[name]) for labels in known]
@@ -161,9 +168,17 @@ def fit(prepared: Path, out: Path, codec: Path) -> None:
 
 
 def glasses(rows: np.ndarray, values: Sequence[str], people: np.ndarray) -> Any:
-    """What tells glasses from none, as cross-validation over people would have it.
+    """Fit what tells glasses from none, as cross-validation over people would have it.
 
     Few wear any: a machine that weighs both alike still says "none" too readily of who is new.
+
+    Args:
+        rows: Features [N, F].
+        values: "yes" or "no" of each.
+        people: Whose they are [N]: nobody is on both sides of a fold.
+
+    Returns:
+        What predicts such values of rows.
     """
     machine = make_pipeline(
         make_column_transformer((StandardScaler(), EYES)),
@@ -229,19 +244,21 @@ def main() -> None:
     parser.add_argument("what", choices=("fit", "measure", "score"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("looks", type=Path)
-    parser.add_argument("--asked", type=Path)
+    parser.add_argument("--asked", type=Path, help="a file that says what should be seen")
     parser.add_argument("--codec", type=Path, help="whose pictures are to be read: its folder")
     args = parser.parse_args()
+    needed = "asked" if args.what == "score" else "codec"
+    if getattr(args, needed) is None:
+        parser.error(f"{args.what} needs --{needed}")
     if args.what == "fit":
-        if args.codec is None:
-            parser.error("--codec: whose pictures are to be read?")
         fit(args.folder, args.looks, args.codec)
-        return
-    measured = args.what == "measure"
-    if not measured and args.asked is None:
-        parser.error("--asked: which file says what should be seen?")
-    rows, asked = table(args.folder, True)[:2] if measured else clips_of(args.folder, args.asked)
-    show(agreement(joblib.load(args.looks), rows, asked).items())
+    elif args.what == "measure":
+        fitted = joblib.load(args.looks)
+        for name, shown in {"as they are": as_it_is, "codec": through(args.codec)}.items():
+            print(f"real portraits, {name}:")
+            show(agreement(fitted, *table(args.folder, True, shown)[:2]).items())
+    else:
+        show(agreement(joblib.load(args.looks), *clips_of(args.folder, args.asked)).items())
 
 
 if __name__ == "__main__":
